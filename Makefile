@@ -1,0 +1,64 @@
+# Everything a contributor runs. `make` alone lists it.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+STAMP  := $(VENV)/.installed
+MIN    := 3.11
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help setup kafka-jars demo demo-kafka test check bench lock clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(STAMP) ## Make .venv and install the locked packages (PYTHON=... chooses the interpreter)
+
+# Two steps on purpose: the locked packages are checked against their hashes, the project itself has none.
+$(STAMP): pyproject.toml requirements.lock
+	@command -v $(PYTHON) >/dev/null 2>&1 || { \
+	  echo "Taximeter needs Python $(MIN) or newer: '$(PYTHON)' was not found. Try: make setup PYTHON=/path/to/python3" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < tuple(map(int, "$(MIN)".split("."))))' || { \
+	  echo "Taximeter needs Python $(MIN) or newer: '$(PYTHON)' is $$($(PYTHON) -V 2>&1). Try: make setup PYTHON=python$(MIN)" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { \
+	  echo "'$(PYTHON)' cannot make virtual environments (on Debian and Ubuntu: install python3-venv)." >&2; exit 1; }
+	@test -x $(BIN)/python || { echo "==> making $(VENV)"; $(PYTHON) -m venv $(VENV); }
+	@echo "==> installing the locked packages"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+kafka-jars: $(STAMP) ## Fetch the Kafka broker that tests and demo-kafka start (needs Java 17 and Maven once)
+	@$(BIN)/python infra/kafka/broker.py fetch
+
+demo: $(STAMP) ## From usage events to an invoice in one process, nothing else needed
+	@$(BIN)/taximeter demo
+
+demo-kafka: kafka-jars ## The same on a real Kafka broker with Faust workers
+	@$(BIN)/taximeter demo-kafka
+
+check: $(STAMP) ## Format, lint, types, import arrows and unit tests: under a minute
+	@echo "==> ruff format";  $(BIN)/ruff format --check .
+	@echo "==> ruff check";   $(BIN)/ruff check .
+	@echo "==> mypy";         $(BIN)/mypy
+	@echo "==> import-linter"; $(BIN)/lint-imports
+	@echo "==> unit tests";   $(BIN)/python -m pytest tests/unit -q
+
+test: check kafka-jars ## Everything: check, then all tests, those on a real Kafka broker included
+	@echo "==> all tests"
+	@$(BIN)/python -m pytest tests -q
+
+bench: $(STAMP) ## Measure speed on this machine
+	@$(BIN)/python -m benchmarks
+
+lock: ## Resolve requirements.lock anew from pyproject.toml (LOCK_ARGS="--upgrade-package polars" moves one)
+	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install --quiet uv; }
+	@build/lock/bin/uv pip compile --quiet --universal --python-version $(MIN) --extra dev --generate-hashes \
+	  --no-emit-index-url --no-emit-find-links --custom-compile-command "make lock" $(LOCK_ARGS) \
+	  --output-file requirements.lock pyproject.toml
+	@echo "requirements.lock: $$(grep -c '==' requirements.lock) packages"
+
+clean: ## Remove the environment, builds and caches
+	@rm -rf $(VENV) build dist .mypy_cache .pytest_cache .ruff_cache .import_linter_cache .hypothesis
+	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

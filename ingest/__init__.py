@@ -1,0 +1,1 @@
+"""The door: parse, validate, route, pack and publish usage events."""

@@ -1,0 +1,1 @@
+"""The face of Taximeter: command line, wiring and demo."""
