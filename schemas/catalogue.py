@@ -1,0 +1,181 @@
+"""The catalogue: meters, price books, customers and subscriptions, as documents that people write.
+
+Here stands what a document may hold; `rating.catalogue` checks what documents say of each other and compiles
+them, and each price model owns its own parameters (`rating.prices`), so a price is a plain mapping here.
+"""
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Annotated, Any, Literal
+
+import msgspec
+import yaml
+from msgspec import Meta
+
+from schemas.faults import MISSING, Faults, Number, read
+from schemas.limits import EVENT_TEXT_LENGTH_MAX, ID_LENGTH_MAX
+
+Identifier = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._\-:@/]{{1,{ID_LENGTH_MAX}}}$")]
+Path = Annotated[str, Meta(pattern=r"^\$", max_length=ID_LENGTH_MAX)]
+EventText = Annotated[str, Meta(min_length=1, max_length=EVENT_TEXT_LENGTH_MAX)]
+Text = Annotated[str, Meta(max_length=2000)]
+
+Aggregate = Literal["count", "sum", "min", "max", "avg", "latest", "unique_count"]
+PeriodUnit = Literal["day", "week", "month", "quarter", "year"]
+When = Literal["in_arrears", "in_advance"]
+
+
+class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, forbid_unknown_fields=True):
+    """What all documents share: frozen, by keyword, and nothing unknown in it."""
+
+
+class Meter(Document, frozen=True, kw_only=True):
+    """What is counted: `aggregate` over the `value` of the events of one type that pass `where`.
+
+    `where` holds a condition for each path: a value, a list of values, or a mapping of `not`, `gt`, `gte`, `lt`,
+    `lte` and `exists`. `dimensions` names what the usage can be grouped by.
+    """
+
+    event: EventText
+    aggregate: Aggregate
+    value: Path | None = None
+    where: dict[Path, Any] = {}
+    dimensions: dict[Identifier, Path] = {}
+    description: Text = ""
+
+
+class Charge(Document, frozen=True, kw_only=True):
+    """What a price book asks for a meter's usage (or, without a meter, for the period itself)."""
+
+    price: dict[str, Any]
+    meter: Identifier | None = None
+    group_by: list[Identifier] = []
+    free_units: Decimal = Decimal(0)
+    minimum: Decimal | None = None
+    maximum: Decimal | None = None
+    bill_zero_usage: bool = False
+    when: When = "in_arrears"
+    prorate: bool = False
+    description: Text = ""
+
+
+class Minimum(Document, frozen=True, kw_only=True):
+    """A commitment per billing period: what the charges fall short of it is billed by its own line."""
+
+    amount: Decimal
+    prorate: bool = False
+    true_up: bool = True
+
+
+class Threshold(Document, frozen=True, kw_only=True):
+    """A level of spend in a period at which an invoice is made at once; `repeat` is every multiple of it."""
+
+    spend: Decimal
+    repeat: bool = False
+
+
+class PriceBook(Document, frozen=True, kw_only=True):
+    """Prices in one currency, in force from `effective_from`."""
+
+    currency: str
+    charges: dict[Identifier, Charge]
+    effective_from: datetime | None = None
+    rounding: Literal["half_up", "half_even"] = "half_up"
+    minimum: Decimal | Minimum | None = None
+    thresholds: list[Threshold] = []
+    description: Text = ""
+
+
+class Customer(Document, frozen=True, kw_only=True):
+    """Who pays. A customer owns subjects; where no customer claims a subject, the subject itself is the customer."""
+
+    subjects: list[EventText] = []
+    timezone: str | None = None
+    name: Text = ""
+
+
+class Overrides(Document, frozen=True, kw_only=True):
+    """What differs for one subscription: each named charge's named keys are replaced whole."""
+
+    charges: dict[Identifier, dict[str, Any]] = {}
+    minimum: Decimal | Minimum | None = None
+    thresholds: list[Threshold] | None = None
+
+
+class Terms(Document, frozen=True, kw_only=True):
+    """How a subscription's billing periods are cut.
+
+    `anchor`: a weekday (1 is Monday), a day of the month (31 is the last day of a shorter month) or `MM-DD`;
+    by default that of `start` (the 1st, Monday or January 1st where there is no start).
+    """
+
+    price_book: Identifier
+    period: PeriodUnit = "month"
+    anchor: Annotated[int, Meta(ge=1, le=31)] | str | None = None
+    timezone: str | None = None
+
+
+class Subscription(Terms, frozen=True, kw_only=True):
+    """A customer's agreement to a price book from `start` to `end`."""
+
+    customer: Identifier
+    start: datetime
+    end: datetime | None = None
+    overrides: Overrides = Overrides()
+
+
+class Catalogue(Document, frozen=True, kw_only=True):
+    """All documents together. `default_subscription` serves customers that have no subscription of their own."""
+
+    meters: dict[Identifier, Meter] = {}
+    price_books: dict[Identifier, PriceBook] = {}
+    customers: dict[Identifier, Customer] = {}
+    subscriptions: dict[Identifier, Subscription] = {}
+    default_subscription: Terms | None = None
+
+
+class CatalogueError(ValueError):
+    """A catalogue that is refused whole: `faults` lists everything that is wrong with it, with its path."""
+
+    def __init__(self, faults: Faults) -> None:
+        self.faults = faults
+        super().__init__(f"{len(faults)} fault(s) in the catalogue:\n" + "\n".join(f"  {fault}" for fault in faults))
+
+
+def read_catalogue(text: str | bytes) -> tuple[Catalogue | None, Faults]:
+    """The catalogue of a YAML (or JSON) text, and every fault in the form of its documents."""
+    faults = Faults()
+    try:
+        value = yaml.load(text, Loader=_ExactLoader)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
+        faults.add(place, f"not YAML: {getattr(error, 'problem', None) or error}")
+        return None, faults
+    catalogue = read(Catalogue, {} if value is None else value, "", faults)
+    return (None if catalogue is MISSING else catalogue), faults
+
+
+class _ExactLoader(yaml.SafeLoader):
+    """YAML without surprises: numbers stay texts, times stay texts, a key written twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"the key {key.value!r} stands twice", key.start_mark)
+            seen.add(key.value)
+        return {str(k): v for k, v in super().construct_mapping(node, deep=deep).items()}
+
+
+def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Number:
+    return Number(str(loader.construct_scalar(node)))
+
+
+def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
+    return str(loader.construct_scalar(node))
+
+
+_ExactLoader.add_constructor("tag:yaml.org,2002:int", _number)
+_ExactLoader.add_constructor("tag:yaml.org,2002:float", _number)
+_ExactLoader.add_constructor("tag:yaml.org,2002:timestamp", _text)

@@ -1,0 +1,46 @@
+"""Every bound in one place. Each is tried in the tests at the limit and one above it."""
+
+from typing import Final
+
+ID_LENGTH_MAX: Final = 128
+"""Characters in an identifier of a catalogue document or a customer."""
+
+EVENT_TEXT_LENGTH_MAX: Final = 512
+"""Characters in an event's `id`, `source`, `type` or `subject`."""
+
+EVENT_BYTES_MAX: Final = 256 * 1024
+"""Bytes of one event's `data`, as JSON text."""
+
+EVENT_DEPTH_MAX: Final = 32
+"""Nesting of an event's `data`."""
+
+EXTENSIONS_MAX: Final = 32
+"""Extension attributes on one event."""
+
+BODY_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Bytes of one request, after decompression."""
+
+BATCH_EVENTS_MAX: Final = 10_000
+"""Events in one request."""
+
+PACK_EVENTS_MAX: Final = 2_000
+"""Events in one packed batch."""
+
+PACK_BYTES_MAX: Final = 1_000_000
+"""Bytes of one packed batch: Kafka's default message limit is 1 MiB (broker setting `message.max.bytes`)."""
+
+METERS_MAX: Final = 1_000
+CHARGES_MAX: Final = 500
+"""Charges in one price book."""
+
+TIERS_MAX: Final = 100
+CELLS_MAX: Final = 1_000
+"""Cells in one matrix price."""
+
+DIMENSIONS_MAX: Final = 16
+PATHS_MAX: Final = 256
+"""Different paths into `data` over all meters."""
+
+TIME_MIN_YEAR: Final = 1970
+TIME_MAX_YEAR: Final = 9998
+"""Event times outside these years are refused."""

@@ -1,0 +1,143 @@
+"""What leaves the engine: line items, invoices, alerts. Decimals and times are texts (see `numbers`, `times`).
+
+Every output has an identity that follows from its meaning alone and a rising revision: a consumer that keeps
+the highest `revision` per `id` is always right, however often it is told.
+"""
+
+from typing import Literal
+
+import msgspec
+
+
+class Span(msgspec.Struct, frozen=True):
+    """A half-open stretch of time `[start, end)`."""
+
+    start: str
+    end: str
+
+
+class Through(msgspec.Struct, frozen=True):
+    """The last position of the log that an output includes."""
+
+    partition: int
+    offset: int
+
+
+class TierAmount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What one tier contributed. `up_to` is absent in the last tier. With `package_size`, `quantity` is what was
+    used, `packages` how many were billed and `unit_amount` the price of one. `cell` says which cell of a matrix
+    (0 is the first written, -1 is `otherwise`)."""
+
+    start: str = msgspec.field(name="from")
+    quantity: str
+    unit_amount: str
+    flat_amount: str
+    amount: str
+    up_to: str | None = None
+    package_size: str | None = None
+    packages: str | None = None
+    cell: int | None = None
+
+
+class LineItem(msgspec.Struct, frozen=True, kw_only=True):
+    """What one charge has come to for one combination of its `group_by` values in one billing period, so far.
+
+    `quantity` is before `free_units`; `amount` is exact to 12 digits, after the charge's own minimum and maximum.
+    Where both are nought there is nothing to bill: such a revision only takes an earlier one back.
+    """
+
+    id: str
+    revision: int
+    tenant: str
+    customer: str
+    subscription: str
+    charge: str
+    meter: str | None
+    dimensions: dict[str, str | None]
+    currency: str
+    period: Span
+    quantity: str
+    amount: str
+    price_book: str
+    price_version: int
+    tiers: list[TierAmount]
+    events: int
+    first_event: str | None
+    last_event: str | None
+    through: Through | None
+
+
+class EventRef(msgspec.Struct, frozen=True):
+    """Names one usage event."""
+
+    source: str
+    id: str
+
+
+class Because(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Why a threshold invoice exists: the level that was crossed, and the very event (or the tick) that crossed it.
+
+    `threshold` is its `spend` in the price book; `level` differs from it where the threshold repeats."""
+
+    threshold: str
+    level: str
+    event: EventRef | None = None
+    tick: str | None = None
+
+
+class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A line item's rounded amount, less what earlier invoices of the period billed of it."""
+
+    line_item: str | None
+    charge: str
+    dimensions: dict[str, str | None]
+    quantity: str
+    description: str
+    amount: str
+    discount: str = "0"
+    credit: str = "0"
+    tax: str = "0"
+
+
+InvoiceKind = Literal["threshold", "period", "correction"]
+InvoiceStatus = Literal["draft", "issued", "paid", "void"]
+
+
+class Invoice(msgspec.Struct, frozen=True, kw_only=True):
+    """`total = subtotal + minimum - discounts - credits + taxes`; the invoices of a period sum to the period.
+
+    `subtotal` is the sum of the charge lines; the true-up of a commitment is the line with the charge `minimum`
+    and stands in `minimum`."""
+
+    id: str
+    revision: int
+    kind: InvoiceKind
+    status: InvoiceStatus
+    tenant: str
+    customer: str
+    subscription: str
+    currency: str
+    period: Span
+    lines: list[InvoiceLine]
+    subtotal: str
+    minimum: str
+    discounts: str
+    credits: str
+    taxes: str
+    total: str
+    because: Because | None = None
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """A level that was crossed, once each. `spend` is the exact sum at that moment."""
+
+    id: str
+    kind: Literal["threshold"]
+    tenant: str
+    customer: str
+    subscription: str
+    currency: str
+    period: Span
+    spend: str
+    because: Because
+    invoice: str | None

@@ -1,0 +1,1 @@
+"""How a processor is run: its protocol, the journal and its rule, snapshots, and the hosts that keep both."""

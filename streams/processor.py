@@ -1,0 +1,74 @@
+"""What a host runs: a processor, and what goes in and comes out of it. Hosts know nothing of money.
+
+A processor is a deterministic fold over the entries of one partition's log. It has no clock, no network and no
+random number: the same entries in the same steps give the same state, the same outputs and the same summary.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from schemas.entry import Entry
+
+
+class Output(NamedTuple):
+    """One record for a topic. It goes to the partition of the log that it came from."""
+
+    topic: str
+    key: bytes
+    value: bytes
+
+
+class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What a step did, in whole numbers. It stands in the journal, and a replay must give the same again.
+
+    `events == accepted + duplicates + conflicts`; `rejected` counts rejections other than conflicts (an accepted
+    event may be rejected for one meter and counted by another); `amount` is the change of all line items' amounts,
+    as a scaled number's text.
+    """
+
+    entries: int = 0
+    events: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    rejected: int = 0
+    line_items: int = 0
+    invoices: int = 0
+    alerts: int = 0
+    amount: str = "0"
+
+
+class Step(NamedTuple):
+    """The result of processing some entries: what to emit, in this order, and what was done."""
+
+    outputs: list[Output]
+    summary: Summary
+
+
+class PartitionProcessor(Protocol):
+    """The state of one partition, and the fold that moves it on.
+
+    `process` may change the state in place: a host that cannot journal a step stops, and the state with it.
+    An exception from `process` is a broken invariant: the host stops the process. Bad input is an output.
+    """
+
+    def process(self, entries: Sequence[Entry]) -> Step:
+        """Folds the entries, which follow each other without a gap, into the state."""
+        ...
+
+    def snapshot(self) -> bytes:
+        """The whole state, for `Processor.open` of this or a later version."""
+        ...
+
+
+class Processor(Protocol):
+    """Makes partition processors."""
+
+    name: str
+    """Names the consumer group and the folder of the snapshots."""
+
+    def open(self, partition: int, snapshot: bytes | None) -> PartitionProcessor:
+        """The state of a partition as a snapshot has it; without one, as it is before the first entry."""
+        ...
