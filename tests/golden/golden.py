@@ -1,0 +1,119 @@
+"""Reads a golden case: a text that an accountant can check. `README.md` beside this file describes the form."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tests.oracle.engine import Outputs
+from tests.oracle.reading import number
+
+_SECTION = re.compile(r"^--- (price book|events|as of|line items|invoices|alerts|rejections) *(.*)$", re.M)
+
+
+class Case(NamedTuple):
+    """One golden case: what goes in, and the rows that must come out, each as a tuple of texts."""
+
+    title: str
+    catalogue: str
+    events: list[str]
+    as_of: str | None
+    expected: dict[str, list[Any]]
+
+
+def read_case(path: Path) -> Case:
+    """The case of one file."""
+    parts = _SECTION.split(path.read_text())
+    sections = {name: (rest + "\n" + body).strip("\n") for name, rest, body in zip(*[iter(parts[1:])] * 3, strict=True)}
+    expected = {
+        "line items": sorted(_cells(row) for row in _rows(sections.get("line items", ""))[1:]),
+        "invoices": _invoices(sections.get("invoices", "")),
+        "alerts": [_cells(row) for row in _rows(sections.get("alerts", ""))],
+        "rejections": sorted(_cells(row) for row in _rows(sections.get("rejections", ""))),
+    }
+    as_of = sections.get("as of", "").strip()
+    return Case(parts[0], sections["price book"], _events(sections["events"]), _time(as_of) if as_of else None, expected)
+
+
+def as_rows(outputs: Outputs) -> dict[str, list[Any]]:
+    """What the engine (or the oracle) wrote, as the rows of a case."""
+    lines = [(_who(o), o["charge"], _dims(o), _period(o), o["quantity"], o["amount"]) for o in outputs["line_items"]]
+    invoices = []
+    for o in outputs["invoices"]:
+        entries = sorted((line["charge"], _dims(line), line["amount"]) for line in o["lines"])
+        assert number(o["total"]) == sum(number(entry[2]) for entry in entries), f"the total is not the sum: {o}"
+        invoices.append(((_who(o), _period(o), o["kind"], *_why(o.get("because")), o["total"]), entries))
+    alerts = [(_who(o), _period(o), *_why(o["because"]), o["spend"]) for o in outputs["alerts"]]
+    rejections = sorted((o["id"], o["code"], o["meter"] or "-") for o in outputs["rejections"])
+    return {"line items": sorted(lines), "invoices": invoices, "alerts": alerts, "rejections": rejections}
+
+
+def _rows(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.strip() and not line.lstrip().startswith("#")]
+
+
+def _cells(row: str) -> tuple[str, ...]:
+    return tuple(row.split("  # ")[0].split())
+
+
+def _invoices(text: str) -> list[Any]:
+    """A row that begins at the margin is an invoice, an indented one a line of it."""
+    found: list[Any] = []
+    for row in _rows(text):
+        if row[0] == " ":
+            found[-1][1].append(_cells(row))
+        else:
+            found.append((_cells(row), []))
+    return [(head, sorted(lines)) for head, lines in found]
+
+
+def _events(text: str) -> list[str]:
+    """CloudEvents as JSON texts, from a table; the columns that CloudEvents does not name are `data`."""
+    rows = [_cells(row) for row in _rows(text)]
+    head, events = rows[0], []
+    for row in rows[1:]:
+        cells = dict(zip(head, row, strict=True))
+        envelope = {
+            "specversion": "1.0",
+            "id": cells.pop("id"),
+            "source": cells.pop("source", "meter-1"),
+            "type": cells.pop("type", "use"),
+            "subject": cells.pop("subject", "acme"),
+            "time": _time(cells.pop("time")),
+        }
+        data = ", ".join(f"{json.dumps(key)}: {_json(cell)}" for key, cell in cells.items() if cell != "-")
+        events.append(json.dumps(envelope)[:-1] + ', "data": {' + data + "}}")
+    return events
+
+
+def _json(cell: str) -> str:
+    """A cell as JSON: what reads as JSON is taken letter by letter, anything else is a text."""
+    try:
+        json.loads(cell)
+    except ValueError:
+        return json.dumps(cell)
+    return cell
+
+
+def _time(cell: str) -> str:
+    return cell if "T" in cell else cell + "T00:00:00Z"
+
+
+def _period(output: dict[str, Any]) -> str:
+    period = output["period"]
+    return "..".join(period[end].removesuffix("T00:00:00Z") for end in ("start", "end"))
+
+
+def _who(output: dict[str, Any]) -> str:
+    customer, subscription = output["customer"], output["subscription"]
+    return customer if customer == subscription else f"{customer}/{subscription}"
+
+
+def _dims(output: dict[str, Any]) -> str:
+    return ",".join(f"{k}={'null' if v is None else v}" for k, v in sorted(output["dimensions"].items())) or "-"
+
+
+def _why(because: dict[str, Any] | None) -> tuple[str, ...]:
+    if because is None:
+        return ()
+    return ("level", because["level"], "of", because["threshold"], "by", because["event"]["id"])

@@ -1,0 +1,109 @@
+"""The one place of these tests that touches the engine: runs it, and brings what it wrote into the oracle's form."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import msgspec
+
+from tests.oracle.calendars import moment
+from tests.oracle.reading import Num, number, show
+
+BATCH = 1000
+Outputs = dict[str, list[dict[str, Any]]]
+
+
+def as_bytes(events: Iterable[Any]) -> list[bytes]:
+    """CloudEvents as JSON texts in bytes; texts keep every digit that they were written with."""
+    texts = (json.dumps(event) if isinstance(event, dict) else event for event in events)
+    return [text.encode() if isinstance(text, str) else bytes(text) for text in texts]
+
+
+def rate_raw(catalogue_text: str, events: Sequence[Any], as_of: str | None = None, batch: int = BATCH) -> Any:
+    """What the engine itself answers. This import is the only one of the engine."""
+    from rating.run import rate_events
+
+    return rate_events(catalogue_text, as_bytes(events), None if as_of is None else moment(as_of), batch)
+
+
+def run_engine(catalogue_text: str, events: Sequence[Any], as_of: str | None = None, batch: int = BATCH) -> Outputs:
+    """The engine's outputs in the form of `oracle.rate`."""
+    rated = rate_raw(catalogue_text, events, as_of, batch)
+    items = [msgspec.to_builtins(item) for item in rated.line_items]
+    return {
+        # A revision with neither quantity nor amount only takes an earlier one back (`schemas.output.LineItem`).
+        "line_items": [i for i in items if number(i["quantity"]) or number(i["amount"])],
+        "invoices": [msgspec.to_builtins(invoice) for invoice in rated.invoices],
+        "alerts": [msgspec.to_builtins(alert) for alert in rated.alerts],
+        "rejections": [_rejection(msgspec.to_builtins(rejection)) for rejection in rated.rejections],
+    }
+
+
+def _rejection(rejection: dict[str, Any]) -> dict[str, Any]:
+    event = rejection["event"]
+    if isinstance(event, str | bytes):
+        event = json.loads(event)
+    return {"source": event["source"], "id": event["id"], "code": rejection["code"], "meter": rejection.get("meter")}
+
+
+def canonical(outputs: Outputs) -> dict[str, Any]:
+    """Outputs by what they mean, so that two of them can be compared: ids, revisions and texts for people left out.
+
+    Line items are keyed by their meaning; the invoices and alerts of a subscription's period keep their order,
+    the lines of an invoice and the rejections do not."""
+    invoices: dict[str, list[Any]] = {}
+    for invoice in outputs["invoices"]:
+        lines = sorted((line["charge"], _dims(line), _amount(line["amount"])) for line in invoice["lines"])
+        money = {key: _amount(invoice[key]) for key in ("subtotal", "minimum", "total")}
+        entry = {"kind": invoice["kind"], "because": _because(invoice.get("because")), "lines": lines, **money}
+        invoices.setdefault(_whose(invoice), []).append(entry)
+    alerts: dict[str, list[Any]] = {}
+    for alert in outputs["alerts"]:
+        alerts.setdefault(_whose(alert), []).append({"spend": _amount(alert["spend"]), **_because(alert["because"])})
+    line_items = {}
+    for item in outputs["line_items"]:
+        key = f"{_whose(item)} {item['charge']} {_dims(item)}"
+        assert key not in line_items, f"two line items mean the same: {key}"
+        line_items[key] = {"quantity": _amount(item["quantity"]), "amount": _amount(item["amount"])} | {
+            word: item[word] for word in ("events", "first_event", "last_event")
+        }
+    rejections = sorted((r["source"], r["id"], r["meter"] or "", r["code"]) for r in outputs["rejections"])
+    return {"line_items": line_items, "invoices": invoices, "alerts": alerts, "rejections": rejections}
+
+
+def differences(found: Outputs, expected: Outputs) -> list[str]:
+    """Every difference between two outputs, one line each: what it is, what was found, what was expected."""
+    left, right = canonical(found), canonical(expected)
+    lines = []
+    for part in ("line_items", "invoices", "alerts"):
+        for key in sorted(left[part].keys() | right[part].keys()):
+            one, other = left[part].get(key), right[part].get(key)
+            if one != other:
+                lines.append(f"{part} {key}\n    found    {one}\n    expected {other}")
+    if left["rejections"] != right["rejections"]:
+        lines.append(f"rejections\n    found    {left['rejections']}\n    expected {right['rejections']}")
+    return lines
+
+
+def _whose(output: dict[str, Any]) -> str:
+    period = output["period"]
+    return f"{output['customer']} {output['subscription']} {period['start']}..{period['end']}"
+
+
+def _dims(output: dict[str, Any]) -> str:
+    return " ".join(f"{key}={value}" for key, value in sorted(output["dimensions"].items()))
+
+
+def _because(because: dict[str, Any] | None) -> dict[str, Any]:
+    if because is None:
+        return {}
+    event = because.get("event")
+    named = {"source": event["source"], "id": event["id"]} if event else None
+    return {"threshold": _amount(because["threshold"]), "level": _amount(because["level"]), "event": named}
+
+
+def _amount(text: str) -> str:
+    """A decimal as it is written; anything but the shortest plain text is a fault."""
+    found = number(Num(text))
+    assert found is not None and show(found) == text, f"{text!r} is no decimal in its shortest plain form"
+    return text
