@@ -1,10 +1,12 @@
 """Crashes on order, for tests: `TAXIMETER_FAULT="after_emit:3"` ends the process at the third passing of that place.
 
-The process ends as by a power cut (`os._exit`, nothing is flushed or closed), with status 86. Without the variable a
-passing costs one comparison. Both hosts name the same places, after the steps in `streams.journal`.
+The process ends as by a power cut (`os._exit`, nothing is flushed or closed), with status 86. With `:stop` behind the
+number it stands still instead (SIGSTOP) until someone sends SIGCONT: a paused machine. Without the variable a passing
+costs one comparison. Both hosts name the same places, after the steps in `streams.journal`.
 """
 
 import os
+import signal
 from collections import Counter
 from typing import Final
 
@@ -12,30 +14,35 @@ EXIT_STATUS: Final = 86
 
 PLACES: Final = frozenset(
     {
-        "after_append",  # entries are durable, their callers have no answer yet
+        "after_commit",  # a group of appends is durable, its callers have no answer yet (embedded)
         "in_restore",  # between two replayed steps
         "after_open",  # the epoch is open
+        "after_restore",  # all steps are replayed, their outputs not yet emitted again
         "after_read",  # step 1
         "after_process",  # step 2
         "after_journal",  # step 3
+        "after_fence",  # step 4
         "after_emit",  # step 5
         "after_done",  # step 6
         "in_snapshot",  # the snapshot is written under its temporary name (local folders only)
         "after_snapshot",  # step 7
+        "after_step",  # step 8: the source is about to be acknowledged
     }
 )
 
 
-def _parse(text: str) -> tuple[str, int]:
-    """The place and at which passing of it (1 is the first). Raises: ValueError on an unknown place."""
+def _parse(text: str) -> tuple[str, int, bool]:
+    """The place, at which passing of it (1 is the first), and whether to stand still. Raises: ValueError."""
+    stand_still = text.endswith(":stop")
+    text = text.removesuffix(":stop")
     place, _, times = text.partition(":")
     if place not in PLACES:
         raise ValueError(f"TAXIMETER_FAULT: found the place {place!r}, expected one of {', '.join(sorted(PLACES))}")
-    return place, int(times or "1")
+    return place, int(times or "1"), stand_still
 
 
 _SETTING: Final = os.environ.get("TAXIMETER_FAULT", "")
-_PLACE, _TIMES = _parse(_SETTING) if _SETTING else ("", 0)
+_PLACE, _TIMES, _STAND_STILL = _parse(_SETTING) if _SETTING else ("", 0, False)
 _passed: Counter[str] = Counter()
 
 
@@ -44,5 +51,9 @@ def fault(place: str) -> None:
     if place != _PLACE:
         return
     _passed[place] += 1
-    if _passed[place] == _TIMES:
+    if _passed[place] != _TIMES:
+        return
+    if _STAND_STILL:
+        os.kill(os.getpid(), signal.SIGSTOP)
+    else:
         os._exit(EXIT_STATUS)
