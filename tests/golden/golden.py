@@ -32,7 +32,9 @@ def read_case(path: Path) -> Case:
         "rejections": sorted(_cells(row) for row in _rows(sections.get("rejections", ""))),
     }
     as_of = sections.get("as of", "").strip()
-    return Case(parts[0], sections["price book"], _events(sections["events"]), _time(as_of) if as_of else None, expected)
+    return Case(
+        parts[0], sections["price book"], _events(sections["events"]), _time(as_of) if as_of else None, expected
+    )
 
 
 def as_rows(outputs: Outputs) -> dict[str, list[Any]]:
@@ -53,7 +55,7 @@ def _rows(text: str) -> list[str]:
 
 
 def _cells(row: str) -> tuple[str, ...]:
-    return tuple(row.split("  # ")[0].split())
+    return tuple(row.split("  # ", maxsplit=1)[0].split())
 
 
 def _invoices(text: str) -> list[Any]:
