@@ -24,6 +24,7 @@ import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
+from streams.durable import make_folder, sync_folder
 from streams.faults_hook import fault
 
 FORMAT_VERSION: Final = 1
@@ -73,7 +74,7 @@ class SnapshotStore:
             if self._folder is None:
                 self._store: ObjectStore = from_url(self.url)
             else:
-                _make_folder(self._folder)
+                make_folder(self._folder)
                 self._store = LocalStore(self._folder)
         except (BaseError, OSError, ValueError) as error:
             raise SnapshotError(f"cannot use {self.url} for snapshots: {error}") from error
@@ -183,7 +184,7 @@ def _write_durably(path: Path, parts: tuple[bytes, ...]) -> None:
     The object store library renames a temporary file too, but does not fsync: after a power cut the name could
     stand over nothing. So the file is synced before it gets its name, and the folders after. Raises: OSError.
     """
-    _make_folder(path.parent)
+    make_folder(path.parent)
     for leftover in path.parent.glob("*.tmp"):
         leftover.unlink(missing_ok=True)  # of a crash in the middle of a snapshot
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
@@ -198,21 +199,4 @@ def _write_durably(path: Path, parts: tuple[bytes, ...]) -> None:
     except OSError:
         temporary.unlink(missing_ok=True)
         raise
-    _sync_folder(path.parent)
-
-
-def _make_folder(folder: Path) -> None:
-    """Makes a folder and its parents, durably."""
-    if not folder.is_dir():
-        _make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
-        _sync_folder(folder.parent)
-
-
-def _sync_folder(folder: Path) -> None:
-    """Makes the names in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync_folder(path.parent)

@@ -15,12 +15,14 @@ import sqlite3
 from pathlib import Path
 from typing import Final
 
+from streams.durable import make_folder, sync_folder
+
 FORMAT_VERSION: Final = 1
 PARTITIONS_MAX: Final = 1024
 
 _APPLICATION_ID: Final = int.from_bytes(b"TAXI", "big")
 _PAGE_BYTES: Final = 8192
-_WAL_PAGES: Final = 4096  # after how many pages of WAL the writer moves them into the file: 32 MiB
+_WAL_PAGES: Final = 1024  # after how many pages of WAL the writer moves them into the file: 8 MiB
 _WAL_BYTES_KEPT: Final = 64 * 1024 * 1024  # a WAL grown larger by a burst is cut back to this
 
 
@@ -38,7 +40,7 @@ class FolderLock:
     def __init__(self, folder: Path) -> None:
         """Makes the folder where it is missing. Raises: FolderRefused if a process holds it (this one included)."""
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folder(folder)
             self._file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
         except OSError as error:
             raise FolderRefused(f"cannot use the data folder {folder}: {error}") from error
@@ -66,7 +68,7 @@ def open_writer(folder: Path, partitions: int) -> sqlite3.Connection:
     try:
         connection = _connect(folder)
         _make_or_check(connection, folder, partitions)
-        _sync_names(folder)
+        sync_folder(folder)
         return connection
     except (sqlite3.Error, OSError) as error:
         if connection is not None:
@@ -139,13 +141,3 @@ def _make(connection: sqlite3.Connection, partitions: int) -> None:
 def _pragma(connection: sqlite3.Connection, name: str) -> int | str:
     value: int | str = connection.execute(f"PRAGMA {name}").fetchone()[0]
     return value
-
-
-def _sync_names(folder: Path) -> None:
-    """Makes the folder, its own name and the names in it durable."""
-    for place in (folder, folder.parent):
-        descriptor = os.open(place, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)

@@ -231,6 +231,7 @@ class _Partition:
             step = self._replay(state, batch)
             if batch.end in undone:
                 self._commit(None, batch.end, step)
+        fault("after_restore")
         self.position = self._journal.position
         self.restored = True
         _logger.info(
@@ -301,6 +302,7 @@ class _Partition:
         # 7. snapshot: see `run`; 8. there is nobody to acknowledge to
         self.position = batch.end
         self._announce()
+        fault("after_step")
 
     def _commit(self, batch: Batch | None, end: int, step: Step) -> None:
         epoch = self._journal.epoch

@@ -148,6 +148,7 @@ class SqliteLog:
                 transaction.add(*journal, row.value, row.records)  # 3. batch
             transaction.flush()
             fault("after_journal")
+            fault("after_fence")
             emitted = {key[0]: _publish(key, rows)(transaction) for key, rows in packed.items()}  # 5. outputs
             transaction.flush()
             fault("after_emit")
