@@ -22,6 +22,10 @@ class NumberError(ValueError):
     """A number that cannot be held exactly; the message says what was found and what fits."""
 
 
+class NumberRangeError(NumberError):
+    """A number indeed, but with more digits than can be held."""
+
+
 def parse_scaled(text: str | int | Decimal) -> int:
     """The scaled number that `text` says exactly, e.g. "0.1" -> 100_000_000_000.
 
@@ -46,9 +50,9 @@ def parse_scaled(text: str | int | Decimal) -> int:
     stripped = digits.rstrip("0")
     power = exponent - len(fraction) + (len(digits) - len(stripped)) + SCALE
     if power < 0:
-        raise NumberError(f"found {_short(raw)}, expected at most {SCALE} digits after the point")
+        raise NumberRangeError(f"found {_short(raw)}, expected at most {SCALE} digits after the point")
     if len(stripped) + power > DIGITS:
-        raise NumberError(f"found {_short(raw)}, expected at most {DIGITS - SCALE} digits before the point")
+        raise NumberRangeError(f"found {_short(raw)}, expected at most {DIGITS - SCALE} digits before the point")
     value = int(stripped) * 10**power
     return -value if sign == "-" else value
 
@@ -56,7 +60,7 @@ def parse_scaled(text: str | int | Decimal) -> int:
 def check_scaled(value: int) -> int:
     """`value` itself where it fits 38 digits. Raises: NumberError."""
     if not -SCALED_MAX <= value <= SCALED_MAX:
-        raise NumberError(f"{format_scaled(value)} has more than {DIGITS - SCALE} digits before the point")
+        raise NumberRangeError(f"{format_scaled(value)} has more than {DIGITS - SCALE} digits before the point")
     return value
 
 

@@ -39,7 +39,9 @@ def parse_path(text: str) -> tuple[str | int, ...]:
     while at < len(text):
         match = _STEP.match(text, at)
         if match is None:
-            raise PathError(f"found {text[at : at + 20]!r} at character {at + 1} of {text[:60]!r}, expected .name or [0]")
+            raise PathError(
+                f"found {text[at : at + 20]!r} at character {at + 1} of {text[:60]!r}, expected .name or [0]"
+            )
         if match[2] is not None:
             steps.append(int(match[2]))
         else:

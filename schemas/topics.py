@@ -26,7 +26,9 @@ class Topic:
 
 
 REGISTRY: Final[tuple[Topic, ...]] = (
-    Topic(EVENTS, "hash of tenant and customer", "entry: a pack of usage events, a tick or catalogue documents", "by time"),
+    Topic(
+        EVENTS, "hash of tenant and customer", "entry: a pack of usage events, a tick or catalogue documents", "by time"
+    ),
     Topic(EVENTS_JSON, "any", "one CloudEvent as JSON", "by time"),
     Topic(REJECTIONS, "tenant", "rejection", "by time"),
     Topic(CATALOGUE, "document id", "catalogue document", "compacted", partitions=1),

@@ -1,0 +1,398 @@
+"""Invoice: bills are opened, levels are crossed, periods are closed. One bill is one subscription's billing period.
+
+Owns what happens to a bill as a whole: the charges for the period itself, the invoices at thresholds and at the close,
+the true-up of a commitment. Every invoice bills what its lines have come to, rounded, less what was billed of them
+before: so the invoices of a period sum to the period, to the cent.
+"""
+
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+
+from rating.catalogue import TIME_MAX, FlatCharge, Plan, Rate
+from rating.exact import int_of, wide_of
+from rating.metering import bill_keys, find_lines
+from rating.state import NO_LEVEL, State
+from schemas import topics
+from schemas.currency import round_to_minor
+from schemas.identity import output_id
+from schemas.numbers import ONE, divide_half_up, format_scaled
+from schemas.output import Alert, Because, EventRef, Invoice, InvoiceKind, InvoiceLine, Span
+from schemas.times import format_time
+from streams.processor import Output
+
+LEVELS_MAX: Final = 1000
+"""Alerts for one crossing: of more levels than this crossed at once, the highest are told."""
+
+
+class Biller:
+    """Makes invoices and alerts out of a partition's state, into `outputs`; notes in `changed` which lines changed."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.outputs: list[Output] = []
+        self.changed: set[int] = set()
+        self.amount_change = 0
+        self.invoices = 0
+        self.alerts = 0
+
+    # Opening -----------------------------------------------------------------------------------------------------
+
+    def open(self, bill: int) -> None:
+        """A bill that has just been made: charges in advance are due at once."""
+        state = self.state
+        for flat in state.plan_of(bill).flats:
+            if flat.in_advance:
+                self._charge_flat(bill, flat, int(state.bills["opened"][bill]))
+        subscription = int(state.bills["subscription"][bill])
+        cursor, end = state.subscriptions["cursor"], int(state.bills["end"][bill])
+        if state.subscription_names.values[subscription][3] is False:
+            cursor[subscription] = min(int(cursor[subscription]), end)
+
+    def _charge_flat(self, bill: int, flat: FlatCharge, offset: int) -> None:
+        state = self.state
+        amount = flat.amount
+        if flat.prorate:
+            length = int(state.bills["end"][bill] - state.bills["start"][bill])
+            amount = divide_half_up(amount * length, int(state.bills["whole"][bill]))
+        if amount:
+            self._due(bill, flat.charge, amount, ONE, offset)
+
+    def _due(self, bill: int, charge: str, amount: int, quantity: int, offset: int) -> None:
+        """A line that no event makes: a flat charge, or usage of nought that is billed."""
+        state = self.state
+        none = np.zeros(1, np.int64)
+        rate = state.plan_of(bill).rates.get(charge, -1)
+        line = int(find_lines(state, np.array([bill]), state.charges.number(charge), none, np.array([rate]))[0])
+        before = int_of(state.lines["amount"][line])
+        for name, value in (("quantity", quantity), ("gross", amount), ("amount", amount)):
+            state.lines[name][line] = wide_of(value)
+        state.lines["revision"][line] += 1
+        state.lines["through"][line] = offset
+        self.change_spend(bill, amount - before)
+        self.changed.add(line)
+
+    def change_spend(self, bill: int, change: int) -> None:
+        """Adds to the sum of a bill's charges."""
+        spend = self.state.bills["spend"]
+        spend[bill] = wide_of(int_of(spend[bill]) + change)
+        self.amount_change += change
+
+    def rerate_open(self) -> None:
+        """The catalogue has changed: every line of an open bill comes to what its totals cost now."""
+        state = self.state
+        for bill in np.flatnonzero(state.bills["closed"][: state.bills.size] == 0).tolist():
+            self._watch(bill)
+            for line in state.bill_lines[bill]:
+                if state.lines["rate"][line] >= 0 and state.lines["events"][line]:
+                    self._rerate(bill, line)
+
+    def _watch(self, bill: int) -> None:
+        """Sets the next level anew, after the thresholds of the price book may have changed."""
+        fired = self.state.fired.get(bill, {})
+        following = NO_LEVEL
+        for level, repeat in self.state.plan_of(bill).thresholds:
+            reached = fired.get(format_scaled(level), 0)
+            if repeat or not reached:
+                following = min(following, level * (reached + 1))
+        self.state.bills["next_level"][bill] = wide_of(following)
+
+    def _rerate(self, bill: int, line: int) -> None:
+        state = self.state
+        rate = state.catalogue.rates[int(state.lines["rate"][line])]
+        cells = cells_in_order(state, line)
+        gross = 0
+        for cell, (_, amount) in zip(cells, rate_cells(state, rate, line), strict=True):
+            state.cells["amount"][cell] = wide_of(amount)
+            gross += amount
+        amount, before = clamp(gross, rate), int_of(state.lines["amount"][line])
+        state.lines["gross"][line], state.lines["amount"][line] = wide_of(gross), wide_of(amount)
+        if amount != before:
+            state.lines["revision"][line] += 1
+            self.change_spend(bill, amount - before)
+            self.changed.add(line)
+
+    # Thresholds --------------------------------------------------------------------------------------------------
+
+    def check_levels(self, bill: int, event: EventRef | None, tick: int | None = None) -> None:
+        """Makes the invoice and the alerts of every level that the bill has reached."""
+        state = self.state
+        spend = int_of(state.bills["spend"][bill])
+        if spend < int_of(state.bills["next_level"][bill]):
+            return
+        fired = state.fired.setdefault(bill, {})
+        crossed: list[tuple[int, int]] = []  # (level, threshold)
+        following = NO_LEVEL
+        for level, repeat in state.plan_of(bill).thresholds:
+            key = format_scaled(level)
+            before = fired.get(key, 0)
+            now = max(before, spend // level) if repeat else max(before, int(spend >= level))
+            if now > before:
+                fired[key] = now
+                first = max(before + 1, now - LEVELS_MAX + 1)
+                crossed.extend((multiple * level, level) for multiple in range(first, now + 1))
+            if repeat or not now:
+                following = min(following, level * (now + 1))
+        state.bills["next_level"][bill] = wide_of(following)
+        if not crossed:
+            return
+        crossed.sort()
+        when = None if tick is None else format_time(tick)
+        highest, threshold = crossed[-1]
+        because = Because(format_scaled(threshold), format_scaled(highest), event, when)
+        invoice = self._invoice(bill, "threshold", because, None)
+        for level, of in crossed:
+            self._alert(bill, spend, Because(format_scaled(of), format_scaled(level), event, when), invoice)
+
+    def _alert(self, bill: int, spend: int, because: Because, invoice: str | None) -> None:
+        plan, tenant, customer, subscription = self._who(bill)
+        span = self.span(bill)
+        alert = Alert(
+            id=output_id("al", tenant, subscription, span.start, "threshold", because.threshold, because.level),
+            kind="threshold",
+            tenant=tenant,
+            customer=customer,
+            subscription=subscription,
+            currency=plan.currency,
+            period=span,
+            spend=format_scaled(spend),
+            because=because,
+            invoice=invoice,
+        )
+        self.alerts += 1
+        self.outputs.append(Output(topics.ALERTS, alert.id.encode(), msgspec.json.encode(alert)))
+
+    # Invoices ----------------------------------------------------------------------------------------------------
+
+    def _invoice(self, bill: int, kind: InvoiceKind, because: Because | None, minimum: int | None) -> str | None:
+        """Bills what has not been billed yet. `minimum`: the least that the period's invoices come to, rounded."""
+        state = self.state
+        plan, tenant, customer, subscription = self._who(bill)
+        rates = state.catalogue.rates
+        lines: list[tuple[Any, InvoiceLine]] = []
+        subtotal = total_so_far = 0
+        for line in state.bill_lines[bill]:
+            rounded = round_to_minor(int_of(state.lines["amount"][line]), plan.currency, plan.rounding)
+            total_so_far += rounded
+            due = rounded - int_of(state.lines["billed"][line])
+            if not due:
+                continue
+            state.lines["billed"][line] = wide_of(rounded)
+            subtotal += due
+            charge = state.charges.values[state.lines["charge"][line]]
+            rate = int(state.lines["rate"][line])
+            order, description = _describe(plan, charge, None if rate < 0 else rates[rate])
+            dimensions = self.dimensions(line)
+            shown = InvoiceLine(
+                line_item=self.line_id(line),
+                charge=charge,
+                dimensions=dimensions,
+                quantity=format_scaled(int_of(state.lines["quantity"][line])),
+                description=description,
+                amount=format_scaled(due),
+            )
+            lines.append(((order, charge, [(v is not None, v or "") for v in dimensions.values()]), shown))
+        lines.sort(key=lambda item: item[0])
+        shown_lines = [shown for _, shown in lines]
+        true_up = 0
+        if minimum is not None and minimum > total_so_far:
+            true_up = minimum - total_so_far
+            shown_lines.append(
+                InvoiceLine(
+                    line_item=None,
+                    charge="minimum",
+                    dimensions={},
+                    quantity="1",
+                    description=f"minimum of {format_scaled(minimum)} {plan.currency} per period",
+                    amount=format_scaled(true_up),
+                )
+            )
+        if not shown_lines:
+            return None
+        span = self.span(bill)
+        level = "" if because is None else because.level
+        state.bills["invoices"][bill] += 1
+        invoice = Invoice(
+            id=output_id("inv", tenant, subscription, span.start, kind, level),
+            revision=1,
+            kind=kind,
+            status="issued",
+            tenant=tenant,
+            customer=customer,
+            subscription=subscription,
+            currency=plan.currency,
+            period=span,
+            lines=shown_lines,
+            subtotal=format_scaled(subtotal),
+            minimum=format_scaled(true_up),
+            discounts="0",
+            credits="0",
+            taxes="0",
+            total=format_scaled(subtotal + true_up),
+            because=because,
+        )
+        self.invoices += 1
+        self.outputs.append(Output(topics.INVOICES, invoice.id.encode(), msgspec.json.encode(invoice)))
+        return invoice.id
+
+    # Time --------------------------------------------------------------------------------------------------------
+
+    def tick(self, now: int, lateness: int, offset: int) -> None:
+        """It is `now`: periods that have begun are opened, those that ended `lateness` ago are closed."""
+        state = self.state
+        if now <= state.clock:
+            return
+        state.clock = now
+        opened = self._open_due(now, offset)
+        state.closed_before = now - lateness
+        bills = state.bills
+        ended = (bills["closed"][: bills.size] == 0) & (bills["end"][: bills.size] <= state.closed_before)
+        ending = np.flatnonzero(ended).tolist()
+        for bill in sorted(opened - set(ending)):
+            self.check_levels(bill, None, now)
+        names = state.subscription_names.values
+        for bill in sorted(ending, key=lambda b: (int(bills["end"][b]), names[bills["subscription"][b]])):
+            self._close(bill, offset)
+
+    def _open_due(self, now: int, offset: int) -> set[int]:
+        """Makes the bills of periods that have begun and matter without usage. Returns the new ones."""
+        state = self.state
+        table = state.subscriptions
+        opened: set[int] = set()
+        for subscription in np.flatnonzero(table["cursor"][: table.size] <= now).tolist():
+            plan = state.catalogue.plans[int(table["plan"][subscription])]
+            end = int(table["end"][subscription])
+            cursor = int(table["cursor"][subscription])
+            calendar = state.calendar_of(subscription)
+            while cursor <= now and cursor < end:
+                period = calendar.containing(cursor)
+                if self._matters_unused(plan) and period.end > plan.effective_from:
+                    bill, new = self._find_bill(subscription, period.start, period.end, offset)
+                    if new:
+                        opened.add(bill)
+                cursor = period.end
+            table["cursor"][subscription] = cursor if cursor < end else TIME_MAX - 1
+        return opened
+
+    def _matters_unused(self, plan: Plan) -> bool:
+        return plan.periodic or any(self.state.catalogue.rates[rate].due_unused for rate in plan.rates.values())
+
+    def _find_bill(self, subscription: int, start: int, end: int, offset: int) -> tuple[int, bool]:
+        state = self.state
+        places, new = state.bill_index.add(bill_keys(np.array([subscription]), np.array([start])))
+        if new[0]:
+            bill = state.add_bill(subscription, start, end)
+            state.bill_index.values[places[0]] = bill
+            state.bills["opened"][bill] = offset
+            self.open(bill)
+            return bill, True
+        return int(state.bill_index.values[places[0]]), False
+
+    def _close(self, bill: int, offset: int) -> None:
+        """The period is over: what is due without usage, the commitment, the last invoice."""
+        state = self.state
+        plan = state.plan_of(bill)
+        for flat in plan.flats:
+            if not flat.in_advance:
+                self._charge_flat(bill, flat, offset)
+        charged = {int(state.lines["charge"][line]) for line in state.bill_lines[bill]}
+        for charge, index in plan.rates.items():
+            rate = state.catalogue.rates[index]
+            if rate.due_unused and state.charges.number(charge) not in charged:
+                amount = unused_amount(rate)
+                if amount:
+                    self._due(bill, charge, amount, 0, offset)
+        state.bills["closed"][bill] = 1
+        self._invoice(bill, "period", None, self._commitment(bill, plan))
+        state.fired.pop(bill, None)
+
+    def _commitment(self, bill: int, plan: Plan) -> int | None:
+        if plan.minimum is None or not plan.minimum.true_up:
+            return None
+        amount = plan.minimum.amount
+        if plan.minimum.prorate:
+            length = int(self.state.bills["end"][bill] - self.state.bills["start"][bill])
+            amount = divide_half_up(amount * length, int(self.state.bills["whole"][bill]))
+        return round_to_minor(amount, plan.currency, plan.rounding)
+
+    # Names -------------------------------------------------------------------------------------------------------
+
+    def _who(self, bill: int) -> tuple[Plan, str, str, str]:
+        tenant, subscription, customer, _ = self.state.subscription_names.values[
+            int(self.state.bills["subscription"][bill])
+        ]
+        return self.state.plan_of(bill), tenant, customer, subscription
+
+    def span(self, bill: int) -> Span:
+        """The period of a bill."""
+        return Span(format_time(int(self.state.bills["start"][bill])), format_time(int(self.state.bills["end"][bill])))
+
+    def dimensions(self, line: int) -> dict[str, str | None]:
+        """The `group_by` values of a line, by name."""
+        state = self.state
+        rate = int(state.lines["rate"][line])
+        names = state.catalogue.rates[rate].group_by if rate >= 0 else ()
+        values = state.combos.values[state.lines["combo"][line]]
+        return dict(zip(names, values or [None] * len(names), strict=False))
+
+    def line_id(self, line: int) -> str:
+        """The identity of a line item: what it means, and nothing else."""
+        state = self.state
+        bill = int(state.lines["bill"][line])
+        _, tenant, _, subscription = self._who(bill)
+        start = format_time(int(state.bills["start"][bill]))
+        charge = state.charges.values[state.lines["charge"][line]]
+        flat = [part for name, value in self.dimensions(line).items() for part in _parts(name, value)]
+        return output_id("li", tenant, subscription, charge, start, *flat)
+
+
+def unused_amount(rate: Rate) -> int:
+    """What a charge comes to in a period without any usage."""
+    gross = rate.tables[0].amount(0, enter_at_nought=rate.bill_zero_usage)
+    return clamp(gross, rate)
+
+
+def cells_in_order(state: State, line: int) -> list[int]:
+    """The cells of a line as the price book writes them."""
+    return sorted(state.cells_of(line), key=lambda cell: int(state.cells["number"][cell]))
+
+
+def rate_cells(state: State, rate: Rate, line: int, changed: dict[int, int] | None = None) -> list[tuple[int, int]]:
+    """(billed quantity, amount) of each cell of a line: free units come off them in the order of the price book.
+
+    `changed`: cell -> its quantity, where it differs from what the state holds. Raises: NumberError.
+    """
+    free = rate.free_units
+    found: list[tuple[int, int]] = []
+    for cell in cells_in_order(state, line):
+        quantity = int_of(state.cells["quantity"][cell])
+        if changed:
+            quantity = changed.get(cell, quantity)
+        taken = min(free, quantity) if quantity > 0 else 0
+        free -= taken
+        table = rate.tables[int(state.cells["number"][cell])]
+        found.append((quantity - taken, table.amount(quantity - taken, rate.bill_zero_usage)))
+    return found
+
+
+def clamp(gross: int, rate: Rate) -> int:
+    """A charge's amount between its own maximum and minimum."""
+    if rate.maximum is not None:
+        gross = min(gross, rate.maximum)
+    if rate.minimum is not None:
+        gross = max(gross, rate.minimum)
+    return gross
+
+
+def _parts(name: str, value: str | None) -> tuple[str, ...]:
+    return (name, "0") if value is None else (name, "1", value)
+
+
+def _describe(plan: Plan, charge: str, rate: Rate | None) -> tuple[int, str]:
+    if rate is not None:
+        return rate.order, rate.description
+    for flat in plan.flats:
+        if flat.charge == charge:
+            return flat.order, flat.description
+    return len(plan.rates) + len(plan.flats), charge

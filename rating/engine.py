@@ -1,0 +1,177 @@
+"""The engine: a pure fold over one partition's log. Usage in; line items, invoices, alerts and rejections out.
+
+Stages, in this order and by these names everywhere: deduplicate, aggregate, rate, invoice, emit. Events are worked
+through by columns; where the order of single events within a batch matters (a level may be crossed, a number may
+leave its bounds), the bills concerned are worked through event by event instead, with the same result by law: the
+answer never depends on how the input was cut into batches.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+
+from rating.billing import Biller
+from rating.catalogue import load_catalogue
+from rating.columns import Batch
+from rating.emit import encode_line_items, encode_rejection
+from rating.fold import fold_columns
+from rating.metering import Refusal, meter_batch
+from rating.replay import replay_events
+from rating.state import State
+from schemas import entry as entries
+from schemas import topics
+from schemas.entry import Entry, decode_tick
+from schemas.faults import encode_document
+from schemas.rejection import Where
+from schemas.times import HOUR
+from streams.processor import Output, PartitionProcessor, Step, Summary
+
+
+@dataclass(frozen=True, slots=True)
+class RatingSettings:
+    """What an operator may choose. Changing `partitions` needs a new log.
+
+    `lateness`: how long after its end a period stays open, in microseconds of the clock.
+    `window_days`: the deduplication window; None keeps identities for ever.
+    """
+
+    partitions: int = 1
+    lateness: int = 1 * HOUR
+    window_days: int | None = 35
+
+
+class RatingProcessor:
+    """Makes rating engines, one for each partition."""
+
+    name: Final = "rating"
+
+    def __init__(self, settings: RatingSettings | None = None) -> None:
+        self.settings = settings or RatingSettings()
+
+    def open(self, partition: int, snapshot: bytes | None) -> PartitionProcessor:
+        """The engine of a partition, as its snapshot has it or at the beginning."""
+        settings = self.settings
+        if snapshot is None:
+            return RatingEngine(State(partition, settings.partitions, settings.window_days), settings.lateness)
+        state = State.load(snapshot, partition, settings.partitions, settings.window_days)
+        return RatingEngine(state, settings.lateness)
+
+
+@dataclass(slots=True)
+class _Counts:
+    entries: int = 0
+    events: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    conflicts: int = 0
+    rejected: int = 0
+
+
+class RatingEngine:
+    """One partition's engine. Changes its state in place; a step is atomic for whoever journals it."""
+
+    def __init__(self, state: State, lateness: int) -> None:
+        self.state = state
+        self.lateness = lateness
+
+    def process(self, log: Sequence[Entry]) -> Step:
+        """Folds entries into the state and says everything that changed. See `streams.processor`."""
+        biller = Biller(self.state)
+        counts = _Counts(entries=len(log))
+        rejections: list[Output] = []
+        packs: list[Entry] = []
+        for entry in log:
+            if entry.kind == entries.EVENTS:
+                packs.append(entry)
+                continue
+            self._events(packs, biller, counts, rejections)
+            packs = []
+            if entry.kind == entries.TICK:
+                biller.tick(decode_tick(entry.payload), self.lateness, entry.offset)
+            else:
+                self._catalogue(bytes(entry.payload), biller)
+        self._events(packs, biller, counts, rejections)
+        return self._emit(biller, counts, rejections)
+
+    def snapshot(self) -> bytes:
+        """The whole state."""
+        return self.state.dump()
+
+    # Inputs ------------------------------------------------------------------------------------------------------
+
+    def _events(self, packs: list[Entry], biller: Biller, counts: _Counts, rejections: list[Output]) -> None:
+        if not packs:
+            return
+        state = self.state
+        batch = Batch(packs)
+        verdicts = state.identities.check(batch.identity, batch.content, batch.arrived)
+        counts.events += batch.rows
+        counts.accepted += int(verdicts.fresh.sum())
+        counts.conflicts += int(verdicts.conflict.sum())
+        counts.duplicates += batch.rows - int(verdicts.fresh.sum()) - int(verdicts.conflict.sum())
+        refusals = [
+            Refusal(
+                row, -1, "", "conflict", None, "the same identity came with another content before; the first counts"
+            )
+            for row in np.flatnonzero(verdicts.conflict).tolist()
+        ]
+        if batch.rows:
+            state.newest = max(state.newest, int(batch.time.max()))
+        first_bill = state.bills.size
+        contributions, refused = meter_batch(state, batch, verdicts.fresh)
+        refusals.extend(refused)
+        for bill in range(first_bill, state.bills.size):
+            biller.open(bill)
+        careful = fold_columns(state, batch, contributions, biller)
+        if len(careful):
+            refusals.extend(replay_events(state, batch, contributions, careful, biller))
+        counts.rejected += sum(refusal.code != "conflict" for refusal in refusals)
+        for refusal in sorted(refusals, key=lambda r: (r.row, r.order)):
+            rejections.append(encode_rejection(batch, refusal, self._where(batch, refusal.row)))
+
+    def _where(self, batch: Batch, row: int) -> Where:
+        return Where(partition=self.state.partition, offset=int(batch.offset[row]))
+
+    def _catalogue(self, payload: bytes, biller: Biller) -> None:
+        """Documents are added and changed; one that is not named again stays in force."""
+        before = self.state.catalogue.documents
+        fresh = load_catalogue(payload).documents
+        merged = msgspec.structs.replace(
+            fresh,
+            meters={**before.meters, **fresh.meters},
+            price_books={**before.price_books, **fresh.price_books},
+            customers={**before.customers, **fresh.customers},
+            subscriptions={**before.subscriptions, **fresh.subscriptions},
+            default_subscription=fresh.default_subscription or before.default_subscription,
+        )
+        if encode_document(merged) == encode_document(before):
+            return
+        self.state.bind(load_catalogue(encode_document(merged)))
+        biller.rerate_open()
+
+    # Outputs -----------------------------------------------------------------------------------------------------
+
+    def _emit(self, biller: Biller, counts: _Counts, rejections: list[Output]) -> Step:
+        lines = np.array(sorted(biller.changed), dtype=np.int64)
+        items = encode_line_items(self.state, biller, lines)
+        outputs = [
+            *(Output(topics.LINE_ITEMS, id.encode(), value) for id, value in items),
+            *biller.outputs,
+            *rejections,
+        ]
+        summary = Summary(
+            entries=counts.entries,
+            events=counts.events,
+            accepted=counts.accepted,
+            duplicates=counts.duplicates,
+            conflicts=counts.conflicts,
+            rejected=counts.rejected,
+            line_items=len(items),
+            invoices=biller.invoices,
+            alerts=biller.alerts,
+            amount=str(biller.amount_change),
+        )
+        return Step(outputs, summary)

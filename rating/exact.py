@@ -1,0 +1,94 @@
+"""Columns of exact numbers. The one home of arithmetic on many numbers at once, with its bounds checked.
+
+Three forms of the same column of scaled numbers (see `schemas.numbers`):
+
+- polars `Int128`: for arithmetic. It wraps in silence, so every product and sum here is preceded by a bound;
+- *wide*: a numpy array of shape (n, 2), `int64`: the low and the high half of each two's complement 128-bit number,
+  for state that is changed in place. Arrow's decimal128 has the same bytes, so that the way between the two copies
+  memory and computes nothing;
+- Python `int`: where a bound does not hold. Always right, about fifty times slower.
+"""
+
+from collections.abc import Iterable
+from typing import Any, Final, cast
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from schemas.numbers import ONE, SCALED_MAX
+
+INT128_MAX: Final = 2**127 - 1
+_WORD: Final = 2**64
+_PLAIN: Final = pa.decimal128(38, 0)
+_ONE_LITERAL = pl.lit(ONE, dtype=pl.Int128)
+_HALF_LITERAL = pl.lit(ONE // 2, dtype=pl.Int128)
+
+Wide = NDArray[np.int64]
+
+
+class OutOfBounds(ArithmeticError):
+    """A bound does not hold, so that a column operation could wrap: the caller goes on number by number."""
+
+
+def int128(values: Iterable[int] | int) -> pl.Series:
+    """A polars column of Python integers."""
+    return pl.Series([values] if isinstance(values, int) else list(values), dtype=pl.Int128)
+
+
+def literal(value: int) -> pl.Expr:
+    """A constant in an expression."""
+    return pl.lit(value, dtype=pl.Int128)
+
+
+def to_int128(wide: Wide) -> pl.Series:
+    """The polars column of a wide array (a copy)."""
+    array = np.ascontiguousarray(wide)
+    column = pa.Array.from_buffers(_PLAIN, len(array), [None, pa.py_buffer(array)])
+    return pl.Series(column).to_physical()
+
+
+def to_wide(column: pl.Series) -> Wide:
+    """The wide array of an `Int128` column without nulls (read-only view). Raises: OutOfBounds past 38 digits."""
+    try:
+        array = column.cast(pl.Decimal(38, 0)).rechunk().to_arrow()
+    except pl.exceptions.InvalidOperationError:
+        raise OutOfBounds("a number has more than 38 digits") from None
+    start = array.offset * 2
+    return np.frombuffer(array.buffers()[1], dtype=np.int64)[start : start + 2 * len(array)].reshape(-1, 2)
+
+
+def from_decimal(column: pa.Array) -> pl.Series:
+    """The `Int128` column (nulls kept) of an Arrow decimal128(38, 12) column: its scaled numbers."""
+    return pl.Series(column).to_physical()
+
+
+def wide_of(value: int) -> tuple[int, int]:
+    """The (low, high) halves of one scaled number."""
+    low = value % _WORD
+    return (low - _WORD if low >= _WORD // 2 else low), value >> 64
+
+
+def int_of(wide: Any) -> int:
+    """The scaled number of one row of a wide array."""
+    return (int(wide[1]) << 64) + int(wide[0]) % _WORD
+
+
+def greatest(column: pl.Series) -> int:
+    """The greatest magnitude in a column (0 for an empty one)."""
+    if len(column) == 0:
+        return 0
+    return max(abs(cast(int, column.max())), abs(cast(int, column.min())))
+
+
+def check_sum(bound: int) -> None:
+    """Raises: OutOfBounds where a total of at most `bound` may not fit 38 digits."""
+    if bound > SCALED_MAX:
+        raise OutOfBounds(f"a total may reach {bound}")
+
+
+def round_to_scale(product: pl.Expr) -> pl.Expr:
+    """A product of two scaled numbers back to one: divided by 10^12, rounded half up, mirrored below nought."""
+    magnitude = (product.abs() + _HALF_LITERAL) // _ONE_LITERAL
+    return pl.when(product < 0).then(-magnitude).otherwise(magnitude)

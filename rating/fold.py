@@ -1,0 +1,241 @@
+"""Aggregate, second half, and rate: by columns, for every cell, line and bill that a batch has changed.
+
+Nothing is written for a bill that must be worked through event by event (`replay`): which those are is decided here,
+from bounds that hold for every order of the batch's events.
+"""
+
+from dataclasses import dataclass
+from typing import Any, cast
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rating.billing import Biller
+from rating.columns import Batch
+from rating.exact import greatest, int128, literal, to_int128, to_wide
+from rating.kernel import rate_columns
+from rating.metering import Contributions, Rows
+from rating.state import NO_LEVEL, State
+from schemas.numbers import SCALED_MAX
+
+_SAFE = 0.9e38
+"""Totals whose float bound stays below this fit 38 digits, the error of the float included."""
+
+
+@dataclass(slots=True)
+class _Rates:
+    """The compiled rates as columns."""
+
+    free: pl.Series
+    minimum: pl.Series
+    maximum: pl.Series
+    bill_zero: NDArray[np.bool_]
+    coupled: NDArray[np.bool_]
+    monotone: NDArray[np.bool_]
+    plain: bool
+
+
+def fold_columns(state: State, batch: Batch, contributions: list[Contributions], biller: Biller) -> NDArray[np.int64]:
+    """Folds a batch into cells, lines and bills. Returns the bills that it left alone, for `replay`."""
+    if not contributions:
+        return np.empty(0, np.int64)
+    rates = _rates(state)
+    cells = pl.concat([_fold_meter(state, batch, part) for part in contributions])
+    cells = _rate_cells(state, rates, cells)
+    lines = _fold_lines(state, rates, cells)
+    bills = _fold_bills(state, lines)
+    careful = bills.filter(pl.col("careful"))["bill"]
+    if len(careful):
+        lines = lines.filter(~pl.col("bill").is_in(careful.implode()))
+        cells = cells.filter(~pl.col("bill").is_in(careful.implode()))
+        bills = bills.filter(~pl.col("careful"))
+    _write(state, biller, cells, lines, bills)
+    return careful.to_numpy().astype(np.int64)
+
+
+def _rates(state: State) -> _Rates:
+    cached: _Rates | None = getattr(state.catalogue, "columns", None)
+    if cached is None:
+        rates = state.catalogue.rates
+        cached = _Rates(
+            free=int128([rate.free_units for rate in rates]),
+            minimum=int128([-SCALED_MAX if rate.minimum is None else rate.minimum for rate in rates]),
+            maximum=int128([SCALED_MAX if rate.maximum is None else rate.maximum for rate in rates]),
+            bill_zero=np.array([rate.bill_zero_usage for rate in rates], dtype=np.bool_),
+            coupled=np.array([rate.coupled for rate in rates], dtype=np.bool_),
+            monotone=np.array([rate.monotone for rate in rates], dtype=np.bool_),
+            plain=all(rate.minimum is None and rate.maximum is None for rate in rates),
+        )
+        state.catalogue.columns = cached
+    return cached
+
+
+def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame:
+    """One row for each cell that a meter's events change: what it holds after the batch."""
+    aggregate = part.meter.aggregate
+    time = batch.time[part.row]
+    frame = pl.DataFrame(
+        {
+            "cell": part.cell,
+            "value": part.value,
+            "time": time,
+            "rate": part.rate,
+            "bill": part.bill,
+            "offset": batch.offset[part.row],
+        }
+    )
+    reach = greatest(part.value)
+    falls = cast(int, part.value.min()) < 0
+    extra = [pl.col("value").min().lt(0).alias("falls")] if falls else []
+    folded = frame.group_by("cell").agg(
+        aggregate.fold().alias("value"),
+        pl.len().alias("added"),
+        pl.col("rate").first(),
+        pl.col("bill").first(),
+        pl.col("time").min().alias("first"),
+        pl.col("time").max().alias("at"),
+        pl.col("offset").last().alias("through"),
+        *extra,
+    )
+    cell = folded["cell"].to_numpy()
+    held = state.cells
+    old = to_int128(held["value"][cell])
+    folded = folded.with_columns(
+        value_old=old,
+        events_old=pl.Series(held["events"][cell]),
+        at_old=pl.Series(held["at"][cell]),
+        number=pl.Series(held["number"][cell].astype(np.int64)),
+        line=pl.Series(held["line"][cell].astype(np.int64)),
+    )
+    overflow = pl.lit(False)
+    if aggregate.additive and reach * len(frame) + greatest(old) > SCALED_MAX:
+        bound = pl.col("value_old").cast(pl.Float64).abs() + pl.col("added").cast(pl.Float64) * float(reach)
+        overflow = bound >= _SAFE
+    rises = aggregate.rising
+    return folded.with_columns(
+        last=pl.col("at"),
+        value=aggregate.combine(),
+        events=pl.col("events_old") + pl.col("added").cast(pl.Int64),
+        at=pl.max_horizontal("at", pl.when(pl.col("events_old") > 0).then(pl.col("at_old")).otherwise(pl.col("at"))),
+        careful=overflow,
+        falls=(pl.col("falls") if falls else pl.lit(False)) | pl.lit(not rises),
+    ).select(
+        "cell",
+        "line",
+        "bill",
+        "rate",
+        "number",
+        "added",
+        "events",
+        "value",
+        "at",
+        "first",
+        "last",
+        "through",
+        "careful",
+        "falls",
+        quantity=aggregate.quantities(),
+    )
+
+
+def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFrame:
+    """Adds what each cell comes to, and the changes to what it held."""
+    cell = cells["cell"].to_numpy()
+    rate = cells["rate"].to_numpy()
+    table = state.catalogue.rate_table[rate] + cells["number"].to_numpy()
+    free = rates.free.gather(rate)
+    billed = pl.DataFrame({"q": cells["quantity"], "free": free}).select(
+        pl.when(pl.col("q") > 0)
+        .then(pl.max_horizontal(pl.col("q") - pl.col("free"), literal(0)))
+        .otherwise(pl.col("q"))
+    )["q"]
+    amounts = rate_columns(state.catalogue.tiers, table, billed, rates.bill_zero[rate])
+    return cells.with_columns(
+        amount=amounts.amount,
+        quantity_old=to_int128(state.cells["quantity"][cell]),
+        amount_old=to_int128(state.cells["amount"][cell]),
+        careful=pl.col("careful") | pl.Series(amounts.overflow) | pl.Series(rates.coupled[rate]),
+        falls=pl.col("falls") | pl.Series(~rates.monotone[rate]),
+    )
+
+
+def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFrame:
+    """One row for each line that changes."""
+    unsafe = _unsafe_sums(cells, ("quantity", "quantity_old"), ("amount", "amount_old"))
+    lines = cells.group_by("line").agg(
+        pl.col("bill").first(),
+        pl.col("rate").first(),
+        pl.col("added").sum(),
+        (pl.col("quantity") - pl.col("quantity_old")).sum(),
+        (pl.col("amount") - pl.col("amount_old")).sum().alias("gross"),
+        pl.col("first").min(),
+        pl.col("last").max(),
+        pl.col("through").max(),
+        pl.col("careful").any() | unsafe,
+        pl.col("falls").any(),
+    )
+    line, rate = lines["line"].to_numpy(), lines["rate"].to_numpy()
+    held = state.lines
+    lines = lines.with_columns(
+        quantity=pl.col("quantity") + to_int128(held["quantity"][line]),
+        gross=pl.col("gross") + to_int128(held["gross"][line]),
+        amount_old=to_int128(held["amount"][line]),
+    )
+    huge = (pl.col("quantity").cast(pl.Float64).abs() >= _SAFE) | (pl.col("gross").cast(pl.Float64).abs() >= _SAFE)
+    lines = lines.with_columns(careful=pl.col("careful") | huge)
+    if rates.plain:
+        return lines.with_columns(amount=pl.col("gross"))
+    return lines.with_columns(low=rates.minimum.gather(rate), high=rates.maximum.gather(rate)).with_columns(
+        amount=pl.max_horizontal(pl.min_horizontal("gross", "high"), "low")
+    )
+
+
+def _unsafe_sums(frame: pl.DataFrame, *columns: tuple[str, ...]) -> pl.Expr:
+    """Which groups' sums of the columns' differences might leave their bounds: none, nearly always, at once."""
+    if all(sum(greatest(frame[name]) for name in names) * len(frame) * 2 <= SCALED_MAX for names in columns):
+        return pl.lit(False)
+    bounds = [sum((pl.col(n).cast(pl.Float64).abs() for n in names), pl.lit(0.0)).sum() for names in columns]
+    return pl.any_horizontal(bound >= _SAFE / 2 for bound in bounds)
+
+
+def _fold_bills(state: State, lines: pl.DataFrame) -> pl.DataFrame:
+    """One row for each bill that changes, and whether it must be worked through event by event."""
+    unsafe = _unsafe_sums(lines, ("amount", "amount_old"))
+    bills = lines.group_by("bill").agg(
+        (pl.col("amount") - pl.col("amount_old")).sum().alias("change"),
+        pl.col("careful").any() | unsafe,
+        pl.col("falls").any(),
+    )
+    bill = bills["bill"].to_numpy()
+    bills = bills.with_columns(
+        spend=pl.col("change") + to_int128(state.bills["spend"][bill]),
+        next=to_int128(state.bills["next_level"][bill]),
+    )
+    watched = pl.col("next") < literal(NO_LEVEL)
+    may_cross = watched & ((pl.col("spend") >= pl.col("next")) | pl.col("falls"))
+    huge = pl.col("spend").cast(pl.Float64).abs() >= _SAFE
+    return bills.with_columns(careful=pl.col("careful") | may_cross | huge)
+
+
+def _write(state: State, biller: Biller, cells: pl.DataFrame, lines: pl.DataFrame, bills: pl.DataFrame) -> None:
+    at: Rows = cells["cell"].to_numpy()
+    held = state.cells
+    held["events"][at], held["at"][at] = cells["events"].to_numpy(), cells["at"].to_numpy()
+    for name in ("value", "quantity", "amount"):
+        held[name][at] = to_wide(cells[name])
+    line: Rows = lines["line"].to_numpy()
+    table = state.lines
+    for name in ("quantity", "gross", "amount"):
+        table[name][line] = to_wide(lines[name])
+    added: NDArray[Any] = lines["added"].to_numpy()
+    table["rate"][line] = lines["rate"].to_numpy()
+    table["events"][line] += added
+    table["revision"][line] += added
+    table["first"][line] = np.minimum(table["first"][line], lines["first"].to_numpy())
+    table["last"][line] = np.maximum(table["last"][line], lines["last"].to_numpy())
+    table["through"][line] = np.maximum(table["through"][line], lines["through"].to_numpy())
+    bill: Rows = bills["bill"].to_numpy()
+    state.bills["spend"][bill] = to_wide(bills["spend"])
+    biller.changed.update(line.tolist())
+    biller.amount_change += sum(bills["change"].to_list()) if len(bills) else 0

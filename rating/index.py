@@ -1,0 +1,121 @@
+"""A hash index from 128-bit keys to 32-bit values, probed and extended by whole columns.
+
+Open addressing with linear probing over flat numpy arrays: about 20 bytes a slot, at most 60 % full, so 33 to 67
+bytes a key; no Python object per key. Deterministic: the same keys in the same order give the same values.
+"""
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+Keys = NDArray[np.uint64]  # shape (n, 2)
+
+_FILL_MAX: Final = 0.6
+_MIX_LOW: Final = np.uint64(0x9E3779B97F4A7C15)
+_MIX_HIGH: Final = np.uint64(0xC2B2AE3D27D4EB4F)
+_NOUGHT_KEY: Final = (np.uint64(0x5BD1E9955BD1E995), np.uint64(0x9AE16A3B2F90404F))
+
+
+class HashIndex:
+    """128-bit keys, each with a `uint32` value. The key (0, 0) is held as another fixed one."""
+
+    def __init__(self, capacity: int = 1024) -> None:
+        size = 1 << max(10, int(capacity / _FILL_MAX).bit_length())
+        self._keys = np.zeros((size, 2), dtype=np.uint64)
+        self.values = np.zeros(size, dtype=np.uint32)
+        self.count = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held."""
+        return self._keys.nbytes + self.values.nbytes
+
+    def find(self, keys: Keys) -> NDArray[np.int64]:
+        """The place of each key in `values`, or -1 where it is not held."""
+        keys = _without_nought(keys)
+        places = np.full(len(keys), -1, dtype=np.int64)
+        mask = np.int64(len(self._keys) - 1)
+        rows = np.arange(len(keys))
+        at = self._home(keys)
+        while len(rows):
+            held = self._keys[at]
+            same = (held[:, 0] == keys[rows, 0]) & (held[:, 1] == keys[rows, 1])
+            places[rows[same]] = at[same]
+            going = ~same & ((held[:, 0] | held[:, 1]) != 0)
+            rows, at = rows[going], (at[going] + 1) & mask
+        return places
+
+    def add(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """Adds what is not held. Returns each key's place in `values`, and whether this row was the first to bring it.
+
+        The values of new keys have no meaning until the caller writes them. Places hold until the next `add`.
+        """
+        self._make_room(len(keys))
+        keys = _without_nought(keys)
+        places = np.empty(len(keys), dtype=np.int64)
+        new = np.zeros(len(keys), dtype=np.bool_)
+        mask = np.int64(len(self._keys) - 1)
+        rows = np.arange(len(keys))
+        at = self._home(keys)
+        while len(rows):
+            held = self._keys[at]
+            empty = (held[:, 0] | held[:, 1]) == 0
+            if empty.any():
+                # The first row to ask for an empty place gets it: written last, it stays. The others look again.
+                asked, asking = at[empty], rows[empty]
+                self.values[asked[::-1]] = asking[::-1]
+                won = self.values[asked] == asking
+                self._keys[asked[won]] = keys[asking[won]]
+                new[asking[won]] = True
+                held = self._keys[at]
+            same = (held[:, 0] == keys[rows, 0]) & (held[:, 1] == keys[rows, 1])
+            places[rows[same]] = at[same]
+            rows, at = rows[~same], (at[~same] + 1) & mask
+        self.count += int(new.sum())
+        return places, new
+
+    def items(self) -> tuple[Keys, NDArray[np.uint32]]:
+        """All keys and their values, in the order of their places."""
+        used = (self._keys[:, 0] | self._keys[:, 1]) != 0
+        return self._keys[used], self.values[used]
+
+    @classmethod
+    def of(cls, keys: Keys, values: NDArray[np.uint32]) -> "HashIndex":
+        """An index that holds these distinct keys."""
+        index = cls(len(keys))
+        places, _ = index.add(keys)
+        index.values[places] = values
+        return index
+
+    def _home(self, keys: Keys) -> NDArray[np.int64]:
+        mixed = keys[:, 0] * _MIX_LOW ^ keys[:, 1] * _MIX_HIGH
+        mixed ^= mixed >> np.uint64(32)
+        mixed *= _MIX_LOW
+        shift = np.uint64(64 - (len(self._keys).bit_length() - 1))
+        return (mixed >> shift).astype(np.int64)
+
+    def _make_room(self, extra: int) -> None:
+        size = len(self._keys)
+        if self.count + extra <= size * _FILL_MAX:
+            return
+        while self.count + extra > size * _FILL_MAX:
+            size *= 2
+        keys, values = self.items()
+        self._keys = np.zeros((size, 2), dtype=np.uint64)
+        self.values = np.zeros(size, dtype=np.uint32)
+        self.count = 0
+        places, _ = self.add(keys)
+        self.values[places] = values
+
+
+def _without_nought(keys: Keys) -> Keys:
+    nought = (keys[:, 0] | keys[:, 1]) == 0
+    if not nought.any():
+        return keys
+    keys = keys.copy()
+    keys[nought] = _NOUGHT_KEY
+    return keys

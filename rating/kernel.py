@@ -1,0 +1,84 @@
+"""The price kernel: from quantities to amounts by columns, one lookup for each total, whatever the model.
+
+The same function as `TierTable.amount`, which it calls for the few rows whose bounds do not hold (a law in the tests).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rating.catalogue import Tiers
+from rating.exact import literal, round_to_scale
+from schemas.numbers import ONE, NumberError
+
+_SAFE = 1.6e38
+"""Products below this cannot leave Int128 (1.7e38), the error of the float that bounds them included."""
+
+
+class Amounts(NamedTuple):
+    """`amount` for each row (Int128), and which rows have none that fits 38 digits."""
+
+    amount: pl.Series
+    overflow: NDArray[np.bool_]
+
+
+def rate_columns(tiers: Tiers, table: NDArray[np.int64], quantity: pl.Series, enter: NDArray[np.bool_]) -> Amounts:
+    """The amount of each quantity under its table. `enter`: rows for which nought enters the first tier."""
+    tier = tiers.first[table].copy()
+    count = tiers.count[table]
+    for step in range(int(count.max(initial=1)) - 1):
+        more = np.flatnonzero(count > step + 1)
+        bound = tiers.up_to.gather(tiers.first[table[more]] + step)
+        above = (quantity.gather(more) > bound).to_numpy()
+        tier[more[above]] += 1
+    frame = pl.DataFrame(
+        {
+            "q": quantity,
+            "inside": quantity - tiers.start.gather(tier),
+            "unit": tiers.unit.gather(tier),
+            "base": tiers.base.gather(tier),
+        }
+    )
+    units = pl.col("inside")
+    if tiers.has_blocks:
+        frame = frame.with_columns(block=tiers.block.gather(tier), down=pl.Series(tiers.blocks_down[table]))
+        up = pl.when(pl.col("down")).then(literal(0)).otherwise(pl.col("block") - 1)
+        whole = (pl.col("inside") + up) // pl.col("block") * literal(ONE)
+        units = pl.when((pl.col("block") > 0) & (pl.col("q") > 0)).then(whole).otherwise(units)
+    below = pl.Series(tiers.below_unit[table])
+    frame = frame.with_columns(units=units, below=below)
+    # A bound, not a result: floats only say where Int128 is safe.
+    reach = pl.col("unit").cast(pl.Float64).abs() * pl.col("units").cast(pl.Float64).abs()
+    frame = frame.with_columns(reach=reach + pl.col("base").cast(pl.Float64).abs())
+    exact = pl.col("base") + pl.col("unit") * pl.col("units")
+    negative = pl.when(pl.col("below")).then(pl.col("unit") * pl.col("q")).otherwise(literal(0))
+    chosen = pl.when(pl.col("q") > 0).then(exact).when(pl.col("q") < 0).then(negative).otherwise(literal(0))
+    done = frame.select(amount=round_to_scale(chosen), reach=pl.col("reach"))
+    amount = done["amount"]
+    by_hand = (done["reach"] >= _SAFE).to_numpy() | ~tiers.columnar[table]
+    if enter.any():
+        by_hand |= enter & (quantity == 0).to_numpy()
+    return _by_hand(tiers, table, quantity, enter, amount, np.flatnonzero(by_hand))
+
+
+def _by_hand(
+    tiers: Tiers,
+    table: NDArray[np.int64],
+    quantity: pl.Series,
+    enter: NDArray[np.bool_],
+    amount: pl.Series,
+    rows: NDArray[np.int64],
+) -> Amounts:
+    overflow = np.zeros(len(table), dtype=np.bool_)
+    if not len(rows):
+        return Amounts(amount, overflow)
+    values = []
+    for row in rows.tolist():
+        try:
+            values.append(tiers.tables[int(table[row])].amount(int(quantity[row]), bool(enter[row])))
+        except NumberError:
+            overflow[row] = True
+            values.append(0)
+    return Amounts(amount.scatter(rows, pl.Series(values, dtype=pl.Int128)), overflow)

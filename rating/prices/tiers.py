@@ -1,0 +1,128 @@
+"""The one form to which every price of a quantity compiles: a table of tiers.
+
+A tier holds the quantities in `(start, up_to]` and asks `base + unit_amount * (q - start)`, or with a block size
+`base + unit_amount * blocks(q - start)`. `base` is what all the units up to `start` come to, and what entering the
+tier costs; it is kept with 24 digits after the point, so that the amount is rounded once, at the end.
+"""
+
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from schemas.numbers import ONE, check_scaled, divide_half_up, format_scaled
+from schemas.output import TierAmount
+
+COLUMN_BASE_MAX: Final = 2**126
+"""A base above this cannot stand in an Int128 column: its table is rated number by number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tier:
+    """`start`, `up_to`, `unit_amount`, `flat_amount`, `block` are scaled; `base` has 24 digits after the point.
+
+    `up_to` None: open. `block` 0: no blocks; else `unit_amount` is the price of a block, counted up or down.
+    """
+
+    start: int
+    up_to: int | None
+    base: int
+    unit_amount: int
+    flat_amount: int = 0
+    block: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TierTable:
+    """Tiers that follow each other without a gap from nought.
+
+    `below_nought`: what a total below nought comes to: the first tier's unit amount times it, or nothing.
+    `zero_amount`: what entering the first tier at nought costs, for `bill_zero_usage` (24 digits).
+    `whole`: all units stand in the tier that holds the total (volume); else each in its own.
+    """
+
+    tiers: tuple[Tier, ...]
+    below_nought: Literal["unit", "nought"] = "nought"
+    zero_amount: int = 0
+    whole: bool = False
+    blocks_down: bool = False
+
+    @property
+    def monotone(self) -> bool:
+        """Whether the amount never falls as the quantity rises from nought."""
+        reached = 0
+        for tier in self.tiers:
+            if tier.unit_amount < 0 or tier.base < reached:
+                return False
+            if tier.up_to is not None:
+                reached = self._exact(tier, tier.up_to)
+        return True
+
+    @property
+    def columnar(self) -> bool:
+        """Whether the table fits Int128 columns."""
+        return all(abs(tier.base) < COLUMN_BASE_MAX for tier in self.tiers)
+
+    def amount(self, quantity: int, enter_at_nought: bool = False) -> int:
+        """The scaled amount of a scaled quantity, rounded half up at the 12th digit, once.
+
+        Raises: NumberError where it has more than 26 digits before the point.
+        """
+        if quantity == 0:
+            exact = self.zero_amount if enter_at_nought else 0
+        elif quantity < 0:
+            exact = self.tiers[0].unit_amount * quantity if self.below_nought == "unit" else 0
+        else:
+            exact = self._exact(self._holding(quantity), quantity)
+        return check_scaled(divide_half_up(exact, ONE))
+
+    def breakdown(self, quantity: int, enter_at_nought: bool = False, cell: int | None = None) -> list[TierAmount]:
+        """What each tier contributes to `amount(quantity)`, so that a person can follow it."""
+        if quantity <= 0:
+            first = self.tiers[0]
+            amount = self.amount(quantity, enter_at_nought)
+            return [self._show(first, quantity, amount, cell)] if quantity or amount else []
+        if self.whole:
+            tier = self._holding(quantity)
+            return [self._show(tier, quantity, self.amount(quantity), cell)]
+        shown: list[TierAmount] = []
+        before = 0
+        for tier in self.tiers:
+            if quantity <= tier.start:
+                break
+            within = min(quantity, tier.up_to) if tier.up_to is not None else quantity
+            after = self.amount(within)
+            shown.append(self._show(tier, within - tier.start, after - before, cell))
+            before = after
+        return shown
+
+    def _holding(self, quantity: int) -> Tier:
+        for tier in self.tiers:
+            if tier.up_to is None or quantity <= tier.up_to:
+                return tier
+        raise AssertionError(f"no tier holds {quantity}: {self}")
+
+    def _exact(self, tier: Tier, quantity: int) -> int:
+        inside = quantity - tier.start
+        if tier.block:
+            return tier.base + tier.unit_amount * self._blocks(tier, inside) * ONE
+        return tier.base + tier.unit_amount * inside
+
+    def _blocks(self, tier: Tier, inside: int) -> int:
+        return inside // tier.block if self.blocks_down else -(-inside // tier.block)
+
+    def _show(self, tier: Tier, quantity: int, amount: int, cell: int | None) -> TierAmount:
+        packages = self._blocks(tier, quantity) if tier.block and quantity > 0 else 0
+        return TierAmount(
+            start=format_scaled(tier.start),
+            up_to=None if tier.up_to is None else format_scaled(tier.up_to),
+            quantity=format_scaled(quantity),
+            unit_amount=format_scaled(tier.unit_amount),
+            flat_amount=format_scaled(tier.flat_amount),
+            amount=format_scaled(amount),
+            package_size=format_scaled(tier.block) if tier.block else None,
+            packages=str(packages) if tier.block else None,
+            cell=cell,
+        )
+
+
+NOTHING: Final = TierTable((Tier(0, None, 0, 0),))
+"""Asks nothing for any quantity."""
