@@ -1,6 +1,8 @@
 """Laws of the embedded host: cuts do not matter, a restart goes on, a contradiction stops it."""
 
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,12 +15,13 @@ import pytest
 
 from schemas.entry import TICK, Entry
 from schemas.topics import EVENTS, JOURNAL, LINE_ITEMS
-from streams.embedded.host import EmbeddedHost, HostSettings
+from streams.embedded.host import FAILED_STATUS, EmbeddedHost, HostSettings
 from streams.embedded.log import SqliteLog
 from streams.journal import Batch, Done, JournalError, Open, Record, decode_record, encode_record
 from streams.snapshots import SnapshotStore
 from tests.embedded.adder import Adder, Event, entry_of, expected, latest
 
+ROOT = Path(__file__).parents[2]
 SETTINGS = HostSettings(tick_seconds=None, snapshot_seconds=3600)
 Failures = list[tuple[int, int, BaseException]]
 
@@ -230,3 +233,22 @@ def test_ticks_come_to_every_partition(log: SqliteLog, snapshots: SnapshotStore)
             Entry(record.offset, record.end, record.value).kind for record in log.read_records(EVENTS, partition, 0)
         ]
         assert set(kinds) == {TICK}
+
+
+def test_by_default_a_failure_ends_the_process_and_says_where(tmp_path: Path) -> None:
+    program = f"""
+import logging, time
+from streams.embedded.host import EmbeddedHost
+from streams.embedded.log import SqliteLog
+from streams.snapshots import SnapshotStore
+from tests.embedded.adder import Adder
+logging.basicConfig()
+log = SqliteLog({str(tmp_path)!r}, 1)
+EmbeddedHost(log, Adder(), SnapshotStore({str(tmp_path / "snapshots")!r})).start()
+log.append_blocking(0, b"no entry", 1)
+time.sleep(20)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == FAILED_STATUS
+    assert "partition 0 failed at position 0" in done.stderr
+    assert "EntryError" in done.stderr
