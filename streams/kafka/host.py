@@ -1,0 +1,356 @@
+"""The Faust host: runs processors on Kafka, one process of a consumer group.
+
+Faust brings the consumer group, the fetching and the scheduling. It is trusted with no position and no
+acknowledgement (README.md says why): what counts is in `streams.kafka.partition`.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import threading
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any, Final, NoReturn, TypeVar
+
+import faust
+from faust.types import TP
+
+from schemas.entry import encode_tick
+from streams.faults_hook import fault
+from streams.kafka.binding import Binding
+from streams.kafka.consumer import OwnedConsumer
+from streams.kafka.partition import Counters, Partition, PartitionState, StepLimits, Surroundings
+from streams.kafka.producer import KafkaProducer
+from streams.kafka.settings import KafkaSettings
+from streams.kafka.sink import KafkaSink
+from streams.kafka.source import SourceMessage
+from streams.log import LogUnavailable
+from streams.snapshots import SnapshotStore
+
+EXIT_FAILED: Final = 70
+"""The process stopped itself: something that must hold did not, or Kafka was lost. Start it again."""
+
+_STOP_TIMEOUT_S: Final = 10.0
+
+_logger = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class HostSettings:
+    """What may differ between the workers of a group."""
+
+    group: str = "taximeter"
+    """The consumer group. Workers of one group may have different bindings; a binding belongs to one group only."""
+    limits: StepLimits = field(default_factory=StepLimits)
+    threads: int = 1
+    """In which `process` runs. The engine's own work releases the interpreter's lock only in part."""
+    stall_s: float = 120.0
+    """A worker whose event loop stands still for so long, or whose partition has messages and makes no progress for
+    so long, stops itself."""
+
+
+@dataclass(frozen=True)
+class WorkerState:
+    """What a health endpoint shows. Ready: every assigned partition is owned, and there is an assignment."""
+
+    ready: bool
+    partitions: Mapping[tuple[str, int], PartitionState]
+    """(source topic, partition) -> its state."""
+    counters: Mapping[tuple[str, int], Counters]
+
+
+def stop_process(reason: str, error: BaseException | None = None) -> NoReturn:
+    """Ends the process at once. Faust acknowledges what an exception leaves undone, so nothing of it may go on."""
+    _logger.critical("stopping: %s", reason, exc_info=error)
+    logging.shutdown()
+    os._exit(EXIT_FAILED)
+
+
+async def or_stop(place: str, action: Awaitable[_T]) -> _T:
+    """The action's result. Any exception stops the process; being cancelled is how Faust ends a task."""
+    try:
+        return await action
+    except asyncio.CancelledError:
+        raise
+    except BaseException as error:
+        stop_process(f"{place}: {error}", error)
+
+
+class Worker:
+    """One Faust app with an agent for each binding. `run` until `stop` is called."""
+
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        bindings: Sequence[Binding],
+        snapshots: SnapshotStore,
+        host: HostSettings | None = None,
+        on_state: Callable[[WorkerState], None] | None = None,
+    ) -> None:
+        """`on_state` is called on the event loop whenever ownership changes."""
+        for attribute in ("source", "journal"):
+            names = [getattr(binding, attribute) for binding in bindings]
+            if len(set(names)) != len(names):
+                raise ValueError(f"found the {attribute} topics {names}, expected each once")
+        self._settings = settings
+        self._host = host or HostSettings()
+        self._snapshots = snapshots
+        self._bindings = {settings.topic(binding.source): binding for binding in bindings}
+        self._on_state = on_state
+        self._writer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+        self._partitions: dict[TP, Partition] = {}
+        self._assignment_number = 0
+        self._stopping = asyncio.Event()
+        self._loop_seen = time.monotonic()
+
+    @property
+    def state(self) -> WorkerState:
+        """The state now. Call it on the event loop."""
+        names = {tp: (self._bindings[tp.topic].source, tp.partition) for tp in self._partitions}
+        return WorkerState(
+            ready=bool(self._partitions) and all(partition.owned for partition in self._partitions.values()),
+            partitions={names[tp]: partition.state for tp, partition in self._partitions.items()},
+            counters={names[tp]: partition.counters for tp, partition in self._partitions.items()},
+        )
+
+    def stop(self) -> None:
+        """Finish the steps under way, write snapshots, leave the group, return from `run`."""
+        self._stopping.set()
+
+    async def run(self) -> None:
+        """Works until `stop`. Whatever goes wrong stops the process with EXIT_FAILED."""
+        producer = KafkaProducer(
+            self._settings,
+            # A process that was stopped for a session's length must not send what it still holds: see README.md.
+            delivery_timeout_s=min(self._settings.delivery_timeout_s, self._settings.session_timeout_s * 0.75),
+        )
+        with ThreadPoolExecutor(self._host.threads, "process") as executor:
+            self._with = Surroundings(
+                self._settings, producer, executor, self._snapshots, self._writer, self._host.limits
+            )
+            app = self._app = self._make_app()
+            threading.Thread(target=self._watch_loop, name="watch", daemon=True).start()
+            background = [asyncio.create_task(or_stop("watch", self._watch_progress()))]
+            background += [
+                asyncio.create_task(or_stop("ticks", self._tick(binding, binding.tick_s)))
+                for binding in self._bindings.values()
+                if binding.tick_s is not None
+            ]
+            await or_stop("start", app.start())
+            await self._stopping.wait()
+            for task in background:
+                task.cancel()
+            await or_stop("stop", self._shut_down(producer))
+
+    async def _shut_down(self, producer: KafkaProducer) -> None:
+        self._assignment_number += 1
+        partitions = list(self._partitions.values())
+        await asyncio.gather(*(partition.release() for partition in partitions))
+        await asyncio.gather(*(partition.save() for partition in partitions))
+        try:
+            await asyncio.wait_for(self._app.stop(), _STOP_TIMEOUT_S)
+        except TimeoutError:
+            _logger.warning("Faust did not stop within %.0f s; everything of ours is done", _STOP_TIMEOUT_S)
+        await producer.close()
+
+    # Faust -------------------------------------------------------------------------------------------------
+
+    def _make_app(self) -> Any:
+        settings = self._settings
+        app: Any = faust.App(
+            settings.prefix + self._host.group,
+            autodiscover=False,
+            broker=[f"kafka://{address}" for address in settings.bootstrap.split(",")],
+            broker_credentials=_credentials(settings),
+            broker_session_timeout=settings.session_timeout_s,
+            broker_heartbeat_interval=settings.heartbeat_s,
+            broker_request_timeout=max(30.0, settings.session_timeout_s),
+            broker_max_poll_records=self._host.limits.entries * 2,
+            broker_commit_livelock_soft_timeout=self._host.stall_s,
+            stream_processing_timeout=self._host.stall_s,
+            consumer_auto_offset_reset="earliest",
+            consumer_max_fetch_size=settings.message_bytes_max,
+            stream_buffer_maxsize=self._host.limits.entries * 2,
+            stream_wait_empty=False,
+            table_standby_replicas=0,  # without tables and standbys the assignor is Kafka's plain round robin
+            stream_recovery_delay=0.0,
+            store="memory://",
+            topic_allow_declare=False,
+            topic_disable_leader=True,
+            web_enabled=False,
+        )
+        app.transport.Consumer = OwnedConsumer
+        for topic, binding in self._bindings.items():
+            self._add_agent(app, topic, binding)
+        app.on_partitions_revoked.connect(self._on_revoked, weak=False)
+        app.on_rebalance_complete.connect(self._on_rebalanced, weak=False)
+        app.finalize()
+        app.consumer.position_of = self._position_of
+        return app
+
+    def _add_agent(self, app: Any, name: str, binding: Binding) -> None:
+        topic = app.topic(name, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
+        limits = self._host.limits
+
+        async def work(stream: Any) -> None:
+            async for events in stream.take_events(limits.entries, within=limits.wait_s):
+                await or_stop(f"work on {name}", self._work(events))
+                # 8. acknowledge: Faust does so when the loop goes on, and commits some time later
+                fault("after_step")
+
+        app.agent(topic, name=binding.processor.name, concurrency=1)(work)
+
+    def _position_of(self, tp: TP) -> int | None:
+        partition = self._partitions.get(tp)
+        return partition.position if partition is not None and partition.owned else None
+
+    async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
+        """Before the group gives the partitions to others: let the steps under way finish."""
+        self._assignment_number += 1
+        await or_stop("release", _all(partition.release() for partition in self._partitions.values()))
+        self._tell()
+
+    async def _on_rebalanced(self, _app: Any, **_: Any) -> None:
+        """When the assignment is known, before Faust lets anything flow: take over what is ours now."""
+        await or_stop("take over", self._take_over())
+
+    async def _take_over(self) -> None:
+        self._assignment_number += 1
+        number = self._assignment_number
+        assigned = {tp for tp in self._app.consumer.assignment() if tp.topic in self._bindings}
+        kept = {tp: partition for tp, partition in self._partitions.items() if tp in assigned}
+        for tp in assigned - kept.keys():
+            kept[tp] = Partition(self._bindings[tp.topic], tp.partition, self._with)
+        self._partitions = kept
+        await asyncio.gather(*(partition.own(lambda: self._assignment_number == number) for partition in kept.values()))
+        self._tell()
+
+    def _tell(self) -> None:
+        if self._on_state is not None:
+            self._on_state(self.state)
+
+    # Work --------------------------------------------------------------------------------------------------
+
+    async def _work(self, events: Sequence[Any]) -> None:
+        """One take of the stream: the partitions at once, each in its order."""
+        by_partition: dict[TP, list[SourceMessage]] = {}
+        for event in events:
+            message = event.message
+            by_partition.setdefault(message.tp, []).append(
+                SourceMessage(message.offset, round(message.timestamp * 1000), message.key or b"", message.value or b"")
+            )
+        behind: dict[TP, int] = {}
+
+        async def one(tp: TP, messages: list[SourceMessage]) -> None:
+            partition = self._partitions.get(tp)
+            if partition is not None and not await partition.work(messages):
+                behind[tp] = partition.position
+
+        await asyncio.gather(*(one(tp, messages) for tp, messages in by_partition.items()))
+        if behind:
+            await self._app.consumer.send_to(behind)
+
+    async def _tick(self, binding: Binding, every_s: float) -> None:
+        """Writes the time into each owned partition. From a stopped owner it does no harm: it turns no clock back."""
+        sink = KafkaSink(self._settings)
+        while True:
+            await asyncio.sleep(every_s)
+            owned = [p.partition for p in self._partitions.values() if p.owned and p.binding is binding]
+            ticks = (sink.append(partition, encode_tick(time.time_ns() // 1000), 0) for partition in owned)
+            for result in await asyncio.gather(*ticks, return_exceptions=True):
+                if isinstance(result, LogUnavailable):
+                    _logger.warning("a tick was not written: %s", result)
+                elif isinstance(result, BaseException):
+                    raise result
+
+    # Watching ----------------------------------------------------------------------------------------------
+
+    def _watch_loop(self) -> None:
+        """In a thread of its own: an event loop that stands still cannot watch itself."""
+        while not self._stopping.is_set():
+            time.sleep(1.0)
+            if time.monotonic() - self._loop_seen > self._host.stall_s:
+                stop_process(f"the event loop stood still for more than {self._host.stall_s} s")
+
+    async def _watch_progress(self) -> None:
+        """Faust can die without a word (a task that ended, a recovery that hangs)."""
+        seen: dict[TP, tuple[int, float]] = {}
+        while True:
+            await asyncio.sleep(0.5)
+            self._loop_seen = time.monotonic()
+            if self._app.should_stop:
+                raise RuntimeError(f"Faust has stopped: {self._app.crash_reason!r}")
+            self._app.consumer.check_group()
+            for tp, partition in self._partitions.items():
+                progress = partition.counters.replayed_steps + (partition.position if partition.owned else 0)
+                if seen.get(tp, (None, 0.0))[0] != progress or not self._is_behind(tp, partition):
+                    seen[tp] = (progress, self._loop_seen)
+                elif self._loop_seen - seen[tp][1] > self._host.stall_s:
+                    raise RuntimeError(f"{partition}: no progress for {self._host.stall_s} s, and there are messages")
+
+    def _is_behind(self, tp: TP, partition: Partition) -> bool:
+        """Whether there is something to do: not owned yet, or messages from the position on."""
+        try:
+            return not partition.owned or (self._app.consumer.highwater(tp) or 0) > partition.position
+        except AssertionError:
+            return False  # aiokafka, between two assignments
+
+
+async def _all(actions: Any) -> None:
+    await asyncio.gather(*actions)
+
+
+def _credentials(settings: KafkaSettings) -> Any:
+    """SASL or TLS as Faust names it; None for plain text. Kerberos and OAuth are not passed through."""
+    context = settings.ssl_context()
+    if "sasl.username" in settings.security:
+        mechanism = settings.security.get("sasl.mechanisms") or settings.security.get("sasl.mechanism")
+        return faust.SASLCredentials(
+            username=settings.security["sasl.username"],
+            password=settings.security.get("sasl.password"),
+            ssl_context=context,
+            mechanism=mechanism,
+        )
+    return faust.SSLCredentials(context=context) if context is not None else None
+
+
+async def _run_until_signalled(worker: Worker) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, worker.stop)
+    await worker.run()
+
+
+def run_worker(
+    settings: KafkaSettings,
+    bindings: Sequence[Binding],
+    snapshots: SnapshotStore,
+    host: HostSettings | None = None,
+    on_state: Callable[[WorkerState], None] | None = None,
+) -> int:
+    """Runs a worker until SIGTERM or SIGINT, then stops it cleanly. Returns the exit status 0.
+
+    Logging is the caller's to set up. The topics must be there (`streams.kafka.admin.ensure_topics`). Any failure
+    ends the process with EXIT_FAILED: a supervisor starts it again.
+    """
+    try:
+        asyncio.run(_start(settings, bindings, snapshots, host, on_state))
+    except BaseException as error:
+        stop_process(f"worker: {error}", error)
+    return 0
+
+
+async def _start(
+    settings: KafkaSettings,
+    bindings: Sequence[Binding],
+    snapshots: SnapshotStore,
+    host: HostSettings | None,
+    on_state: Callable[[WorkerState], None] | None,
+) -> None:
+    await _run_until_signalled(Worker(settings, bindings, snapshots, host, on_state))

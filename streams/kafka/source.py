@@ -1,0 +1,139 @@
+"""Reading Kafka by position, without a consumer group: the readers' `KafkaSource`, and the restore's `LogReader`."""
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Final, NamedTuple
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from streams.kafka.settings import KafkaSettings
+from streams.log import LogUnavailable, Positions, TopicRecord
+
+_POLL_MS: Final = 1000
+_FETCH_WAIT_MS: Final = 500
+_SILENCE_S: Final = 30.0
+"""A bounded read that brings nothing for so long has failed."""
+
+
+class SourceMessage(NamedTuple):
+    """One message of a source or journal topic."""
+
+    offset: int
+    timestamp_ms: int
+    key: bytes
+    value: bytes
+
+
+def _consumer(settings: KafkaSettings) -> Any:
+    return AIOKafkaConsumer(
+        **settings.aiokafka(),
+        group_id=None,
+        enable_auto_commit=False,
+        auto_offset_reset="none",  # where reading begins is decided here, never by a default
+        fetch_max_wait_ms=_FETCH_WAIT_MS,
+        max_partition_fetch_bytes=settings.message_bytes_max,
+    )
+
+
+class KafkaSource:
+    """`streams.log.Source` on Kafka. Each `read` has a connection of its own, which ends with it."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.partitions = settings.partitions
+        self._settings = settings
+
+    async def read(self, topics: Sequence[str], positions: Positions) -> AsyncIterator[list[TopicRecord]]:
+        """See `streams.log.Source`. Raises: LogUnavailable where a topic is missing or Kafka cannot be reached."""
+        consumer = _consumer(self._settings)
+        try:
+            await consumer.start()
+            names = await self._assign(consumer, topics, positions)
+            while True:
+                try:
+                    batches = await consumer.getmany(timeout_ms=_POLL_MS)
+                except OffsetOutOfRangeError as error:
+                    await consumer.seek_to_beginning(*error.args[0])
+                    continue
+                if records := [_record(names, record) for batch in batches.values() for record in batch]:
+                    yield records
+        except KafkaError as error:
+            raise LogUnavailable(f"cannot read {', '.join(topics)} from Kafka: {error}") from error
+        finally:
+            await consumer.stop()
+
+    async def _assign(self, consumer: Any, topics: Sequence[str], positions: Positions) -> dict[str, str]:
+        """Takes all partitions, goes to their positions. Returns the cluster's name of each topic -> the registry's."""
+        names = {self._settings.topic(topic): topic for topic in topics}
+        cluster = await consumer._client.fetch_all_metadata()
+        partitions: list[TopicPartition] = []
+        for name in names:
+            found = cluster.partitions_for_topic(name)
+            if not found:
+                raise LogUnavailable(f"the topic {name} is not there")
+            partitions += [TopicPartition(name, partition) for partition in sorted(found)]
+        consumer.assign(partitions)
+        for tp in partitions:
+            position = positions.get((names[tp.topic], tp.partition))
+            if position is not None:
+                consumer.seek(tp, position)
+        fresh = [tp for tp in partitions if (names[tp.topic], tp.partition) not in positions]
+        if fresh:
+            await consumer.seek_to_beginning(*fresh)
+        return names
+
+
+def _record(names: dict[str, str], record: Any) -> TopicRecord:
+    return TopicRecord(
+        names[record.topic],
+        record.partition,
+        record.offset,
+        record.offset + 1,
+        record.key or b"",
+        record.value or b"",
+    )
+
+
+class LogReader:
+    """Bounded reads of one partition number, for taking a partition over. An async context manager."""
+
+    def __init__(self, settings: KafkaSettings, partition: int) -> None:
+        self._settings = settings
+        self._partition = partition
+        self._consumer = _consumer(settings)
+
+    async def __aenter__(self) -> "LogReader":
+        await self._consumer.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._consumer.stop()
+
+    async def bounds(self, topic: str) -> tuple[int, int]:
+        """The offset of the oldest record that the log holds, and the one after the newest. Raises: KafkaError."""
+        tp = TopicPartition(self._settings.topic(topic), self._partition)
+        begin = await self._consumer.beginning_offsets([tp])
+        end = await self._consumer.end_offsets([tp])
+        return begin[tp], end[tp]
+
+    async def read(self, topic: str, start: int, end: int) -> AsyncIterator[list[SourceMessage]]:
+        """Yields the records of `[start, end)`, all of which the log must hold. Raises: KafkaError, LogUnavailable."""
+        if start >= end:
+            return
+        tp = TopicPartition(self._settings.topic(topic), self._partition)
+        self._consumer.assign([tp])
+        self._consumer.seek(tp, start)
+        loop = asyncio.get_running_loop()
+        heard = loop.time()
+        while (position := await self._consumer.position(tp)) < end:
+            found = await self._consumer.getmany(tp, timeout_ms=_POLL_MS)
+            messages = [_message(record) for record in found.get(tp, ()) if record.offset < end]
+            if messages:
+                heard = loop.time()
+                yield messages
+            elif loop.time() - heard > _SILENCE_S:
+                raise LogUnavailable(f"{tp.topic} partition {tp.partition}: nothing from {position} for {_SILENCE_S} s")
+
+
+def _message(record: Any) -> SourceMessage:
+    return SourceMessage(record.offset, record.timestamp, record.key or b"", record.value or b"")
