@@ -1,0 +1,203 @@
+"""The HTTP questions about spend, usage and outputs: routes for a larger application to mount.
+
+Every answer holds `through`: for each partition, the position up to which the source is included (at least). With
+`position` (the token that the door gave) a question waits, at most `wait_ms`, until its answer includes that. Errors
+are `application/problem+json`. Listings are newest first and go on at `next_cursor`.
+"""
+
+import logging
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+
+from rating.spend.parameters import WAIT_MS_DEFAULT, WAIT_MS_MAX, Parameters, Problem, cursor_of, invalid
+from rating.spend.spending import spend
+from rating.spend.store import Listing, SpendStore
+from rating.spend.usage import Question, measure, read_meters
+from rating.spend.view import Of, PositionNotReached, SpendView
+from rating.spend.windows import UNITS
+from schemas.catalogue import Meter
+from schemas.faults import unknown
+from schemas.identity import partition_of
+from schemas.output import InvoiceKind
+from schemas.rejection import CODES
+from streams.log import encode_position
+
+_LOG = logging.getLogger(__name__)
+_TENANT: Final = "default"
+_INVOICE_KINDS: Final = InvoiceKind.__args__  # type: ignore[attr-defined]
+
+Query = Callable[[SpendStore], Mapping[str, Any]]
+"""What is left of a request once its parameters have been read: runs in a thread, gives the members of the answer."""
+Reader = Callable[[Parameters, SpendView], Query]
+
+
+def routes(view: SpendView) -> list[Route]:
+    """The routes. Paths that hold an identifier take it whole, slashes included."""
+    return [
+        Route("/v1/customers/{customer:path}/spend", _endpoint(view, _spend, "spend"), methods=["GET"]),
+        Route("/v1/customers/{customer:path}/usage", _endpoint(view, _usage, "usage"), methods=["GET"]),
+        Route("/v1/line-items", _endpoint(view, _line_items, "spend"), methods=["GET"]),
+        Route("/v1/invoices", _endpoint(view, _invoices, "spend"), methods=["GET"]),
+        Route("/v1/invoices/{id:path}", _endpoint(view, _invoice, "spend"), methods=["GET"]),
+        Route("/v1/rejections", _endpoint(view, _rejections, "spend"), methods=["GET"]),
+        Route("/v1/alerts", _endpoint(view, _alerts, "spend"), methods=["GET"]),
+    ]
+
+
+def _endpoint(view: SpendView, read: Reader, of: Of) -> Callable[[Request], Awaitable[Response]]:
+    async def answer(request: Request) -> Response:
+        try:
+            parameters = Parameters(request)
+            query = read(parameters, view)
+            position = parameters.position(view)
+            wait_ms = parameters.whole("wait_ms", WAIT_MS_DEFAULT, 0, WAIT_MS_MAX)
+            parameters.finish()
+            if position:
+                await view.wait_for(position, wait_ms / 1000, of)
+            # Taken before the query, so the answer includes it for certain, and perhaps more.
+            through = view.through(of)
+            return _json(200, {**await view.ask(query), "through": through}, "application/json")
+        except PositionNotReached as missed:
+            return _problem(_not_reached(missed, wait_ms))
+        except Problem as problem:
+            return _problem(problem)
+        except Exception as error:
+            _LOG.exception("no answer to %s", request.url.path)
+            return _problem(Problem(500, "Internal error", "internal_error", f"{type(error).__name__}: {error}"))
+
+    return answer
+
+
+def _spend(parameters: Parameters, view: SpendView) -> Query:
+    tenant, customer, period = _tenant(parameters), parameters.path["customer"], parameters.period()
+    return lambda store: msgspec.structs.asdict(spend(store, tenant, customer, period))
+
+
+def _usage(parameters: Parameters, view: SpendView) -> Query:
+    tenant, customer, name = _tenant(parameters), parameters.path["customer"], parameters.text("meter")
+    unit = parameters.choice("window", UNITS, "day")
+    zone, first, last = parameters.zone("timezone"), parameters.time("from"), parameters.time("to")
+    group_by = tuple(dict.fromkeys(part for text in parameters.texts("group_by") for part in text.split(",")))
+    if name is None:
+        raise invalid("meter", "missing, expected the name of a meter")
+    if first is not None and last is not None and first > last:
+        raise invalid("from", "found a time after `to`, expected one at or before it")
+    question = Question(unit, zone, first, last, group_by)  # type: ignore[arg-type]  # `choice` has checked the unit
+    partition = partition_of(tenant, customer, view.partitions)
+
+    def query(store: SpendStore) -> Mapping[str, Any]:
+        meter = _meter(store, partition, name, group_by)
+        usage = measure(meter, store.events(tenant, customer, meter.event, first, last), question)
+        return {
+            "customer": customer,
+            "meter": name,
+            "aggregate": meter.aggregate,
+            "window": unit,
+            "timezone": zone,
+            "windows": usage.windows,
+            "rejected": usage.rejected,
+        }
+
+    return query
+
+
+def _meter(store: SpendStore, partition: int, name: str, group_by: tuple[str, ...]) -> Meter:
+    catalogue = store.catalogue(partition)
+    meters = {} if catalogue is None else read_meters(catalogue)
+    if name not in meters:
+        raise Problem(404, "Unknown meter", "unknown_meter", unknown(name, list(meters)), meters=sorted(meters))
+    for dimension in group_by:
+        if dimension not in meters[name].dimensions:
+            raise invalid("group_by", unknown(dimension, list(meters[name].dimensions)))
+    return meters[name]
+
+
+def _line_items(parameters: Parameters, view: SpendView) -> Query:
+    where = _where(parameters, "customer", "subscription", "charge")
+    period = parameters.time("period")
+    if period is not None:
+        where["period_start"] = period
+    return _page(parameters, "line_items", where)
+
+
+def _invoices(parameters: Parameters, view: SpendView) -> Query:
+    where = _where(parameters, "customer")
+    kind = parameters.choice("kind", _INVOICE_KINDS)
+    if kind is not None:
+        where["kind"] = kind
+    return _page(parameters, "invoices", where)
+
+
+def _invoice(parameters: Parameters, view: SpendView) -> Query:
+    id = parameters.path["id"]
+
+    def query(store: SpendStore) -> Mapping[str, Any]:
+        found = store.invoice(id)
+        if found is None:
+            raise Problem(
+                404, "Unknown invoice", "unknown_invoice", f"found {id[:200]!r}, expected the id of an invoice"
+            )
+        return {"invoice": msgspec.Raw(found)}
+
+    return query
+
+
+def _rejections(parameters: Parameters, view: SpendView) -> Query:
+    code = parameters.choice("code", CODES)
+    where = _where(parameters)
+    if code is not None:
+        where["code"] = code
+    return _page(parameters, "rejections", where)
+
+
+def _alerts(parameters: Parameters, view: SpendView) -> Query:
+    return _page(parameters, "alerts", _where(parameters, "customer"))
+
+
+def _tenant(parameters: Parameters) -> str:
+    return parameters.text("tenant", _TENANT) or _TENANT
+
+
+def _where(parameters: Parameters, *names: str) -> dict[str, str | int]:
+    found = {name: parameters.text(name) for name in names}
+    where: dict[str, str | int] = {name: text for name, text in found.items() if text is not None}
+    return where | {"tenant": _tenant(parameters)}
+
+
+def _page(parameters: Parameters, listing: Listing, where: Mapping[str, str | int]) -> Query:
+    limit, after = parameters.limit(), parameters.after(listing)
+
+    def query(store: SpendStore) -> Mapping[str, Any]:
+        rows = store.page(listing, where, after, limit + 1)  # one more says whether there is another page
+        more = len(rows) > limit
+        return {
+            listing: [msgspec.Raw(row.body) for row in rows[:limit]],
+            "next_cursor": cursor_of(listing, rows[limit - 1].place) if more else None,
+        }
+
+    return query
+
+
+def _not_reached(missed: PositionNotReached, wait_ms: int) -> Problem:
+    asked, included = encode_position(missed.asked), encode_position(missed.included)
+    return Problem(
+        504,
+        "Position not reached",
+        "position_not_reached",
+        f"position: asked for {asked}, after {wait_ms} ms the answer would include {included}",
+        asked=missed.asked,
+        through=missed.included,
+    )
+
+
+def _problem(problem: Problem) -> Response:
+    return _json(problem.status, problem.body, "application/problem+json")
+
+
+def _json(status: int, body: Mapping[str, Any], media_type: str) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type=media_type)

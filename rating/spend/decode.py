@@ -1,0 +1,343 @@
+"""Records of the topics as columns: one Arrow table for each table of the store.
+
+Every table but the events' has an `id` and a `revision`; the store keeps the highest revision of each id.
+What is fixed the first time (a rejection) has a revision that falls with its offset, so that the first one stays.
+`sort_key` orders a listing: texts of fixed width, made from what an output means and never from when it was read.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final
+
+import msgspec
+import pyarrow as pa
+
+from rating.spend.store import StoreError
+from schemas import entry, topics
+from schemas.event import PACK_VERSION
+from schemas.identity import digest
+from schemas.numbers import DIGITS, parse_scaled
+from schemas.output import Alert, Because, Invoice, Span
+from schemas.paths import DECIMAL
+from schemas.rejection import Where
+from schemas.times import parse_time
+from streams.journal import Record, decode_record
+from streams.log import TopicRecord
+
+_TEXT: Final = pa.string()
+_WHOLE: Final = pa.int64()
+_OUTPUT: Final = [
+    ("id", _TEXT),
+    ("revision", _WHOLE),
+    ("sort_key", _TEXT),
+    ("body", _TEXT),
+    ("tenant", _TEXT),
+]
+_PERIOD: Final = [
+    ("customer", _TEXT),
+    ("subscription", _TEXT),
+    ("currency", _TEXT),
+    ("period_start", _WHOLE),
+    ("period_end", _WHOLE),
+]
+
+LINE_ITEMS: Final = pa.schema(
+    [
+        *_OUTPUT,
+        *_PERIOD,
+        ("charge", _TEXT),
+        ("dimensions", _TEXT),
+        ("quantity", DECIMAL),
+        ("amount", DECIMAL),
+        ("events", _WHOLE),
+        ("last_event", _WHOLE),
+    ]
+)
+INVOICES: Final = pa.schema(
+    [*_OUTPUT, *_PERIOD, ("kind", _TEXT), ("status", _TEXT), ("subtotal", DECIMAL), ("total", DECIMAL)]
+)
+ALERTS: Final = pa.schema([*_OUTPUT, *_PERIOD])
+REJECTIONS: Final = pa.schema([*_OUTPUT, ("code", _TEXT)])
+CATALOGUES: Final = pa.schema([("id", _TEXT), ("revision", _WHOLE), ("body", _TEXT)])
+"""The newest catalogue of each partition: `id` is the partition, `revision` the offset."""
+PROGRESS: Final = CATALOGUES
+"""The progress of each partition (JSON): `id` is the partition, `revision` counts its changes."""
+POSITIONS: Final = pa.schema([("id", _TEXT), ("revision", _WHOLE)])
+"""How far each topic and partition has been read: `id` is `topic:partition`, `revision` the next offset."""
+EVENTS: Final = pa.schema(
+    [
+        ("log_partition", _WHOLE),
+        ("log_offset", _WHOLE),
+        ("log_index", _WHOLE),
+        ("tenant", _TEXT),
+        ("customer", _TEXT),
+        ("identity", pa.binary(16)),
+        ("type", _TEXT),
+        ("time", _WHOLE),
+        ("data", pa.binary()),
+    ]
+)
+
+Staged = dict[str, pa.Table]
+"""Table name -> its new rows: at most one of each id (events: as they came)."""
+
+_FIRST_STAYS: Final = 2**62
+_KINDS: Final = {"threshold": 0, "period": 1, "correction": 2}
+
+
+class _Line(msgspec.Struct, frozen=True):
+    """What a store needs of a line item; the rest stays in its body."""
+
+    id: str
+    revision: int
+    tenant: str
+    customer: str
+    subscription: str
+    charge: str
+    dimensions: msgspec.Raw
+    currency: str
+    period: Span
+    quantity: str
+    amount: str
+    events: int
+    last_event: str | None
+
+
+class _Rejected(msgspec.Struct, frozen=True):
+    code: str
+    where: Where
+    tenant: str = "default"
+    meter: str | None = None
+
+
+_LINE = msgspec.json.Decoder(_Line)
+_INVOICE = msgspec.json.Decoder(Invoice)
+_ALERT = msgspec.json.Decoder(Alert)
+_REJECTED = msgspec.json.Decoder(_Rejected)
+
+
+def stage(records: Sequence[TopicRecord]) -> Staged:
+    """The new rows that some records bring. Raises: StoreError, naming the record that cannot be read."""
+    by_topic: dict[str, list[TopicRecord]] = {}
+    for record in records:
+        if record.value:  # an empty value is a tombstone of a compacted topic: nothing to keep
+            by_topic.setdefault(record.topic, []).append(record)
+    staged: Staged = {}
+    for topic, read in _READERS.items():
+        if topic in by_topic:
+            staged |= read(by_topic[topic])
+    return {name: table for name, table in staged.items() if table.num_rows}
+
+
+def journal_records(records: Iterable[TopicRecord]) -> list[Record]:
+    """The journal's records among these. Raises: StoreError."""
+    return [record for _, record in _decoded((r for r in records if r.topic == topics.JOURNAL), decode_record)]
+
+
+def stage_positions(positions: Mapping[tuple[str, int], int]) -> pa.Table:
+    """Positions as rows."""
+    rows = [{"id": f"{topic}:{partition}", "revision": next} for (topic, partition), next in positions.items()]
+    return pa.Table.from_pylist(rows, schema=POSITIONS)
+
+
+def stage_progress(bodies: Mapping[int, bytes], revisions: Mapping[int, int]) -> pa.Table:
+    """Each partition's progress (JSON) as rows."""
+    rows = [{"id": str(p), "revision": revisions[p], "body": body.decode()} for p, body in bodies.items()]
+    return pa.Table.from_pylist(rows, schema=PROGRESS)
+
+
+def _decoded(records: Iterable[TopicRecord], decoder: Callable[[bytes], Any]) -> Iterator[tuple[TopicRecord, Any]]:
+    for record in records:
+        try:
+            yield record, decoder(record.value)
+        except (msgspec.MsgspecError, pa.ArrowInvalid, entry.EntryError) as error:
+            raise StoreError(_named(record, error)) from error
+
+
+def _named(record: TopicRecord, error: object) -> str:
+    return f"{record.topic}, partition {record.partition}, offset {record.offset}: {error}"
+
+
+def _latest(records: Iterable[TopicRecord], decoder: Callable[[bytes], Any]) -> tuple[list[Any], list[bytes]]:
+    """The documents of the highest revision of each id, and their texts."""
+    latest: dict[str, tuple[Any, bytes]] = {}
+    for record, document in _decoded(records, decoder):
+        known = latest.get(document.id)
+        if known is None or document.revision > known[0].revision:
+            latest[document.id] = document, record.value
+    return [document for document, _ in latest.values()], [body for _, body in latest.values()]
+
+
+def _line_items(records: Sequence[TopicRecord]) -> Staged:
+    lines, bodies = _latest(records, _LINE.decode)
+    last_event = pa.array([line.last_event for line in lines], _TEXT).cast(pa.timestamp("us", "UTC")).cast(_WHOLE)
+    columns = {
+        **_output_columns(lines, bodies, [_span_key(line.period.start) for line in lines]),
+        **_period_columns(lines),
+        "charge": [line.charge for line in lines],
+        "dimensions": pa.array([bytes(line.dimensions) for line in lines], pa.binary()).cast(_TEXT),
+        "quantity": _decimals([line.quantity for line in lines]),
+        "amount": _decimals([line.amount for line in lines]),
+        "events": [line.events for line in lines],
+        "last_event": last_event,
+    }
+    return {"line_items": _table(columns, LINE_ITEMS)}
+
+
+def _invoices(records: Sequence[TopicRecord]) -> Staged:
+    found, bodies = _latest(records, _INVOICE.decode)
+    keys = [
+        f"{_span_key(invoice.period.start)}/{_KINDS[invoice.kind]}/{_level_key(invoice.because)}" for invoice in found
+    ]
+    columns = {
+        **_output_columns(found, bodies, keys),
+        **_period_columns(found),
+        "kind": [invoice.kind for invoice in found],
+        "status": [invoice.status for invoice in found],
+        "subtotal": _decimals([invoice.subtotal for invoice in found]),
+        "total": _decimals([invoice.total for invoice in found]),
+    }
+    return {"invoices": _table(columns, INVOICES)}
+
+
+def _alerts(records: Sequence[TopicRecord]) -> Staged:
+    first: dict[str, tuple[Alert, bytes]] = {}
+    for record, alert in _decoded(records, _ALERT.decode):
+        first.setdefault(alert.id, (alert, record.value))
+    alerts = [alert for alert, _ in first.values()]
+    keys = [f"{_span_key(alert.period.start)}/{_level_key(alert.because)}" for alert in alerts]
+    columns = {
+        **_output_columns(alerts, [body for _, body in first.values()], keys, [0] * len(alerts)),
+        **_period_columns(alerts),
+    }
+    return {"alerts": _table(columns, ALERTS)}
+
+
+def _rejections(records: Sequence[TopicRecord]) -> Staged:
+    first: dict[str, tuple[_Rejected, TopicRecord]] = {}
+    for record, rejected in _decoded(records, _REJECTED.decode):
+        first.setdefault(_rejection_id(record, rejected), (rejected, record))
+    kept = list(first.values())
+    columns = {
+        "id": list(first),
+        "revision": [_FIRST_STAYS - record.offset for _, record in kept],
+        "sort_key": [f"{record.offset:020d}/{record.partition:06d}" for _, record in kept],
+        "body": [record.value.decode() for _, record in kept],
+        "tenant": [rejected.tenant for rejected, _ in kept],
+        "code": [rejected.code for rejected, _ in kept],
+    }
+    return {"rejections": _table(columns, REJECTIONS)}
+
+
+def _rejection_id(record: TopicRecord, rejected: _Rejected) -> str:
+    """A rejection has no identity of its own: the engine's is the event's place, the meter and the code (so a replay
+    says it again under the same id); the door's, whose event never got a place, is that of its record."""
+    where = rejected.where
+    if where.partition is None or where.offset is None:
+        return f"{record.partition}:{record.offset}"
+    place = f"{where.partition}:{where.offset}:{where.index}"
+    return digest(rejected.tenant, place, rejected.meter or "", rejected.code).hex()
+
+
+def _entries(records: Sequence[TopicRecord]) -> Staged:
+    packs: list[pa.RecordBatch] = []
+    catalogues: dict[int, TopicRecord] = {}
+    for record, kind in _decoded(records, lambda value: entry.Entry(0, 0, value).kind):
+        if kind == entry.EVENTS:
+            packs += _pack(record)
+        elif kind == entry.CATALOGUE:
+            catalogues[record.partition] = record
+    rows = [
+        {"id": str(partition), "revision": record.offset, "body": record.value[2:].decode()}
+        for partition, record in catalogues.items()
+    ]
+    return {
+        "events": pa.Table.from_batches(packs, EVENTS),
+        "catalogues": pa.Table.from_pylist(rows, schema=CATALOGUES),
+    }
+
+
+def _pack(record: TopicRecord) -> list[pa.RecordBatch]:
+    """The events of one pack, as rows of the store."""
+    try:
+        reader = pa.ipc.open_stream(pa.py_buffer(record.value)[2:])
+        metadata = reader.schema.metadata or {}
+        if metadata.get(b"version") != PACK_VERSION:
+            raise StoreError(_named(record, f"found a pack of version {metadata.get(b'version')!r}, expected 1"))
+        tenant = metadata[b"tenant"].decode()
+        return [_pack_rows(batch, record, tenant) for batch in reader if batch.num_rows]
+    except (pa.ArrowInvalid, KeyError) as error:
+        raise StoreError(_named(record, f"found no readable pack of usage events: {error}")) from error
+
+
+def _pack_rows(batch: pa.RecordBatch, record: TopicRecord, tenant: str) -> pa.RecordBatch:
+    count = batch.num_rows
+    columns = [
+        pa.repeat(pa.scalar(record.partition, _WHOLE), count),
+        pa.repeat(pa.scalar(record.offset, _WHOLE), count),
+        pa.array(range(count), _WHOLE),
+        pa.repeat(pa.scalar(tenant, _TEXT), count),
+        batch.column("customer").cast(_TEXT),
+        batch.column("identity"),
+        batch.column("type").cast(_TEXT),
+        batch.column("time"),
+        batch.column("data"),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=EVENTS)
+
+
+def _output_columns(
+    found: Sequence[Any], bodies: Sequence[bytes], keys: Sequence[str], revisions: Sequence[int] | None = None
+) -> dict[str, Any]:
+    return {
+        "id": [output.id for output in found],
+        "revision": [output.revision for output in found] if revisions is None else revisions,
+        "sort_key": keys,
+        "body": pa.array(bodies, pa.binary()).cast(_TEXT),
+        "tenant": [output.tenant for output in found],
+    }
+
+
+def _period_columns(found: Sequence[Any]) -> dict[str, Any]:
+    return {
+        "customer": [output.customer for output in found],
+        "subscription": [output.subscription for output in found],
+        "currency": [output.currency for output in found],
+        "period_start": [_micros(output.period.start) for output in found],
+        "period_end": [_micros(output.period.end) for output in found],
+    }
+
+
+def _table(columns: Mapping[str, Any], schema: pa.Schema) -> pa.Table:
+    arrays = [
+        columns[field.name] if isinstance(columns[field.name], pa.Array) else pa.array(columns[field.name], field.type)
+        for field in schema
+    ]
+    return pa.Table.from_arrays(arrays, schema=schema)
+
+
+def _decimals(texts: Sequence[str]) -> pa.Array:
+    """Exact, or `ArrowInvalid`."""
+    return pa.array(texts, _TEXT).cast(DECIMAL)
+
+
+_micros = lru_cache(maxsize=4096)(parse_time)
+
+
+@lru_cache(maxsize=4096)
+def _span_key(start: str) -> str:
+    return f"{parse_time(start):020d}"
+
+
+def _level_key(because: Because | None) -> str:
+    """A level as a text that sorts like it (levels below nought too)."""
+    return f"{(parse_scaled(because.level) if because else 0) + 10**DIGITS:039d}"
+
+
+_READERS: Final[dict[str, Callable[[Sequence[TopicRecord]], Staged]]] = {
+    topics.EVENTS: _entries,
+    topics.LINE_ITEMS: _line_items,
+    topics.INVOICES: _invoices,
+    topics.ALERTS: _alerts,
+    topics.REJECTIONS: _rejections,
+}

@@ -1,0 +1,41 @@
+-- The spend store's tables in DuckDB. Amounts and quantities are DECIMAL(38,12), times microseconds since the epoch.
+-- No table has a primary key: records come in batches, and one hash join per batch costs less than an index
+-- (measured by benchmarks.spend_store). The store keeps one row per id by itself.
+
+CREATE TABLE IF NOT EXISTS positions (id VARCHAR NOT NULL, revision BIGINT NOT NULL);
+CREATE TABLE IF NOT EXISTS progress (id VARCHAR NOT NULL, revision BIGINT NOT NULL, body VARCHAR NOT NULL);
+CREATE TABLE IF NOT EXISTS catalogues (id VARCHAR NOT NULL, revision BIGINT NOT NULL, body VARCHAR NOT NULL);
+
+CREATE TABLE IF NOT EXISTS line_items (
+    id VARCHAR NOT NULL, revision BIGINT NOT NULL, sort_key VARCHAR NOT NULL, body VARCHAR NOT NULL,
+    tenant VARCHAR NOT NULL, customer VARCHAR NOT NULL, subscription VARCHAR NOT NULL, currency VARCHAR NOT NULL,
+    period_start BIGINT NOT NULL, period_end BIGINT NOT NULL,
+    charge VARCHAR NOT NULL, dimensions VARCHAR NOT NULL,
+    quantity DECIMAL(38, 12) NOT NULL, amount DECIMAL(38, 12) NOT NULL,
+    events BIGINT NOT NULL, last_event BIGINT
+);
+
+CREATE TABLE IF NOT EXISTS invoices (
+    id VARCHAR NOT NULL, revision BIGINT NOT NULL, sort_key VARCHAR NOT NULL, body VARCHAR NOT NULL,
+    tenant VARCHAR NOT NULL, customer VARCHAR NOT NULL, subscription VARCHAR NOT NULL, currency VARCHAR NOT NULL,
+    period_start BIGINT NOT NULL, period_end BIGINT NOT NULL,
+    kind VARCHAR NOT NULL, status VARCHAR NOT NULL,
+    subtotal DECIMAL(38, 12) NOT NULL, total DECIMAL(38, 12) NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS alerts (
+    id VARCHAR NOT NULL, revision BIGINT NOT NULL, sort_key VARCHAR NOT NULL, body VARCHAR NOT NULL,
+    tenant VARCHAR NOT NULL, customer VARCHAR NOT NULL, subscription VARCHAR NOT NULL, currency VARCHAR NOT NULL,
+    period_start BIGINT NOT NULL, period_end BIGINT NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS rejections (
+    id VARCHAR NOT NULL, revision BIGINT NOT NULL, sort_key VARCHAR NOT NULL, body VARCHAR NOT NULL,
+    tenant VARCHAR NOT NULL, code VARCHAR NOT NULL
+);
+
+CREATE TABLE IF NOT EXISTS events (
+    log_partition BIGINT NOT NULL, log_offset BIGINT NOT NULL, log_index BIGINT NOT NULL,
+    tenant VARCHAR NOT NULL, customer VARCHAR NOT NULL, identity BLOB NOT NULL,
+    type VARCHAR NOT NULL, time BIGINT NOT NULL, data BLOB NOT NULL
+);

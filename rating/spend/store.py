@@ -1,0 +1,99 @@
+"""What a spend store can do: take records in, once each, and answer the queries of the view.
+
+Two stores keep this protocol with the same numbers: `duckdb_store` (a file, embedded) and `clickhouse_store`.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Final, Literal, NamedTuple, Protocol
+
+import pyarrow as pa
+
+from rating.spend.progress import Progress
+from schemas import topics
+from streams.log import TopicRecord
+
+TOPICS: Final = (
+    topics.EVENTS,
+    topics.LINE_ITEMS,
+    topics.INVOICES,
+    topics.ALERTS,
+    topics.REJECTIONS,
+    topics.JOURNAL,
+)
+"""What a store reads."""
+
+Listing = Literal["line_items", "invoices", "alerts", "rejections"]
+"""What can be listed page by page, newest first."""
+
+
+class StoreError(RuntimeError):
+    """A record that no engine of this version writes: a broken invariant. The message says which and why."""
+
+
+class Place(NamedTuple):
+    """Where a row stands in a listing: rows are listed by falling `(sort_key, id)`."""
+
+    sort_key: str
+    id: str
+
+
+class Row(NamedTuple):
+    """One row of a listing: where it stands, and its JSON document."""
+
+    place: Place
+    body: bytes
+
+
+class SpendStore(Protocol):
+    """Keeps the highest revision of every output, the raw events, and how far it has read.
+
+    One thread applies at a time; queries may run beside it in other threads, and see whole batches (DuckDB) or
+    parts of them (ClickHouse), never less than what `positions` and `progress` said before they began.
+    """
+
+    def positions(self) -> Mapping[tuple[str, int], int]:
+        """(topic, partition) -> the offset after the last record applied."""
+        ...
+
+    def progress(self) -> Mapping[int, Progress]:
+        """Partition -> which part of the source the outputs applied so far include."""
+        ...
+
+    def apply(self, records: Sequence[TopicRecord]) -> None:
+        """Takes records in and moves the positions on; what stands below a position is skipped. Raises: StoreError."""
+        ...
+
+    def catalogue(self, partition: int) -> bytes | None:
+        """The newest catalogue (JSON) in that partition of the source, else in any."""
+        ...
+
+    def lines(self, tenant: str, customer: str) -> pa.Table:
+        """A customer's line items without the nought ones: `decode.LINE_ITEMS` but for `id`, `sort_key` and `body`."""
+        ...
+
+    def bills(self, tenant: str, customer: str) -> pa.Table:
+        """A customer's invoices: `decode.INVOICES` but for `id`, `sort_key` and `body`."""
+        ...
+
+    def crossings(self, tenant: str, customer: str) -> pa.Table:
+        """A customer's alerts: subscription, currency and period of each."""
+        ...
+
+    def events(self, tenant: str, customer: str, type: str, first: int | None, last: int | None) -> pa.Table:
+        """`time` and `data` of a customer's events of one type with `first <= time < last`, in order of arrival.
+
+        Of one identity only the first to arrive counts, whatever its type and time; voided events do not.
+        """
+        ...
+
+    def page(self, listing: Listing, where: Mapping[str, str | int], after: Place | None, limit: int) -> list[Row]:
+        """The next rows after a place whose columns equal `where`; nought line items are not listed."""
+        ...
+
+    def invoice(self, id: str) -> bytes | None:
+        """One invoice (JSON)."""
+        ...
+
+    def close(self) -> None:
+        """Lets go of the file or the connection."""
+        ...

@@ -1,0 +1,97 @@
+"""The view: feeds a spend store from the log, and says how far it has come.
+
+One task reads the topics, another applies what has come in one go in a thread: the slower the store, the larger the
+batches. The read-ahead is bounded, so the log waits for the store. Queries run in threads beside it.
+"""
+
+import asyncio
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Final, Literal, TypeVar
+
+from rating.spend.progress import Progress
+from rating.spend.store import TOPICS, SpendStore
+from schemas import topics
+from streams.log import Source, TopicRecord
+
+Of = Literal["spend", "usage"]
+"""What a position is of: `spend` (outputs of the engine) or `usage` (raw events)."""
+
+APPLY_RECORDS_MAX: Final = 20_000
+APPLY_BYTES_MAX: Final = 32 * 1024 * 1024
+"""One batch: no new records are added to it above these bounds."""
+
+_READ_AHEAD: Final = 64
+"""Batches of the source that may wait while one is applied."""
+
+_T = TypeVar("_T")
+
+
+class PositionNotReached(TimeoutError):
+    """The view did not come to include a position in time. `asked` and `included`: partition -> offset."""
+
+    def __init__(self, asked: Mapping[int, int], included: Mapping[int, int]) -> None:
+        self.asked, self.included = dict(asked), dict(included)
+        super().__init__(f"asked for {self.asked}, includes {self.included}")
+
+
+class SpendView:
+    """A store, kept up to date by `run`. One event loop; queries through `ask`."""
+
+    def __init__(self, store: SpendStore, source: Source) -> None:
+        self.store = store
+        self._source = source
+        self._moved = asyncio.Condition()
+
+    @property
+    def partitions(self) -> int:
+        """How many partitions the source has."""
+        return self._source.partitions
+
+    def through(self, of: Of = "spend") -> dict[int, int]:
+        """Partition -> the offset after the last source entry that is included, for every partition."""
+        if of == "usage":
+            positions = self.store.positions()
+            return {p: positions.get((topics.EVENTS, p), 0) for p in range(self.partitions)}
+        progress = self.store.progress()
+        return {p: progress.get(p, Progress()).through for p in range(self.partitions)}
+
+    async def run(self) -> None:
+        """Feeds the store for ever. Raises: what the source or the store raises; what was applied stays applied."""
+        ahead: asyncio.Queue[list[TopicRecord]] = asyncio.Queue(_READ_AHEAD)
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._read(ahead))
+            group.create_task(self._apply(ahead))
+
+    async def wait_for(self, position: Mapping[int, int], timeout: float, of: Of = "spend") -> None:
+        """Waits until the position is included, at most `timeout` seconds. Raises: PositionNotReached."""
+
+        def reached() -> bool:
+            through = self.through(of)
+            return all(through.get(partition, 0) >= offset for partition, offset in position.items())
+
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._moved:
+                await self._moved.wait_for(reached)
+        if not reached():
+            raise PositionNotReached(position, self.through(of))
+
+    async def ask(self, query: Callable[[SpendStore], _T]) -> _T:
+        """Runs a query in a thread. It sees at least what `through` said before."""
+        return await asyncio.to_thread(query, self.store)
+
+    async def _read(self, ahead: asyncio.Queue[list[TopicRecord]]) -> None:
+        async for records in self._source.read(TOPICS, self.store.positions()):
+            await ahead.put(records)
+
+    async def _apply(self, ahead: asyncio.Queue[list[TopicRecord]]) -> None:
+        while True:
+            records = list(await ahead.get())
+            size = sum(len(record.value) for record in records)
+            while len(records) < APPLY_RECORDS_MAX and size < APPLY_BYTES_MAX and not ahead.empty():
+                more = ahead.get_nowait()
+                size += sum(len(record.value) for record in more)
+                records += more
+            await asyncio.to_thread(self.store.apply, records)
+            async with self._moved:
+                self._moved.notify_all()

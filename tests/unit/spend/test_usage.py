@@ -1,0 +1,190 @@
+"""Usage windows against an independent calculation: plain loops, fractions and `zoneinfo`."""
+
+import json
+from collections import defaultdict
+from datetime import UTC, datetime
+from fractions import Fraction
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rating.spend.usage import CatalogueUnreadable, Question, Usage, measure, read_meters
+from schemas.catalogue import Meter
+from schemas.times import parse_time
+
+AGGREGATES = ["count", "sum", "min", "max", "avg", "latest", "unique_count"]
+ZONES = ["UTC", "Europe/Zurich", "Asia/Kolkata", "America/New_York"]
+START = parse_time("2026-10-24T00:00:00Z") // 1_000_000
+NUMBERS = ["0", "1", "-1", "1.0", '"2.5"', "1e-9", "0.1", "9007199254740993", "-0.000000000001", "1e25", "7", "3"]
+JUNK = ["null", '"many"', "true", "[1]", "{}", "1e-13", "1e26", '""']
+
+
+def table(rows: list[tuple[int, str]]) -> pa.Table:
+    """Events as a store gives them: time in microseconds, and data."""
+    times, data = [time for time, _ in rows], [text.encode() for _, text in rows]
+    return pa.table({"time": pa.array(times, pa.int64()), "data": pa.array(data, pa.binary())})
+
+
+@st.composite
+def events(draw: st.DrawFn) -> list[tuple[int, str]]:
+    """Events around a change of clocks, in order of arrival; many at the same second."""
+    rows = []
+    for _ in range(draw(st.integers(0, 25))):
+        members = []
+        if draw(st.integers(0, 9)):
+            members.append(f'"n": {draw(st.sampled_from(NUMBERS * 3 + JUNK))}')
+        if draw(st.booleans()):
+            members.append(f'"model": {draw(st.sampled_from(["1", "1.0", "null", *map(json.dumps, "ab1é")]))}')
+        if draw(st.booleans()):
+            members.append(f'"ok": {draw(st.sampled_from(["true", "false", "null", "1"]))}')
+        second = START + 1800 * draw(st.integers(0, 24 * 2 * 9))
+        rows.append((second * 1_000_000 + draw(st.sampled_from([0, 0, 999_999])), "{" + ", ".join(members) + "}"))
+    return rows
+
+
+def number(value: Any) -> Fraction | None:
+    """The exact number of a JSON value, where it fits."""
+    if isinstance(value, Fraction):
+        found = value
+    elif isinstance(value, str):
+        try:
+            found = Fraction(value)
+        except ValueError:
+            return None
+    else:
+        return None
+    fits = (found * 10**12).denominator == 1 and abs(found) < 10**26
+    return found if fits else None
+
+
+def text(value: Any) -> str | None:
+    if isinstance(value, Fraction):
+        return plain(value) if number(value) is not None else str(value)
+    if value is None or isinstance(value, str):
+        return value
+    return json.dumps(value, default=str)
+
+
+def plain(value: Fraction) -> str:
+    """The shortest plain decimal text, rounded half away from nought at the 12th digit."""
+    units, rest = divmod(abs(value) * 10**12, 1)
+    whole = int(units) + (1 if rest >= Fraction(1, 2) else 0)
+    digits = f"{whole // 10**12}.{whole % 10**12:012d}".rstrip("0").rstrip(".")
+    return "-" + digits if value < 0 and whole else digits
+
+
+def label(time: int, unit: str, zone: str) -> tuple[Any, ...]:
+    """What the zone's clock and calendar show, offset included: one for each window."""
+    local = datetime.fromtimestamp(time // 1_000_000, UTC).astimezone(ZoneInfo(zone))
+    if unit == "hour":
+        return local.year, local.month, local.day, local.hour, str(local.utcoffset())
+    return (local.year, local.month, local.day)[: 3 if unit == "day" else 2]
+
+
+def expected(rows: list[tuple[int, str]], aggregate: str, unit: str, zone: str, grouped: bool) -> tuple[list[Any], int]:
+    groups: dict[Any, list[tuple[int, int, Any]]] = defaultdict(list)
+    rejected = 0
+    for arrival, (time, data) in enumerate(rows):
+        event = json.loads(data, parse_int=Fraction, parse_float=Fraction)
+        if event.get("ok") is not True:
+            continue
+        raw = event.get("n")
+        value = 1 if aggregate == "count" else text(raw) if aggregate == "unique_count" else number(raw)
+        if value is None:
+            rejected += 1
+            continue
+        key = label(time, unit, zone), text(event.get("model")) if grouped else None
+        groups[key].append((time, arrival, value))
+    found = []
+    for (window, model), members in groups.items():
+        values = [value for _, _, value in members]
+        result = {
+            "count": lambda v=values: Fraction(len(v)),
+            "unique_count": lambda v=values: Fraction(len(set(v))),
+            "sum": lambda v=values: sum(v, Fraction(0)),
+            "avg": lambda v=values: sum(v, Fraction(0)) / len(v),
+            "min": lambda v=values: min(v),
+            "max": lambda v=values: max(v),
+            "latest": lambda m=members: max(m, key=lambda row: row[:2])[2],
+        }[aggregate]()
+        found.append((window, model, plain(result), len(members)))
+    return sorted(found, key=str), rejected
+
+
+@settings(deadline=None, max_examples=300)
+@given(
+    events(), st.sampled_from(AGGREGATES), st.sampled_from(["hour", "day", "month"]), st.sampled_from(ZONES), st.booleans()
+)
+def test_windows_equal_an_independent_calculation(
+    rows: list[tuple[int, str]], aggregate: Any, unit: Any, zone: str, grouped: bool
+) -> None:
+    meter = Meter(
+        event="e", aggregate=aggregate, value="$.n", where={"$.ok": True}, dimensions={"model": "$.model", "x": "$.x"}
+    )
+    usage = measure(meter, table(rows), Question(unit, zone, group_by=("model",) if grouped else ()))
+    found = [
+        (label(parse_time(w.start), unit, zone), w.dimensions.get("model"), w.value, w.events) for w in usage.windows
+    ]
+    windows, rejected = expected(rows, aggregate, unit, zone, grouped)
+    assert sorted(found, key=str) == windows
+    assert usage.rejected == rejected
+    starts = [w.start for w in usage.windows]
+    assert list(map(parse_time, starts)) == sorted(map(parse_time, starts))
+
+
+def sums(rows: list[tuple[str, str]], question: Question) -> Usage:
+    meter = Meter(event="e", aggregate="sum", value="$.n", dimensions={"model": "$.model"})
+    return measure(meter, table([(parse_time(time), data) for time, data in rows]), question)
+
+
+def test_days_of_23_and_25_hours_hold_what_falls_into_them() -> None:
+    rows = [(f"2026-10-{24 + (22 + h) // 24}T{(22 + h) % 24:02d}:00:00Z", '{"n": 1}') for h in range(26)]
+    found = sums(rows, Question("day", "Europe/Zurich")).windows
+    assert [(w.start, w.end, w.value) for w in found] == [
+        ("2026-10-24T22:00:00Z", "2026-10-25T23:00:00Z", "25"),
+        ("2026-10-25T23:00:00Z", "2026-10-26T23:00:00Z", "1"),
+    ]
+    rows = [(f"2026-03-{28 + (23 + h) // 24}T{(23 + h) % 24:02d}:00:00Z", '{"n": 1}') for h in range(24)]
+    assert [w.value for w in sums(rows, Question("day", "Europe/Zurich")).windows] == ["23", "1"]
+
+
+def test_bounds_cut_the_windows_that_they_fall_into() -> None:
+    first, last = parse_time("2026-11-02T06:00:00Z"), parse_time("2026-11-03T06:00:00Z")
+    rows = [("2026-11-02T06:00:00Z", '{"n": 1}'), ("2026-11-03T05:59:59Z", '{"n": 2}')]
+    found = sums(rows, Question("day", "UTC", first, last)).windows
+    assert [(w.start, w.end) for w in found] == [
+        ("2026-11-02T06:00:00Z", "2026-11-03T00:00:00Z"),
+        ("2026-11-03T00:00:00Z", "2026-11-03T06:00:00Z"),
+    ]
+
+
+def test_sums_above_38_digits_are_exact() -> None:
+    rows = [("2026-11-02T06:00:00Z", '{"n": 99999999999999999999999999.999999999999}')] * 3
+    assert sums(rows, Question("day", "UTC")).windows[0].value == "299999999999999999999999999.999999999997"
+
+
+def test_no_events_no_windows() -> None:
+    assert sums([], Question("day", "UTC")) == Usage([], 0)
+    assert sums([("2026-11-02T06:00:00Z", "{}")], Question("day", "UTC", group_by=("model",))) == Usage([], 1)
+
+
+def test_groups_stand_null_first_then_by_text() -> None:
+    rows = [("2026-11-02T06:00:00Z", f'{{"n": 1, "model": {model}}}') for model in ('"b"', "null", '"a"', "10", "9")]
+    found = sums(rows, Question("day", "UTC", group_by=("model",))).windows
+    assert [w.dimensions["model"] for w in found] == [None, "10", "9", "a", "b"]
+
+
+def test_meters_keep_their_numbers_exact() -> None:
+    text = b'{"meters": {"m": {"event": "e", "aggregate": "count", "where": {"$.n": 9007199254740993}}}, "other": 1}'
+    meter = read_meters(text)["m"]
+    rows = [(0, '{"n": 9007199254740993}'), (0, '{"n": 9007199254740992}')]
+    assert measure(meter, table(rows), Question("day", "UTC")).windows[0].value == "1"
+
+
+def test_meters_that_cannot_be_read_are_named() -> None:
+    with pytest.raises(CatalogueUnreadable, match=r"1 fault.*meters\.m\.aggregate"):
+        read_meters(b'{"meters": {"m": {"event": "e", "aggregate": "most"}}}')
