@@ -18,7 +18,7 @@ from streams.snapshots import SnapshotStore
 from tests.embedded.adder import Adder, Event, entry_of
 
 PARTITIONS = 2
-ENTRIES = 150
+ENTRIES = 200
 SETTINGS = HostSettings(
     step_entries_max=7, snapshot_seconds=0.05, snapshot_offsets=25, tick_seconds=None, writer="worker"
 )
