@@ -94,6 +94,24 @@ def test_invoices_of_a_period_sum_to_its_rounded_lines(case: Thrown) -> None:
 
 @THROWS
 @given(cases())
+def test_what_an_output_names_exists(case: Thrown) -> None:
+    outputs = run_engine(*case)
+    items, invoices = ({o["id"]: o for o in outputs[part]} for part in ("line_items", "invoices"))
+    for part in ("line_items", "invoices", "alerts"):
+        assert len({o["id"] for o in outputs[part]}) == len(outputs[part]), f"an id stands twice in {part}"
+    for invoice in outputs["invoices"]:
+        for line in invoice["lines"]:
+            if line["charge"] != "minimum" and line["line_item"] in items:
+                item = items[line["line_item"]]
+                assert (item["charge"], item["dimensions"]) == (line["charge"], line["dimensions"])
+                assert _period(item) == _period(invoice)
+    for alert in outputs["alerts"]:
+        if alert["invoice"] is not None:
+            assert _period(invoices[alert["invoice"]]) == _period(alert)
+
+
+@THROWS
+@given(cases())
 def test_tiers_of_a_line_show_how_its_amount_came_about(case: Thrown) -> None:
     """For lines with one tiered price over all: the tiers that were entered are those of the oracle."""
     found = {_line(item): item["tiers"] for item in run_engine(*case)["line_items"]}

@@ -53,7 +53,7 @@ def canonical(outputs: Outputs) -> dict[str, Any]:
     the lines of an invoice and the rejections do not."""
     invoices: dict[str, list[Any]] = {}
     for invoice in outputs["invoices"]:
-        lines = sorted((line["charge"], _dims(line), _amount(line["amount"])) for line in invoice["lines"])
+        lines = sorted(map(_invoice_line, invoice["lines"]))
         money = {key: _amount(invoice[key]) for key in ("subtotal", "minimum", "total")}
         entry = {"kind": invoice["kind"], "because": _because(invoice.get("because")), "lines": lines, **money}
         invoices.setdefault(_whose(invoice), []).append(entry)
@@ -65,7 +65,7 @@ def canonical(outputs: Outputs) -> dict[str, Any]:
         key = f"{_whose(item)} {item['charge']} {_dims(item)}"
         assert key not in line_items, f"two line items mean the same: {key}"
         line_items[key] = {"quantity": _amount(item["quantity"]), "amount": _amount(item["amount"])} | {
-            word: item[word] for word in ("events", "first_event", "last_event")
+            word: item[word] for word in ("events", "first_event", "last_event", "meter", "price_book", "currency")
         }
     rejections = sorted((r["source"], r["id"], r["meter"] or "", r["code"]) for r in outputs["rejections"])
     return {"line_items": line_items, "invoices": invoices, "alerts": alerts, "rejections": rejections}
@@ -85,9 +85,15 @@ def differences(found: Outputs, expected: Outputs) -> list[str]:
     return lines
 
 
+def _invoice_line(line: dict[str, Any]) -> tuple[str, ...]:
+    # What quantity a true-up has, nothing says.
+    quantity = "" if line["charge"] == "minimum" else _amount(line["quantity"])
+    return line["charge"], _dims(line), quantity, _amount(line["amount"])
+
+
 def _whose(output: dict[str, Any]) -> str:
     period = output["period"]
-    return f"{output['customer']} {output['subscription']} {period['start']}..{period['end']}"
+    return f"{output['customer']} {output['subscription']} {output['currency']} {period['start']}..{period['end']}"
 
 
 def _dims(output: dict[str, Any]) -> str:

@@ -225,7 +225,7 @@ def streams(draw: Any, large: bool = True, tidy: bool = False) -> list[str]:
             continue
         time = draw(st.sampled_from(TIMES))
         if tidy and time in used:
-            time = f"2026-11-{10 + position:02d}T06:00:00Z"
+            time = f"2026-11-{1 + position:02d}T06:{position:02d}:00Z"
         used.add(time)
         name = f"e{position}" if tidy or draw(st.integers(0, 9)) else f"e{draw(st.integers(0, position))}"
         events.append(draw(_events(name, time, large)))

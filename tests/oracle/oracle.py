@@ -67,7 +67,7 @@ class Subscription:
         # Thresholds that an override names, even as an empty list, replace the book's.
         own = overrides.get("thresholds")
         self.thresholds = own if own is not None else book.get("thresholds") or []
-        self.currency = book["currency"]
+        self.currency, self.book = book["currency"], terms["price_book"]
         self.cent = Fraction(1, 10 ** MINOR_DIGITS.get(self.currency, 2))
         self.to_cents = half_even if book.get("rounding") == "half_even" else half_up
 
@@ -158,14 +158,17 @@ class Account:
     def head(self) -> dict[str, Any]:
         """What every output of the period begins with."""
         period = {"start": iso(self.period[0]), "end": iso(self.period[1])}
-        return {"customer": self.subscription.customer, "subscription": self.subscription.name, "period": period}
+        whose = self.subscription
+        return {"customer": whose.customer, "subscription": whose.name, "currency": whose.currency, "period": period}
 
     def shown(self) -> list[dict[str, Any]]:
         """The line items; one with neither a quantity nor an amount is none."""
         return [
             {
                 **self.head(),
+                "price_book": self.subscription.book,
                 "charge": line.name,
+                "meter": line.charge.get("meter"),
                 "dimensions": line.dimensions,
                 "quantity": show(line.quantity),
                 "amount": show(line.amount),
