@@ -146,7 +146,7 @@ class Biller:
             self._alert(bill, spend, Because(format_scaled(of), format_scaled(level), event, when), invoice)
 
     def _alert(self, bill: int, spend: int, because: Because, invoice: str | None) -> None:
-        plan, tenant, customer, subscription = self._who(bill)
+        plan, tenant, customer, subscription = self.who(bill)
         span = self.span(bill)
         alert = Alert(
             id=output_id("al", tenant, subscription, span.start, "threshold", because.threshold, because.level),
@@ -168,7 +168,7 @@ class Biller:
     def _invoice(self, bill: int, kind: InvoiceKind, because: Because | None, minimum: int | None) -> str | None:
         """Bills what has not been billed yet. `minimum`: the least that the period's invoices come to, rounded."""
         state = self.state
-        plan, tenant, customer, subscription = self._who(bill)
+        plan, tenant, customer, subscription = self.who(bill)
         rates = state.catalogue.rates
         lines: list[tuple[Any, InvoiceLine]] = []
         subtotal = total_so_far = 0
@@ -318,7 +318,8 @@ class Biller:
 
     # Names -------------------------------------------------------------------------------------------------------
 
-    def _who(self, bill: int) -> tuple[Plan, str, str, str]:
+    def who(self, bill: int) -> tuple[Plan, str, str, str]:
+        """(plan, tenant, customer, subscription) of a bill."""
         tenant, subscription, customer, _ = self.state.subscription_names.values[
             int(self.state.bills["subscription"][bill])
         ]
@@ -340,7 +341,7 @@ class Biller:
         """The identity of a line item: what it means, and nothing else."""
         state = self.state
         bill = int(state.lines["bill"][line])
-        _, tenant, _, subscription = self._who(bill)
+        _, tenant, _, subscription = self.who(bill)
         start = format_time(int(state.bills["start"][bill]))
         charge = state.charges.values[state.lines["charge"][line]]
         flat = [part for name, value in self.dimensions(line).items() for part in _parts(name, value)]

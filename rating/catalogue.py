@@ -183,6 +183,10 @@ class Tiers:
     base: pl.Series = field(default_factory=pl.Series)
     unit: pl.Series = field(default_factory=pl.Series)
     block: pl.Series = field(default_factory=pl.Series)
+    peak: pl.Series = field(default_factory=pl.Series)
+    """The greatest amount of any quantity in the tiers before each one (scaled)."""
+    monotone: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    whole: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     has_blocks: bool = False
 
     @classmethod
@@ -207,6 +211,9 @@ class Tiers:
             base=column([tier.base if table.columnar else 0 for table in tables for tier in table.tiers]),
             unit=column([tier.unit_amount for tier in flat]),
             block=column([tier.block for tier in flat]),
+            peak=column([peak for table in tables for peak in table.peaks]),
+            monotone=np.array([table.monotone for table in tables], dtype=np.bool_),
+            whole=np.array([table.whole for table in tables], dtype=np.bool_),
             has_blocks=any(tier.block for tier in flat),
         )
 
@@ -228,6 +235,8 @@ class Compiled:
     paths: tuple[str, ...]
     columns: Any = None
     """The rates as columns, made by the first fold that needs them."""
+    tier_texts: tuple[pl.Series, ...] | None = None
+    """The constant parts of each tier's JSON, made by the first emission that needs them."""
 
     @property
     def charged(self) -> list[CompiledMeter]:

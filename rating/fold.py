@@ -11,16 +11,20 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rating.aggregates import Aggregate
 from rating.billing import Biller
 from rating.columns import Batch
 from rating.exact import greatest, int128, literal, to_int128, to_wide
-from rating.kernel import rate_columns
+from rating.kernel import rate_columns, reach_columns
 from rating.metering import Contributions, Rows
 from rating.state import NO_LEVEL, State
 from schemas.numbers import SCALED_MAX
 
 _SAFE = 0.9e38
 """Totals whose float bound stays below this fit 38 digits, the error of the float included."""
+
+
+_BOUNDED = (("gross", "amount"), ("highest", "highest"))
 
 
 @dataclass(slots=True)
@@ -32,7 +36,6 @@ class _Rates:
     maximum: pl.Series
     bill_zero: NDArray[np.bool_]
     coupled: NDArray[np.bool_]
-    monotone: NDArray[np.bool_]
     plain: bool
 
 
@@ -64,7 +67,6 @@ def _rates(state: State) -> _Rates:
             maximum=int128([SCALED_MAX if rate.maximum is None else rate.maximum for rate in rates]),
             bill_zero=np.array([rate.bill_zero_usage for rate in rates], dtype=np.bool_),
             coupled=np.array([rate.coupled for rate in rates], dtype=np.bool_),
-            monotone=np.array([rate.monotone for rate in rates], dtype=np.bool_),
             plain=all(rate.minimum is None and rate.maximum is None for rate in rates),
         )
         state.catalogue.columns = cached
@@ -87,7 +89,7 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
     )
     reach = greatest(part.value)
     falls = cast(int, part.value.min()) < 0
-    extra = [pl.col("value").min().lt(0).alias("falls")] if falls else []
+    extra = _highest_of_batch(aggregate, falls)
     folded = frame.group_by("cell").agg(
         aggregate.fold().alias("value"),
         pl.len().alias("added"),
@@ -112,14 +114,13 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
     if aggregate.additive and reach * len(frame) + greatest(old) > SCALED_MAX:
         bound = pl.col("value_old").cast(pl.Float64).abs() + pl.col("added").cast(pl.Float64) * float(reach)
         overflow = bound >= _SAFE
-    rises = aggregate.rising
     return folded.with_columns(
         last=pl.col("at"),
         value=aggregate.combine(),
         events=pl.col("events_old") + pl.col("added").cast(pl.Int64),
         at=pl.max_horizontal("at", pl.when(pl.col("events_old") > 0).then(pl.col("at_old")).otherwise(pl.col("at"))),
         careful=overflow,
-        falls=(pl.col("falls") if falls else pl.lit(False)) | pl.lit(not rises),
+        highest=_highest(aggregate, falls),
     ).select(
         "cell",
         "line",
@@ -134,9 +135,33 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
         "last",
         "through",
         "careful",
-        "falls",
+        "highest",
         quantity=aggregate.quantities(),
     )
+
+
+def _highest_of_batch(aggregate: Aggregate, falls: bool) -> list[pl.Expr]:
+    if aggregate.rising and not falls:
+        return []
+    adds_up = aggregate.rising and aggregate.additive
+    highest = pl.col("value").clip(lower_bound=literal(0)).sum() if adds_up else pl.col("value").max()
+    return [highest.alias("highest")]
+
+
+def _highest(aggregate: Aggregate, falls: bool) -> pl.Expr:
+    """A bound of the cell's quantity after any of the batch's events (null: it only rises, so what it ends with)."""
+    if aggregate.rising and not falls:
+        return pl.lit(None, dtype=pl.Int128)
+    if aggregate.rising and aggregate.additive:
+        return pl.col("value_old") + pl.col("highest")
+    return pl.max_horizontal(pl.col("highest"), pl.when(pl.col("events_old") > 0).then(_held_quantity(aggregate)))
+
+
+def _held_quantity(aggregate: Aggregate) -> pl.Expr:
+    """A bound of what the cell's quantity was before the batch; of a mean, rounded up."""
+    if aggregate.additive:
+        return pl.col("value_old").abs() // pl.col("events_old").cast(pl.Int128) + literal(1)
+    return pl.col("value_old")
 
 
 def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFrame:
@@ -144,51 +169,61 @@ def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     cell = cells["cell"].to_numpy()
     rate = cells["rate"].to_numpy()
     table = state.catalogue.rate_table[rate] + cells["number"].to_numpy()
-    free = rates.free.gather(rate)
-    billed = pl.DataFrame({"q": cells["quantity"], "free": free}).select(
-        pl.when(pl.col("q") > 0)
-        .then(pl.max_horizontal(pl.col("q") - pl.col("free"), literal(0)))
-        .otherwise(pl.col("q"))
-    )["q"]
-    amounts = rate_columns(state.catalogue.tiers, table, billed, rates.bill_zero[rate])
+    tiers = state.catalogue.tiers
+    amounts = rate_columns(tiers, table, _less_free(rates, rate, cells["quantity"]), rates.bill_zero[rate])
+    highest = amounts.amount
+    wavering = np.flatnonzero(cells["highest"].is_not_null().to_numpy() | ~tiers.monotone[table])
+    if len(wavering):
+        quantity = cells["highest"].fill_null(cells["quantity"]).gather(wavering)
+        enter = rates.bill_zero[rate[wavering]]
+        reached = reach_columns(tiers, table[wavering], _less_free(rates, rate[wavering], quantity), enter)
+        highest = highest.scatter(wavering, reached.amount)
+        amounts.overflow[wavering] |= reached.overflow
     return cells.with_columns(
         amount=amounts.amount,
+        highest=highest,
         quantity_old=to_int128(state.cells["quantity"][cell]),
         amount_old=to_int128(state.cells["amount"][cell]),
         careful=pl.col("careful") | pl.Series(amounts.overflow) | pl.Series(rates.coupled[rate]),
-        falls=pl.col("falls") | pl.Series(~rates.monotone[rate]),
     )
+
+
+def _less_free(rates: _Rates, rate: NDArray[np.int64], quantity: pl.Series) -> pl.Series:
+    """What is left of each quantity once its free units are taken off."""
+    left = pl.max_horizontal(pl.col("q") - pl.col("free"), literal(0))
+    frame = pl.DataFrame({"q": quantity, "free": rates.free.gather(rate)})
+    return frame.select(pl.when(pl.col("q") > 0).then(left).otherwise(pl.col("q")))["q"]
 
 
 def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFrame:
     """One row for each line that changes."""
-    unsafe = _unsafe_sums(cells, ("quantity", "quantity_old"), ("amount", "amount_old"))
+    unsafe = _unsafe_sums(cells, ("quantity", "quantity_old"), ("amount", "amount_old"), ("highest", "amount_old"))
     lines = cells.group_by("line").agg(
         pl.col("bill").first(),
         pl.col("rate").first(),
         pl.col("added").sum(),
         (pl.col("quantity") - pl.col("quantity_old")).sum(),
         (pl.col("amount") - pl.col("amount_old")).sum().alias("gross"),
+        (pl.max_horizontal("highest", "amount_old") - pl.col("amount_old")).sum().alias("highest"),
         pl.col("first").min(),
         pl.col("last").max(),
         pl.col("through").max(),
         pl.col("careful").any() | unsafe,
-        pl.col("falls").any(),
     )
     line, rate = lines["line"].to_numpy(), lines["rate"].to_numpy()
     held = state.lines
     lines = lines.with_columns(
         quantity=pl.col("quantity") + to_int128(held["quantity"][line]),
         gross=pl.col("gross") + to_int128(held["gross"][line]),
+        highest=pl.col("highest") + to_int128(held["gross"][line]),
         amount_old=to_int128(held["amount"][line]),
     )
     huge = (pl.col("quantity").cast(pl.Float64).abs() >= _SAFE) | (pl.col("gross").cast(pl.Float64).abs() >= _SAFE)
     lines = lines.with_columns(careful=pl.col("careful") | huge)
     if rates.plain:
         return lines.with_columns(amount=pl.col("gross"))
-    return lines.with_columns(low=rates.minimum.gather(rate), high=rates.maximum.gather(rate)).with_columns(
-        amount=pl.max_horizontal(pl.min_horizontal("gross", "high"), "low")
-    )
+    bounded = [pl.max_horizontal(pl.min_horizontal(name, "high"), "low").alias(to) for name, to in _BOUNDED]
+    return lines.with_columns(low=rates.minimum.gather(rate), high=rates.maximum.gather(rate)).with_columns(bounded)
 
 
 def _unsafe_sums(frame: pl.DataFrame, *columns: tuple[str, ...]) -> pl.Expr:
@@ -201,11 +236,11 @@ def _unsafe_sums(frame: pl.DataFrame, *columns: tuple[str, ...]) -> pl.Expr:
 
 def _fold_bills(state: State, lines: pl.DataFrame) -> pl.DataFrame:
     """One row for each bill that changes, and whether it must be worked through event by event."""
-    unsafe = _unsafe_sums(lines, ("amount", "amount_old"))
+    unsafe = _unsafe_sums(lines, ("amount", "amount_old"), ("highest", "amount_old"))
     bills = lines.group_by("bill").agg(
         (pl.col("amount") - pl.col("amount_old")).sum().alias("change"),
+        (pl.max_horizontal("highest", "amount_old") - pl.col("amount_old")).sum().alias("highest"),
         pl.col("careful").any() | unsafe,
-        pl.col("falls").any(),
     )
     bill = bills["bill"].to_numpy()
     bills = bills.with_columns(
@@ -213,7 +248,8 @@ def _fold_bills(state: State, lines: pl.DataFrame) -> pl.DataFrame:
         next=to_int128(state.bills["next_level"][bill]),
     )
     watched = pl.col("next") < literal(NO_LEVEL)
-    may_cross = watched & ((pl.col("spend") >= pl.col("next")) | pl.col("falls"))
+    # No order of the batch's events takes the sum above this: each line at its highest, all at once.
+    may_cross = watched & (pl.col("highest") + pl.col("spend") - pl.col("change") >= pl.col("next"))
     huge = pl.col("spend").cast(pl.Float64).abs() >= _SAFE
     return bills.with_columns(careful=pl.col("careful") | may_cross | huge)
 

@@ -26,13 +26,7 @@ class Amounts(NamedTuple):
 
 def rate_columns(tiers: Tiers, table: NDArray[np.int64], quantity: pl.Series, enter: NDArray[np.bool_]) -> Amounts:
     """The amount of each quantity under its table. `enter`: rows for which nought enters the first tier."""
-    tier = tiers.first[table].copy()
-    count = tiers.count[table]
-    for step in range(int(count.max(initial=1)) - 1):
-        more = np.flatnonzero(count > step + 1)
-        bound = tiers.up_to.gather(tiers.first[table[more]] + step)
-        above = (quantity.gather(more) > bound).to_numpy()
-        tier[more[above]] += 1
+    tier = find_tiers(tiers, table, quantity)
     frame = pl.DataFrame(
         {
             "q": quantity,
@@ -61,6 +55,26 @@ def rate_columns(tiers: Tiers, table: NDArray[np.int64], quantity: pl.Series, en
     if enter.any():
         by_hand |= enter & (quantity == 0).to_numpy()
     return _by_hand(tiers, table, quantity, enter, amount, np.flatnonzero(by_hand))
+
+
+def find_tiers(tiers: Tiers, table: NDArray[np.int64], quantity: pl.Series) -> NDArray[np.int64]:
+    """The tier that holds each quantity; the first one for what is not above nought."""
+    tier = tiers.first[table].copy()
+    count = tiers.count[table]
+    for step in range(int(count.max(initial=1)) - 1):
+        more = np.flatnonzero(count > step + 1)
+        bound = tiers.up_to.gather(tiers.first[table[more]] + step)
+        above = (quantity.gather(more) > bound).to_numpy()
+        tier[more[above]] += 1
+    return tier
+
+
+def reach_columns(tiers: Tiers, table: NDArray[np.int64], quantity: pl.Series, enter: NDArray[np.bool_]) -> Amounts:
+    """The greatest amount of any total up to each quantity: `rate_columns`, where that never falls."""
+    amounts = rate_columns(tiers, table, quantity, enter)
+    peak = tiers.peak.gather(find_tiers(tiers, table, quantity))
+    frame = pl.DataFrame({"amount": amounts.amount, "peak": peak})
+    return Amounts(frame.select(pl.max_horizontal("amount", "peak"))["amount"], amounts.overflow)
 
 
 def _by_hand(

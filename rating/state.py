@@ -122,6 +122,8 @@ class State:
         self.bills, self.lines, self.cells = Table(BILLS), Table(LINES), Table(CELLS)
         self.bill_lines: list[list[int]] = []
         self.line_cells: dict[int, list[int]] = {}
+        self.heads: dict[int, tuple[str, str, str]] = {}
+        """line -> the parts of its JSON that do not change under one catalogue (a cache; see `rating.emit`)."""
         self.fired: dict[int, dict[str, int]] = {}
         """bill -> spend of a threshold (as text) -> how many of its levels have been crossed."""
 
@@ -163,6 +165,7 @@ class State:
     def bind(self, catalogue: Compiled) -> None:
         """Takes a catalogue into force: subscriptions, and the rate of every line."""
         self.catalogue = catalogue
+        self.heads.clear()
         own: dict[int, list[int]] = {}
         for sub in catalogue.subscriptions:
             if partition_of(TENANT, sub.customer, self.partitions) != self.partition:

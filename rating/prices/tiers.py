@@ -8,7 +8,7 @@ tier costs; it is kept with 24 digits after the point, so that the amount is rou
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from schemas.numbers import ONE, check_scaled, divide_half_up, format_scaled
+from schemas.numbers import ONE, SCALED_MAX, check_scaled, divide_half_up, format_scaled
 from schemas.output import TierAmount
 
 COLUMN_BASE_MAX: Final = 2**126
@@ -55,6 +55,16 @@ class TierTable:
             if tier.up_to is not None:
                 reached = self._exact(tier, tier.up_to)
         return True
+
+    @property
+    def peaks(self) -> list[int]:
+        """For each tier the greatest amount of any quantity from nought to its start, scaled (capped at 38 digits)."""
+        found, reached = [], 0
+        for tier in self.tiers:
+            found.append(min(reached, SCALED_MAX))
+            if tier.up_to is not None:
+                reached = max(reached, divide_half_up(self._exact(tier, tier.up_to), ONE))
+        return found
 
     @property
     def columnar(self) -> bool:
