@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from rating.billing import Biller
@@ -23,6 +22,7 @@ from rating.replay import replay_events
 from rating.state import State
 from schemas import entry as entries
 from schemas import topics
+from schemas.catalogue import merge
 from schemas.entry import Entry, decode_tick
 from schemas.faults import encode_document
 from schemas.rejection import Where
@@ -138,15 +138,7 @@ class RatingEngine:
     def _catalogue(self, payload: bytes, biller: Biller) -> None:
         """Documents are added and changed; one that is not named again stays in force."""
         before = self.state.catalogue.documents
-        fresh = load_catalogue(payload).documents
-        merged = msgspec.structs.replace(
-            fresh,
-            meters={**before.meters, **fresh.meters},
-            price_books={**before.price_books, **fresh.price_books},
-            customers={**before.customers, **fresh.customers},
-            subscriptions={**before.subscriptions, **fresh.subscriptions},
-            default_subscription=fresh.default_subscription or before.default_subscription,
-        )
+        merged = merge(before, load_catalogue(payload).documents)
         if encode_document(merged) == encode_document(before):
             return
         self.state.bind(load_catalogue(encode_document(merged)))

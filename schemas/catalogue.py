@@ -4,6 +4,7 @@ Here stands what a document may hold; `rating.catalogue` checks what documents s
 them, and each price model owns its own parameters (`rating.prices`), so a price is a plain mapping here.
 """
 
+from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
@@ -12,7 +13,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from schemas.faults import MISSING, Faults, Number, read
+from schemas.faults import MISSING, Faults, Number, encode_document, read
 from schemas.limits import EVENT_TEXT_LENGTH_MAX, ID_LENGTH_MAX
 
 Identifier = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._\-:@/]{{1,{ID_LENGTH_MAX}}}$")]
@@ -132,6 +133,63 @@ class Catalogue(Document, frozen=True, kw_only=True):
     customers: dict[Identifier, Customer] = {}
     subscriptions: dict[Identifier, Subscription] = {}
     default_subscription: Terms | None = None
+
+
+def merge(before: Catalogue, fresh: Catalogue) -> Catalogue:
+    """Documents are added and changed; one that is not named again stays in force (end a subscription by `end`)."""
+    return msgspec.structs.replace(
+        fresh,
+        default_subscription=fresh.default_subscription or before.default_subscription,
+        **{kind: {**getattr(before, kind), **getattr(fresh, kind)} for kind in KINDS},
+    )
+
+
+KINDS = ("meters", "price_books", "customers", "subscriptions")
+"""The kinds of documents that have ids."""
+
+
+class Filed(msgspec.Struct, frozen=True):
+    """One document as the topic `taximeter.catalogue` holds it, under the key `kind/id`."""
+
+    kind: str
+    id: str
+    document: msgspec.Raw
+
+    @property
+    def key(self) -> bytes:
+        """The record's key."""
+        return f"{self.kind}/{self.id}".encode()
+
+
+def split_documents(catalogue: Catalogue) -> list[Filed]:
+    """Every document of a catalogue by itself."""
+    found = [
+        Filed(kind, id, msgspec.Raw(encode_document(document)))
+        for kind in KINDS
+        for id, document in getattr(catalogue, kind).items()
+    ]
+    if catalogue.default_subscription is not None:
+        found.append(
+            Filed("default_subscription", "default", msgspec.Raw(encode_document(catalogue.default_subscription)))
+        )
+    return found
+
+
+def join_documents(filed: Iterable[Filed]) -> Catalogue:
+    """The catalogue that `split_documents` took apart; of several documents under one key the last counts.
+
+    Raises: CatalogueError.
+    """
+    parts: dict[str, Any] = {}
+    for one in filed:
+        if one.kind == "default_subscription":
+            parts[one.kind] = one.document
+        else:
+            parts.setdefault(one.kind, {})[one.id] = one.document
+    catalogue, faults = read_catalogue(msgspec.json.encode(parts))
+    if catalogue is None:
+        raise CatalogueError(faults)
+    return catalogue
 
 
 class CatalogueError(ValueError):

@@ -1,6 +1,7 @@
 """Identities: 128 bits of BLAKE2b over length-prefixed parts, so that ("a", "b-c") and ("a-b", "c") never meet."""
 
 import re
+from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
 
@@ -25,6 +26,20 @@ def event_identity(tenant: str, customer: str, source: str, id: str) -> bytes:
     t, c, s, i = tenant.encode(), customer.encode(), source.encode(), id.encode()
     joined = b"%b%b%b%b%b%b%b%b" % (_size(t), t, _size(c), c, _size(s), s, _size(i), i)
     return blake2b(joined, digest_size=IDENTITY_BYTES).digest()
+
+
+def identity_prefix(tenant: str, customer: str, source: str) -> bytes:
+    """What the identities of all events of one customer and source have in common, for `event_identities`."""
+    t, c, s = tenant.encode(), customer.encode(), source.encode()
+    return b"%b%b%b%b%b%b" % (_size(t), t, _size(c), c, _size(s), s)
+
+
+def event_identities(prefixes: Iterable[bytes], ids: Iterable[str]) -> list[bytes]:
+    """`event_identity` for many events: the `identity_prefix` of each, and its id."""
+    return [
+        blake2b(b"%b%b%b" % (prefix, len(raw).to_bytes(4, "little"), raw), digest_size=IDENTITY_BYTES).digest()
+        for prefix, raw in zip(prefixes, map(str.encode, ids), strict=True)
+    ]
 
 
 def content_fingerprint(*parts: bytes) -> int:

@@ -17,6 +17,12 @@ EVENT_DEPTH_MAX: Final = 32
 EXTENSIONS_MAX: Final = 32
 """Extension attributes on one event."""
 
+EXTENSIONS_BYTES_MAX: Final = 64 * 1024
+"""Bytes of one event's extension attributes together, as JSON text."""
+
+REJECTED_EVENT_BYTES_MAX: Final = 256 * 1024
+"""Bytes of an event that its rejection still shows whole; of a longer one it shows the beginning."""
+
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes of one request, after decompression."""
 

@@ -63,5 +63,7 @@ def decode_position(token: str) -> dict[int, int]:
             partition, offset = part.split(":")
             position[int(partition)] = int(offset)
     except ValueError:
-        raise ValueError(f"found the position {token[:80]!r}, expected one that the door gave, such as 0:1234") from None
+        raise ValueError(
+            f"found the position {token[:80]!r}, expected one that the door gave, such as 0:1234"
+        ) from None
     return position
