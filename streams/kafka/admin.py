@@ -10,7 +10,7 @@ from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, Resourc
 from schemas.topics import REGISTRY, Topic
 from streams.kafka.settings import KafkaSettings
 
-_TIMEOUT_S: Final = 15.0
+_TIMEOUT_S: Final = 10.0
 _DAY_MS: Final = 24 * 60 * 60 * 1000
 
 _COMPACTION_LAG_MS: Final = _DAY_MS

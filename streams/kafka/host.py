@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, NoReturn, TypeVar
 
 import faust
+from faust.tables.manager import TableManager
 from faust.types import TP
 
 from schemas.entry import encode_tick
@@ -80,6 +81,14 @@ async def or_stop(place: str, action: Awaitable[_T]) -> _T:
         raise
     except BaseException as error:
         stop_process(f"{place}: {error}", error)
+
+
+class _NoTables(TableManager):
+    """Faust's table manager without its second of waiting for tables: there are none."""
+
+    async def on_start(self) -> None:
+        await self._update_channels()
+        await self.recovery.start()
 
 
 class Worker:
@@ -181,6 +190,7 @@ class Worker:
             table_standby_replicas=0,  # without tables and standbys the assignor is Kafka's plain round robin
             stream_recovery_delay=0.0,
             store="memory://",
+            TableManager=_NoTables,
             topic_allow_declare=False,
             topic_disable_leader=True,
             web_enabled=False,
@@ -340,17 +350,7 @@ def run_worker(
     ends the process with EXIT_FAILED: a supervisor starts it again.
     """
     try:
-        asyncio.run(_start(settings, bindings, snapshots, host, on_state))
+        asyncio.run(_run_until_signalled(Worker(settings, bindings, snapshots, host, on_state)))
     except BaseException as error:
         stop_process(f"worker: {error}", error)
     return 0
-
-
-async def _start(
-    settings: KafkaSettings,
-    bindings: Sequence[Binding],
-    snapshots: SnapshotStore,
-    host: HostSettings | None,
-    on_state: Callable[[WorkerState], None] | None,
-) -> None:
-    await _run_until_signalled(Worker(settings, bindings, snapshots, host, on_state))

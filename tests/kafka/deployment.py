@@ -109,8 +109,7 @@ class Deployment:
     def read(self, topic: str) -> list[list[bytes]]:
         """All values of a topic, by partition."""
         client = Consumer(
-            self.settings.confluent()
-            | {"group.id": "tests", "enable.auto.commit": False, "enable.partition.eof": False}
+            self.settings.confluent() | {"group.id": "tests", "enable.auto.commit": False, "fetch.wait.max.ms": 10}
         )
         name = self.settings.topic(topic)
         values: list[list[bytes]] = []

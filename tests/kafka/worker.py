@@ -21,7 +21,7 @@ def main() -> int:
     parser.add_argument("--prefix", required=True)
     parser.add_argument("--snapshots", required=True)
     parser.add_argument("--partitions", type=int, required=True)
-    parser.add_argument("--session-s", type=float, default=3.0)
+    parser.add_argument("--session-s", type=float, default=2.0)
     parser.add_argument("--step-s", type=float, default=0.0)
     parser.add_argument("--step-entries", type=int, default=8)
     parser.add_argument("--snapshot-entries", type=int, default=50)

@@ -1,0 +1,69 @@
+"""Kafka settings: what both clients get, and what is refused."""
+
+import pytest
+
+from schemas import topics
+from streams.kafka.binding import Binding, route
+from streams.kafka.partition import StepLimits, _chunks
+from streams.kafka.settings import KafkaSettings
+from streams.kafka.source import SourceMessage
+from streams.processor import Output
+
+
+def test_both_clients_get_the_same_security_under_their_names() -> None:
+    settings = KafkaSettings(
+        "a:1,b:2",
+        security={
+            "security.protocol": "sasl_plaintext",
+            "sasl.mechanisms": "SCRAM-SHA-256",
+            "sasl.username": "me",
+            "sasl.password": "secret",
+        },
+    )
+    assert settings.confluent()["sasl.password"] == "secret"
+    assert settings.aiokafka() == {
+        "bootstrap_servers": "a:1,b:2",
+        "security_protocol": "SASL_PLAINTEXT",
+        "sasl_mechanism": "SCRAM-SHA-256",
+        "sasl_plain_username": "me",
+        "sasl_plain_password": "secret",
+    }
+    assert "secret" not in repr(settings)
+
+
+@pytest.mark.parametrize("protocol", ["ssl", "SASL_SSL"])
+def test_tls_has_a_context(protocol: str) -> None:
+    settings = KafkaSettings("a:1", security={"security.protocol": protocol})
+    assert settings.aiokafka()["ssl_context"] is not None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"security": {"sasl.user": "x"}},
+        {"partitions": 0},
+        {"replication": 1, "min_insync": 2},
+        {"session_timeout_s": 2.0, "heartbeat_s": 1.0},
+    ],
+)
+def test_what_cannot_be_is_refused(options: dict[str, object]) -> None:
+    with pytest.raises(ValueError, match=r"found .* expected"):
+        KafkaSettings("a:1", **options)  # type: ignore[arg-type]
+
+
+def test_outputs_stay_in_their_partition_except_entries_and_single_topics() -> None:
+    assert route(Output(topics.LINE_ITEMS, b"li_1", b""), 3) == 3
+    assert route(Output(topics.EVENTS, b"1", b""), 3) == 1
+    assert route(Output(topics.CATALOGUE, b"book", b""), 3) == 0
+
+
+def test_ticks_only_for_the_events() -> None:
+    with pytest.raises(ValueError, match="expected them only for"):
+        Binding(None, source=topics.EVENTS_JSON, tick_s=1.0)  # type: ignore[arg-type]
+
+
+def test_steps_are_cut_by_number_and_bytes_and_hold_at_least_one() -> None:
+    sizes = [3, 3, 9, 1, 1, 1, 1]
+    messages = [SourceMessage(offset, 0, b"", b"x" * size) for offset, size in enumerate(sizes)]
+    chunks = _chunks(messages, StepLimits(entries=3, bytes=7))
+    assert [[len(message.value) for message in chunk] for chunk in chunks] == [[3, 3], [9], [1, 1, 1], [1]]
