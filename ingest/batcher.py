@@ -1,0 +1,109 @@
+"""Group commit: what waits for the log is packed together, by tenant and partition.
+
+A *lane* is what waits for one partition of one tenant. It is flushed when its last flush is done, when it holds a whole
+pack, or, where nothing is under way, as soon as the requests at hand have been read: nobody waits for a timer. So a
+lone request goes out at once, and a thousand at once share a few packs.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from ingest.columns import Rows
+from ingest.pack import encode_packs
+from schemas.entry import EVENTS, encode_entry
+from schemas.limits import PACK_EVENTS_MAX
+from schemas.paths import Extractor
+from streams.log import LogUnavailable, Sink
+
+
+class _Lane:
+    """What waits for one partition of one tenant."""
+
+    __slots__ = ("events", "partition", "scheduled", "tenant", "under_way", "waiting")
+
+    def __init__(self, tenant: str, partition: int) -> None:
+        self.tenant = tenant
+        self.partition = partition
+        self.waiting: list[tuple[Rows, asyncio.Future[int]]] = []
+        self.events = 0
+        self.under_way = 0
+        self.scheduled = False
+
+
+class Batcher:
+    """Appends rows to the source log, many requests' together."""
+
+    def __init__(self, sink: Sink, extractor: Callable[[str], Extractor], events_max: int) -> None:
+        """`extractor`: tenant -> the paths that get a column. `events_max`: how many events may wait in all."""
+        self._sink = sink
+        self._extractor = extractor
+        self._events_max = events_max
+        self._events = 0
+        self._lanes: dict[tuple[str, int], _Lane] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+
+    def check_room(self, events: int) -> None:
+        """Raises: LogUnavailable where so many more events may not wait (an empty queue takes any request)."""
+        if self._events and self._events + events > self._events_max:
+            raise LogUnavailable(f"{self._events} events wait for the log, at most {self._events_max} may")
+
+    def add(self, tenant: str, partition: int, rows: Rows) -> asyncio.Future[int]:
+        """Queues rows of one request. The future gives the position after them once they are durable.
+
+        It raises what the sink raised: then nothing was promised, though all or some of it may be in the log.
+        """
+        loop = asyncio.get_running_loop()
+        lane = self._lanes.get((tenant, partition))
+        if lane is None:
+            lane = self._lanes[tenant, partition] = _Lane(tenant, partition)
+        future: asyncio.Future[int] = loop.create_future()
+        lane.waiting.append((rows, future))
+        lane.events += len(rows.id)
+        self._events += len(rows.id)
+        if lane.events >= PACK_EVENTS_MAX:
+            self._flush(lane)
+        elif not lane.under_way and not lane.scheduled:
+            lane.scheduled = True
+            loop.call_soon(self._flush, lane)
+        return future
+
+    async def drain(self) -> None:
+        """Waits until nothing waits or is under way."""
+        while self._events or self._tasks:
+            await asyncio.wait(self._tasks, timeout=0.01) if self._tasks else await asyncio.sleep(0)
+
+    def _flush(self, lane: _Lane) -> None:
+        lane.scheduled = False
+        if not lane.waiting:
+            return
+        waiting, events = lane.waiting, lane.events
+        lane.waiting, lane.events = [], 0
+        lane.under_way += 1
+        task = asyncio.get_running_loop().create_task(self._append(lane, waiting, events))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _append(self, lane: _Lane, waiting: list[tuple[Rows, asyncio.Future[int]]], events: int) -> None:
+        """Packs, appends, answers all; then flushes what has come meanwhile."""
+        try:
+            rows = Rows.joined([rows for rows, _ in waiting])
+            packs = encode_packs(lane.tenant, rows, self._extractor(lane.tenant))
+            # Appends begun in order stay in order; a failed one fails the whole flush.
+            appends = (self._sink.append(lane.partition, encode_entry(EVENTS, value), n) for value, n in packs)
+            end = max(await asyncio.gather(*appends)) if len(packs) > 1 else await next(appends)
+            for _, future in waiting:
+                if not future.done():  # its request may have been given up
+                    future.set_result(end)
+        except BaseException as error:
+            for _, future in waiting:
+                if not future.done():
+                    future.set_exception(error)
+            if not isinstance(error, Exception):
+                raise
+        finally:
+            self._events -= events
+            lane.under_way -= 1
+            if not lane.under_way:
+                self._flush(lane)
+                if not lane.under_way:
+                    self._lanes.pop((lane.tenant, lane.partition), None)

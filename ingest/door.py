@@ -1,0 +1,226 @@
+"""The door: takes a request's events, answers for each of them, and says "accepted" only of what is on disk.
+
+The steps of `take`, in order:
+
+1. parse the body; what cannot be read as a whole is refused as a whole;
+2. route each event to its customer and partition, and look whether its time is within bounds;
+3. compute each event's identity and content, and look whether it has been acknowledged before;
+4. append the events, and publish the rejections; wait until both are durable;
+5. remember the identities, and answer.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ingest.batcher import Batcher
+from ingest.columns import ABSENT, Events, Fault, Parsed, Refused, Rows, make_rejection
+from ingest.content import Headers
+from ingest.memory import IdentityMemory, Seen
+from ingest.parse import parse
+from ingest.receipt import Receipt
+from ingest.route import Router, Views, explain_no_route
+from schemas.entry import encode_tick
+from schemas.event import VOID_TYPE
+from schemas.identity import content_fingerprint, event_identities
+from schemas.limits import PACK_EVENTS_MAX
+from schemas.paths import Extractor
+from schemas.rejection import Rejection
+from schemas.times import DAY, format_time
+from streams.log import Sink, encode_position
+
+
+class RejectionSink(Protocol):
+    """Where rejections go: the topic `taximeter.rejections`."""
+
+    async def publish(self, rejections: Sequence[Rejection]) -> None:
+        """Appends the rejections and waits until they are durable. Raises: LogUnavailable."""
+        ...
+
+
+def now() -> int:
+    """The clock: microseconds since the epoch."""
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class DoorSettings:
+    """What an operator may choose."""
+
+    max_ahead: int | None = DAY
+    """How far ahead of its arrival an event's time may be, in microseconds; None: any time is taken."""
+    remembered: int = 400_000
+    """Identities that the door remembers to tell clients of duplicates: about 150 bytes each."""
+    waiting_events_max: int = 50 * PACK_EVENTS_MAX
+    """Events that may wait for the log; a request beyond that is told to come again."""
+    retry_after_seconds: int = 1
+    """What a client is told to wait where the log takes nothing."""
+
+
+class Routed:
+    """The valid events of a request: `events`, and beside each its customer, partition, identity and content."""
+
+    __slots__ = ("arrived", "content", "customers", "events", "identity", "partitions", "times")
+
+    def __init__(self, events: Events, router: Router, arrived: Sequence[int]) -> None:
+        """Every subject must have a route. `arrived`: each event's arrival, microseconds."""
+        routes = [route for route in router.routes(events.subject) if route is not None]
+        self.events = events
+        self.customers = [route.customer for route in routes]
+        self.partitions = [route.partition for route in routes]
+        self.arrived = list(arrived)
+        self.times = [at if at != ABSENT else came for at, came in zip(events.micros, arrived, strict=True)]
+        self.identity = event_identities(router.prefixes(self.customers, events.source), events.id)
+        self.content = contents(events)
+
+    def by_partition(self) -> dict[int, Rows]:
+        """The rows of each partition, in the order of the request."""
+        events = self.events
+        rows = Rows(
+            self.identity,
+            self.content,
+            self.customers,
+            events.subject,
+            events.source,
+            events.type,
+            events.id,
+            self.times,
+            self.arrived,
+            events.data,
+            events.extensions,
+        )
+        found = sorted(set(self.partitions))
+        if len(found) == 1:
+            return {found[0]: rows}
+        positions: dict[int, list[int]] = {partition: [] for partition in found}
+        for at, partition in enumerate(self.partitions):
+            positions[partition].append(at)
+        return {partition: rows.pick(chosen) for partition, chosen in positions.items()}
+
+
+def contents(events: Events) -> list[int]:
+    """The fingerprint of what each event says: not its identity, not its arrival.
+
+    An absent time stays absent, so that a retry of an event without a time is no conflict.
+    """
+    heads = [
+        f"{type}\0{subject}\0{time or ''}\0{extensions or ''}".encode()
+        for type, subject, time, extensions in zip(
+            events.type, events.subject, events.time, events.extensions, strict=True
+        )
+    ]
+    return list(map(content_fingerprint, heads, events.data))
+
+
+def refuse_unroutable(
+    parsed: Parsed, router: Router, arrived: Sequence[int], max_ahead: int | None
+) -> tuple[Events, list[Refused]]:
+    """The events that may go in, and all refused ones in order: those of `parsed`, and those that
+
+    belong to no possible customer, or are further ahead of their arrival than `max_ahead` (microseconds) allows.
+    `arrived` is by position in the request. A void's own time has no meaning, so it is not looked at.
+    """
+    events = parsed.events
+    wrong: dict[int, Fault] = {}
+    for i, route in enumerate(router.routes(events.subject)):
+        if route is None:
+            wrong[i] = Fault("invalid_event", "subject", explain_no_route(events.subject[i]))
+    if max_ahead is not None and events.micros and max(events.micros) > min(arrived) + max_ahead:
+        for i, (at, micros) in enumerate(zip(events.at, events.micros, strict=True)):
+            if i not in wrong and micros > arrived[at] + max_ahead and events.type[i] != VOID_TYPE:
+                wrong[i] = Fault("time_out_of_bounds", "time", _explain_ahead(events.time[i], arrived[at] + max_ahead))
+    if not wrong:
+        return events, parsed.refused
+    refused = [
+        Refused(events.at[i], fault, events.show(i), events.id[i], events.source[i]) for i, fault in wrong.items()
+    ]
+    return events.without(wrong.keys()), sorted([*parsed.refused, *refused], key=lambda one: one.at)
+
+
+def _explain_ahead(text: str | None, latest: int) -> str:
+    return f"found {text!r}, expected a time up to {format_time(latest)}, by the clock of this server"
+
+
+class Door:
+    """Takes requests for one source log. One per process is enough; `take` may run any number of times at once."""
+
+    def __init__(
+        self,
+        sink: Sink,
+        rejections: RejectionSink,
+        views: Views,
+        settings: DoorSettings | None = None,
+        clock: Callable[[], int] = now,
+    ) -> None:
+        """`views`: tenant -> what the door must know of its catalogue in force. `clock`: microseconds."""
+        self.settings = settings or DoorSettings()
+        self.clock = clock
+        self._sink = sink
+        self._rejections = rejections
+        self._views = views
+        self._routers: dict[str, Router] = {}
+        self._memory = IdentityMemory(self.settings.remembered)
+        self._batcher = Batcher(sink, self._extractor, self.settings.waiting_events_max)
+
+    async def take(self, body: bytes, headers: Headers, tenant: str) -> Receipt:
+        """Takes one request's body, and returns once every event of it is durable or published as rejected.
+
+        Raises: BodyRefused where the body cannot be read as a whole; LogUnavailable, and then nothing is promised:
+        the client sends the same request again.
+        """
+        return await self.take_parsed(parse(body, headers), tenant)
+
+    async def take_parsed(self, parsed: Parsed, tenant: str) -> Receipt:
+        """The same for events that another door has read. Raises: LogUnavailable."""
+        self._batcher.check_room(parsed.total)
+        arrived = self.clock()
+        router = self._router(tenant)
+        events, refused = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)
+        routed = Routed(events, router, [arrived] * len(events.id))
+        seen = self._memory.look(routed.identity, routed.content)
+        position = await self._commit(routed, refused, parsed, tenant)
+        self._memory.remember(routed.identity, routed.content)
+        return _receipt(parsed, events, refused, seen, encode_position(position))
+
+    async def tick(self, at: int) -> str:
+        """Tells every partition that it is now `at` (microseconds). Returns the position. Raises: LogUnavailable."""
+        value = encode_tick(at)
+        appends = (self._sink.append(partition, value, 0) for partition in range(self._sink.partitions))
+        return encode_position(dict(enumerate(await asyncio.gather(*appends))))
+
+    async def drain(self) -> None:
+        """Waits until everything that was taken is in the log."""
+        await self._batcher.drain()
+
+    async def _commit(self, routed: Routed, refused: list[Refused], parsed: Parsed, tenant: str) -> dict[int, int]:
+        """Appends the events and publishes the rejections. Returns the position after the events."""
+        by_partition = routed.by_partition() if routed.identity else {}
+        ends = [self._batcher.add(tenant, partition, rows) for partition, rows in by_partition.items()]
+        if refused:
+            rejections = [make_rejection(one, parsed.where(one.at), tenant) for one in refused]
+            await asyncio.gather(self._rejections.publish(rejections), *ends)
+        elif len(ends) > 1:
+            await asyncio.gather(*ends)
+        return {partition: await end for partition, end in zip(by_partition, ends, strict=True)}
+
+    def _router(self, tenant: str) -> Router:
+        view, router = self._views(tenant), self._routers.get(tenant)
+        if router is None or router.view is not view:
+            router = self._routers[tenant] = Router(tenant, view, self._sink.partitions)
+        return router
+
+    def _extractor(self, tenant: str) -> Extractor:
+        return self._views(tenant).extractor
+
+
+def _receipt(parsed: Parsed, events: Events, refused: list[Refused], seen: Seen, position: str) -> Receipt:
+    return Receipt(
+        total=parsed.total,
+        position=position,
+        events=events,
+        refused=refused,
+        duplicates={events.at[i]: i in seen.conflicts for i in seen.duplicates},
+        lines=parsed.lines,
+    )

@@ -1,0 +1,247 @@
+"""Bodies of requests -> events as columns, and every wrong event by name.
+
+Two paths give the same answer. The *fast* one reads many events at once into typed structs and takes them only if they
+are beyond doubt: no unknown attribute, nothing out of bounds, no name twice. What does not fit goes to the *slow* one
+(`ingest.envelope`), event by event, which says what is wrong, and keeps extension attributes.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Final, Literal
+
+import msgspec
+import numpy as np
+from msgspec import Meta
+
+from ingest.columns import Events, Parsed, Refused
+from ingest.content import BodyRefused, Form, Headers, form_of, inflate
+from ingest.envelope import CONTROL, WrongEvent, read_binary, read_event
+from ingest.json_text import depth_of, split_array, why_not_json
+from ingest.times import parse_times
+from schemas.limits import BATCH_EVENTS_MAX, EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_TEXT_LENGTH_MAX
+
+_WHITE: Final = b" \t\r\n"
+_CHUNK: Final = 64
+"""Events that go the slow way together because of one of them."""
+
+_Text = Annotated[str, Meta(min_length=1, max_length=EVENT_TEXT_LENGTH_MAX)]
+
+
+class _PlainText(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """An event without extension attributes, its data as text."""
+
+    id: _Text
+    source: _Text
+    type: _Text
+    subject: _Text
+    specversion: Literal["1.0"]
+    time: str | None = None
+    datacontenttype: Literal["application/json"] | None = None
+    data: msgspec.Raw = msgspec.Raw(b"{}")
+
+
+class _PlainValues(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
+    """The same, its data as values; written back it is never longer than what was read."""
+
+    id: str
+    source: str
+    type: str
+    subject: str
+    specversion: str
+    time: str | None = None
+    datacontenttype: str | None = None
+    data: dict[str, Any] | None = None
+
+
+_texts_decoder = msgspec.json.Decoder(list[_PlainText])
+_text_decoder = msgspec.json.Decoder(_PlainText)
+# Numbers with a fraction or an exponent stay as they were written, so that what is read can be written back.
+_values_decoder = msgspec.json.Decoder(list[_PlainValues], float_hook=msgspec.Raw)
+_value_decoder = msgspec.json.Decoder(_PlainValues, float_hook=msgspec.Raw)
+_raws_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_encode = msgspec.json.Encoder().encode
+
+
+def parse(body: bytes, headers: Headers) -> Parsed:
+    """The events of one request's body. Raises: BodyRefused where the body cannot be read as a whole."""
+    form = form_of(headers)
+    body = inflate(body, headers)
+    if form is Form.BINARY:
+        return _parse_binary(body, headers)
+    if form is Form.LINES:
+        return parse_lines(body)
+    text = body.strip(_WHITE)
+    if text.startswith(b"[") and form is not Form.ONE:
+        return parse_array(text)
+    if text.startswith(b"{") and form is not Form.ARRAY:
+        return parse_texts([text])
+    raise _wrong_form(text, form)
+
+
+def parse_array(text: bytes) -> Parsed:
+    """The events of a JSON array. Raises: BodyRefused."""
+    events = _read_plain(
+        text, lambda: _values_decoder.decode(text), lambda: _texts_decoder.decode(text), lambda: (text, len(text))
+    )
+    if events is not None:
+        _check_count(len(events.id))
+        return Parsed(events, [], len(events.id))
+    try:
+        texts = [bytes(raw) for raw in _raws_decoder.decode(text)]
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
+        split = split_array(text)
+        if split is None:
+            raise BodyRefused(400, "invalid_json", why_not_json(text, error)) from None
+        texts = split
+    return parse_texts(texts)
+
+
+def parse_lines(body: bytes) -> Parsed:
+    """The events of newline-delimited JSON; blank lines are passed over. Raises: BodyRefused (413)."""
+    lines = [line.strip(_WHITE) for line in body.split(b"\n")]
+    numbers = [number for number, line in enumerate(lines, 1) if line]
+    return parse_texts([line for line in lines if line])._replace(lines=numbers)
+
+
+def parse_texts(texts: Sequence[bytes]) -> Parsed:
+    """Events that each are a JSON text of their own, broken ones included. Raises: BodyRefused (413)."""
+    _check_count(len(texts))
+    events = _read_plain_texts(texts)
+    if events is not None:
+        return Parsed(events, [], len(texts))
+    events, refused = Events.empty(), list[Refused]()
+    for start in range(0, len(texts), _CHUNK):
+        chunk = texts[start : start + _CHUNK]
+        plain = _read_plain_texts(chunk) if len(texts) > _CHUNK else None
+        if plain is not None:
+            events.extend(plain, start)
+        else:
+            for at, text in enumerate(chunk, start):
+                _read_one(at, text, events, refused)
+    return Parsed(events, refused, len(texts))
+
+
+def _read_one(at: int, text: bytes, events: Events, refused: list[Refused]) -> None:
+    """The slow path of one event."""
+    try:
+        events.append(at, read_event(text))
+    except WrongEvent as wrong:
+        refused.append(Refused(at, wrong.fault, text, wrong.id, wrong.source))
+
+
+def _parse_binary(body: bytes, headers: Headers) -> Parsed:
+    events, refused = Events.empty(), list[Refused]()
+    try:
+        events.append(0, read_binary(headers, body))
+    except WrongEvent as wrong:
+        refused.append(Refused(0, wrong.fault, _show_binary(headers, body), wrong.id, wrong.source))
+    return Parsed(events, refused, 1)
+
+
+def _show_binary(headers: Headers, body: bytes) -> bytes:
+    """A request in binary mode as its rejection shows it: the attributes' texts, and the data's."""
+    shown = {
+        name[3:].decode("latin-1").lower(): value.decode(errors="replace")
+        for name, value in headers
+        if name.lower().startswith(b"ce-")
+    }
+    return _encode({**shown, "data": body.decode(errors="replace")})
+
+
+def _check_count(count: int) -> None:
+    if count > BATCH_EVENTS_MAX:
+        raise BodyRefused(413, "too_large", f"found {count} events in one request, expected at most {BATCH_EVENTS_MAX}")
+
+
+def _wrong_form(text: bytes, form: Form) -> BodyRefused:
+    try:
+        msgspec.json.decode(text, type=msgspec.Raw)
+        text.decode()
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return BodyRefused(400, "invalid_json", why_not_json(text, error))
+    found = {b"[": "an array", b"{": "an object"}.get(text[:1], "neither object nor array")
+    return BodyRefused(400, "invalid_json", f"found {found}, expected {form.value}")
+
+
+# The fast path ------------------------------------------------------------------------------------
+
+
+def _read_plain_texts(texts: Sequence[bytes]) -> Events | None:
+    """The fast path over texts that should each be one event.
+
+    Each begins with `{` and ends with `}`. Inside a JSON value `}` is never followed by `{`, so the end of a text is
+    the end of a value, and as many values as texts means one in each.
+    """
+    if not all(text[:1] == b"{" and text[-1:] == b"}" for text in texts):
+        return None
+    joined = b"\n".join(texts)
+    events = _read_plain(
+        joined,
+        lambda: _value_decoder.decode_lines(joined),
+        lambda: _text_decoder.decode_lines(joined),
+        lambda: (b"[%b]" % b",".join(texts), len(joined) + 2),
+    )
+    return events if events is not None and len(events.id) == len(texts) else None
+
+
+def _read_plain(
+    text: bytes,
+    read_values: Callable[[], list[_PlainValues]],
+    read_texts: Callable[[], list[_PlainText]],
+    as_array: Callable[[], tuple[bytes, int]],
+) -> Events | None:
+    """The events of `text` if all are plain and right, else None. `as_array`: the text as a JSON array, and its bytes.
+
+    What was read, written back, is as long as the text without white space only if nothing was lost in reading: no
+    name stood twice. (Each number and each text is written in the fewest bytes that say it, so a loss is not made up
+    for; a text with escapes that need not be there goes the slow way.)
+    """
+    try:
+        values = read_values()
+        written = len(_encode(values))
+        array, length = as_array()
+        if written != length and written != len(msgspec.json.format(array, indent=-1)):
+            return None
+        return _columns(text, read_texts())
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        return None
+
+
+def _columns(text: bytes, plain: Sequence[_PlainText]) -> Events | None:
+    """The columns of plain events; None where one of them is out of bounds. Raises: TimeError (a ValueError)."""
+    data = [bytes(event.data) for event in plain]
+    time = [event.time for event in plain]
+    events = Events(
+        at=list(range(len(plain))),
+        id=[event.id for event in plain],
+        source=[event.source for event in plain],
+        type=[event.type for event in plain],
+        subject=[event.subject for event in plain],
+        time=time,
+        micros=parse_times(time),
+        data=data,
+        extensions=[None] * len(plain),
+    )
+    if not plain:
+        return events
+    if max(map(len, data)) > EVENT_BYTES_MAX or _too_deep(text, data) or _has_control(text, events):
+        return None
+    return events
+
+
+def _too_deep(text: bytes, data: list[bytes]) -> bool:
+    """Whether any data nests too deep: looks closely only where there are enough brackets for that."""
+    # `[` and `{` differ in one bit.
+    brackets = int(np.count_nonzero((np.frombuffer(text, dtype=np.uint8) & 0xDF) == ord("[")))
+    opened = 2 * len(data) - data.count(b"{}")  # by the events and their data (which may be absent)
+    if brackets <= opened + EVENT_DEPTH_MAX - 1:
+        return False
+    many = [item for item in data if item.count(b"{") + item.count(b"[") > EVENT_DEPTH_MAX]
+    return any(depth_of(item) > EVENT_DEPTH_MAX for item in many)
+
+
+def _has_control(text: bytes, events: Events) -> bool:
+    """Whether an attribute holds a control character: only with an escape, or beyond ASCII's printable part."""
+    if b"\\" not in text and text.isascii() and b"\x7f" not in text:
+        return False
+    columns = (events.id, events.source, events.type, events.subject)
+    return any(CONTROL.search("".join(column)) is not None for column in columns)

@@ -1,0 +1,104 @@
+"""Whose usage an event is, and in which partition it meets the customer's other usage."""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Final, NamedTuple
+
+from schemas.catalogue import Catalogue
+from schemas.identity import IDENTIFIER, identity_prefix, partition_of
+from schemas.limits import ID_LENGTH_MAX, PATHS_MAX
+from schemas.paths import Extractor, PathError, parse_path
+
+_CACHED_MAX: Final = 200_000
+"""Subjects whose customer is remembered; the memory begins anew when it is full."""
+
+
+class View:
+    """What the door must know of a tenant's catalogue: who claims which subject, and what meters read from data."""
+
+    def __init__(self, subjects: Mapping[str, str], paths: Sequence[str] = ()) -> None:
+        """`subjects`: subject -> customer. `paths`: what is no path, or beyond the bound, is left to the engine."""
+        self.subjects = dict(subjects)
+        self.paths = tuple(path for path in dict.fromkeys(paths) if _is_path(path))[:PATHS_MAX]
+        self.extractor = Extractor(self.paths)
+
+    @classmethod
+    def of(cls, catalogue: Catalogue) -> "View":
+        """The view of a catalogue. Where two customers claim a subject, the one written first has it."""
+        subjects: dict[str, str] = {}
+        for name, customer in catalogue.customers.items():
+            for subject in customer.subjects:
+                subjects.setdefault(subject, name)
+        paths: list[str] = []
+        for meter in catalogue.meters.values():
+            paths += [meter.value] if meter.value is not None else []
+            paths += [*meter.where, *meter.dimensions.values()]
+        return cls(subjects, paths)
+
+
+Views = Callable[[str], View]
+"""Tenant -> the view of the catalogue that is in force. The same object as long as nothing has changed."""
+
+
+class Route(NamedTuple):
+    """The customer that a subject belongs to, and the customer's partition."""
+
+    customer: str
+    partition: int
+
+
+class Router:
+    """Finds the routes of one tenant's subjects under one view, and remembers them."""
+
+    def __init__(self, tenant: str, view: View, partitions: int) -> None:
+        self.tenant = tenant
+        self.view = view
+        self._partitions = partitions
+        self._routes: dict[str, Route | None] = {}
+        self._prefixes: dict[tuple[str, str], bytes] = {}
+
+    def routes(self, subjects: Sequence[str]) -> list[Route | None]:
+        """The route of each subject; None where no customer claims it and it cannot be one itself."""
+        known = self._routes
+        try:
+            return [known[subject] for subject in subjects]
+        except KeyError:
+            if len(known) > _CACHED_MAX:
+                known.clear()
+            known.update((subject, self._find(subject)) for subject in set(subjects) - known.keys())
+            return [known[subject] for subject in subjects]
+
+    def prefixes(self, customers: Sequence[str], sources: Sequence[str]) -> list[bytes]:
+        """The beginning of each event's identity (see `schemas.identity.identity_prefix`)."""
+        known = self._prefixes
+        pairs = list(zip(customers, sources, strict=True))
+        try:
+            return [known[pair] for pair in pairs]
+        except KeyError:
+            if len(known) > _CACHED_MAX:
+                known.clear()
+            known.update((pair, identity_prefix(self.tenant, *pair)) for pair in set(pairs) - known.keys())
+            return [known[pair] for pair in pairs]
+
+    def _find(self, subject: str) -> Route | None:
+        customer = self.view.subjects.get(subject)
+        if customer is None:
+            if not IDENTIFIER.match(subject):
+                return None
+            customer = subject
+        return Route(customer, partition_of(self.tenant, customer, self._partitions))
+
+
+def explain_no_route(subject: str) -> str:
+    """What is said of a subject that no customer claims and that cannot be a customer."""
+    return (
+        f"found {subject[:60]!r}, which no customer claims, expected at most {ID_LENGTH_MAX} letters, digits and "
+        ". _ - : @ / (or a customer that claims it)"
+    )
+
+
+def _is_path(text: str) -> bool:
+    try:
+        parse_path(text)
+        return True
+    except PathError:
+        return False
