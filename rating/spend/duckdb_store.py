@@ -10,9 +10,12 @@ import duckdb
 import pyarrow as pa
 
 from rating.spend.decode import Staged
-from rating.spend.sql import SqlStore
+from rating.spend.duckdb_compaction import ROWS_MIN, Compaction
+from rating.spend.sql import SqlStore, page_query
+from rating.spend.store import Listing, Place, Row
 
 _TABLE = re.compile(r"\{(\w+)\}")
+_APPENDED = ("events", "line_items")
 _VALUE = re.compile(r"\{:(\w+)\}")
 
 
@@ -22,7 +25,9 @@ class DuckdbStore(SqlStore):
     Queries run on cursors of their own and see the store as it was when they began; they do not wait for `apply`.
     """
 
-    def __init__(self, path: Path | str, memory: str = "1GB", threads: int | None = None) -> None:
+    def __init__(
+        self, path: Path | str, memory: str = "1GB", threads: int | None = None, compact_rows_min: int = ROWS_MIN
+    ) -> None:
         """`path`: the file, or `:memory:`. `memory` and `threads` bound what DuckDB takes."""
         settings: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory}
         if threads is not None:
@@ -30,14 +35,36 @@ class DuckdbStore(SqlStore):
         self._connection = duckdb.connect(str(path), config=settings)
         self._cursors = Lock()
         self._connection.execute((files("rating.spend") / "duckdb.sql").read_text())
+        self._writing = Lock()
+        self._compaction = Compaction(self._connection, self._writing, compact_rows_min)
         super().__init__()
 
     def close(self) -> None:
-        """Lets go of the file."""
+        """Lets go of the file, when a compaction that is under way has ended."""
+        self._compaction.finish()
         self._connection.close()
 
+    def page(self, listing: Listing, where: Mapping[str, str | int], after: Place | None, limit: int) -> list[Row]:
+        """As `SpendStore.page`. Line items of all customers are read as they stand, the newest revision of each id
+        first, a few pages at a time: finding the newest of all ids to show a hundred would read the whole table.
+        """
+        if listing != "line_items" or "customer" in where:
+            return super().page(listing, where, after, limit)
+        rows: list[Row] = []
+        while True:
+            columns = "sort_key, id, body, (quantity <> 0 OR amount <> 0) AS billable"
+            sql, values = page_query(columns, "line_items", where, after, order="revision DESC", limit=4 * limit)
+            found = self._rows(sql, values)
+            for row in found:
+                place = Place(row["sort_key"], row["id"])
+                if place != after and row["billable"]:
+                    rows.append(Row(place, row["body"].encode()))
+                after = place
+            if len(rows) >= limit or len(found) < 4 * limit:
+                return rows[:limit]
+
     def _select(self, sql: str, values: Mapping[str, str | int]) -> pa.Table:
-        text = _TABLE.sub(r"\1", _VALUE.sub(r"$\1", sql))
+        text = _TABLE.sub(r"\1", _VALUE.sub(r"$\1", sql.replace("{line_items}", "line_items_latest")))
         with self._cursors:
             cursor = self._connection.cursor()
         try:
@@ -46,6 +73,12 @@ class DuckdbStore(SqlStore):
             cursor.close()
 
     def _write(self, staged: Staged) -> None:
+        with self._writing:
+            self._transact(staged)
+        if "line_items" in staged:
+            self._compaction.note(staged["line_items"].num_rows)
+
+    def _transact(self, staged: Staged) -> None:
         with self._cursors:
             cursor = self._connection.cursor()
         try:
@@ -61,8 +94,8 @@ class DuckdbStore(SqlStore):
 
 def _insert(table: str, columns: list[str]) -> str:
     names = ", ".join(columns)
-    if table == "events":
-        return f"INSERT INTO events ({names}) SELECT {names} FROM staged"
+    if table in _APPENDED:
+        return f"INSERT INTO {table} ({names}) SELECT {names} FROM staged"
     changes = ", ".join(f"{column} = staged.{column}" for column in columns if column != "id")
     values = ", ".join(f"staged.{column}" for column in columns)
     return (

@@ -131,17 +131,8 @@ class SqlStore(ABC):
 
     def page(self, listing: Listing, where: Mapping[str, str | int], after: Place | None, limit: int) -> list[Row]:
         """The next rows after a place whose columns equal `where`; nought line items are not listed."""
-        conditions = [f"{column} = {{:{column}}}" for column in where]
-        values = dict(where)
-        if listing == "line_items":
-            conditions.append(_BILLABLE)
-        if after is not None:
-            conditions.append("(sort_key, id) < ({:after_key}, {:after_id})")
-            values |= {"after_key": after.sort_key, "after_id": after.id}
-        sql = (
-            f"SELECT sort_key, id, body FROM {{{listing}}} WHERE {' AND '.join(conditions) or '1 = 1'} "
-            f"ORDER BY sort_key DESC, id DESC LIMIT {int(limit)}"
-        )
+        condition = _BILLABLE if listing == "line_items" else "1 = 1"
+        sql, values = page_query("sort_key, id, body", f"{{{listing}}}", where, after, condition, limit=limit)
         return [Row(Place(row["sort_key"], row["id"]), row["body"].encode()) for row in self._rows(sql, values)]
 
     def invoice(self, id: str) -> bytes | None:
@@ -213,6 +204,27 @@ class SqlStore(ABC):
         if later:
             found = found.filter(pa.array([place not in later for place in _places(found)], pa.bool_()))
         return found.set_column(1, "data", pc.cast(found["data"], pa.binary()))
+
+
+def page_query(
+    columns: str,
+    table: str,
+    where: Mapping[str, str | int],
+    after: Place | None,
+    condition: str = "1 = 1",
+    order: str = "",
+    *,
+    limit: int,
+) -> tuple[str, dict[str, str | int]]:
+    """The text and the values of a query for the rows behind a place, by falling `(sort_key, id)` and then `order`."""
+    conditions = [condition, *(f"{column} = {{:{column}}}" for column in where)]
+    values = dict(where)
+    if after is not None:
+        conditions.append("(sort_key, id) < ({:after_key}, {:after_id})")
+        values |= {"after_key": after.sort_key, "after_id": after.id}
+    order_by = "sort_key DESC, id DESC" + (f", {order}" if order else "")
+    text = f"SELECT {columns} FROM {table} WHERE {' AND '.join(conditions)} ORDER BY {order_by} LIMIT {limit:d}"
+    return text, values
 
 
 _OF_CUSTOMER: Final = "tenant = {:tenant} AND customer = {:customer}"

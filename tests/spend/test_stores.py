@@ -16,6 +16,7 @@ from rating.spend.store import Place, SpendStore, StoreError
 from schemas import topics
 from schemas.numbers import format_scaled
 from schemas.times import parse_time
+from streams.journal import Open, encode_record
 from streams.log import TopicRecord
 from tests.spend.records import DECEMBER, Log, alert, catalogue, event, invoice, line, rejection, threshold, tick
 
@@ -230,8 +231,11 @@ def test_a_rejection_that_a_replay_says_again_is_one(store: SpendStore) -> None:
     log.append(topics.REJECTIONS, rejection(5, meter="other"))
     store.apply(log.records)
     found = [(r["where"]["offset"], r["code"], r["meter"]) for r in listed(store, "rejections")]
-    assert found == [(5, "missing_value", "other"), (5, "conflict", "tokens"), (6, "missing_value", "tokens")] + [
-        (5, "missing_value", "tokens")
+    assert found == [
+        (5, "missing_value", "other"),
+        (5, "conflict", "tokens"),
+        (6, "missing_value", "tokens"),
+        (5, "missing_value", "tokens"),
     ]
 
 
@@ -299,7 +303,7 @@ def test_names_of_any_letters_are_kept_apart(store: SpendStore) -> None:
 def test_a_record_that_no_engine_writes_stops_the_store(store: SpendStore, topic: str, value: bytes) -> None:
     log = Log()
     log.append(topics.LINE_ITEMS, line("li_9"))
-    log.append(topic, b"") if topic != topics.EVENTS else log.append(topic, tick("2026-11-04T00:00:00Z"))
+    log.append(topic, _READABLE.get(topic, b""))
     log.append(topic, value)
     with pytest.raises(StoreError, match=f"{topic}, partition 0, offset {log.end(topic) - 1}: "):
         store.apply(log.records)
@@ -343,6 +347,9 @@ def test_duckdb_rolls_back_what_it_could_not_commit(tmp_path: Any, log: Log, mon
     assert amounts(store) == ["0.000000000001", "2"]
 
 
+_READABLE = {topics.EVENTS: tick("2026-11-04T00:00:00Z"), topics.JOURNAL: encode_record(Open(1, "a"))}
+
+
 class _Crash(Exception):
     pass
 
@@ -365,7 +372,9 @@ class _Dying:
 
 def _broken_at(table: str, columns: list[str]) -> str:
     names = ", ".join(columns)
-    return "INSERT syntax error" if table == "positions" else f"INSERT INTO {table} ({names}) SELECT {names} FROM staged"
+    return (
+        "INSERT syntax error" if table == "positions" else f"INSERT INTO {table} ({names}) SELECT {names} FROM staged"
+    )
 
 
 def test_records_below_a_position_are_not_even_read(store: SpendStore) -> None:

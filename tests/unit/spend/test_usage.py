@@ -117,7 +117,11 @@ def expected(rows: list[tuple[int, str]], aggregate: str, unit: str, zone: str, 
 
 @settings(deadline=None, max_examples=300)
 @given(
-    events(), st.sampled_from(AGGREGATES), st.sampled_from(["hour", "day", "month"]), st.sampled_from(ZONES), st.booleans()
+    events(),
+    st.sampled_from(AGGREGATES),
+    st.sampled_from(["hour", "day", "month"]),
+    st.sampled_from(ZONES),
+    st.booleans(),
 )
 def test_windows_equal_an_independent_calculation(
     rows: list[tuple[int, str]], aggregate: Any, unit: Any, zone: str, grouped: bool

@@ -1,0 +1,146 @@
+"""The view: feeding a store, waiting for a position, asking beside it."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+
+import pytest
+
+from rating.spend.duckdb_store import DuckdbStore
+from rating.spend.spending import spend
+from rating.spend.store import SpendStore, StoreError
+from rating.spend.view import PositionNotReached, SpendView
+from schemas import topics
+from streams.log import TopicRecord
+from tests.spend.records import Log, event, line
+
+
+@asynccontextmanager
+async def running(view: SpendView) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(view.run())
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
+
+def total(store: SpendStore) -> str:
+    return spend(store, "default", "acme", "all").currencies[0].total
+
+
+async def test_a_position_is_waited_for(store: SpendStore) -> None:
+    log = Log()
+    view = SpendView(store, log)
+    async with running(view):
+        log.append(topics.LINE_ITEMS, line(amount="1"))
+        log.done(end=3)
+        await view.wait_for({0: 3}, timeout=10)
+        assert view.through() == {0: 3, 1: 0}
+        waiting = asyncio.create_task(view.wait_for({0: 5}, timeout=10))
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        log.append(topics.LINE_ITEMS, line(revision=2, amount="2"))
+        log.done(end=5)
+        await waiting
+        assert await view.ask(total) == "2"
+
+
+async def test_what_does_not_come_in_time_says_what_has_come() -> None:
+    log = Log()
+    view = SpendView(DuckdbStore(":memory:"), log)
+    async with running(view):
+        log.done(end=3, partition=1)
+        await view.wait_for({1: 3}, timeout=10)
+        began = time.monotonic()
+        with pytest.raises(PositionNotReached) as missed:
+            await view.wait_for({0: 1, 1: 3}, timeout=0.1)
+        assert 0.09 < time.monotonic() - began < 2
+        assert (missed.value.asked, missed.value.included) == ({0: 1, 1: 3}, {0: 0, 1: 3})
+    with pytest.raises(PositionNotReached):
+        await view.wait_for({0: 1}, timeout=0)
+    await view.wait_for({}, timeout=0)
+    await view.wait_for({1: 3}, timeout=0)
+
+
+async def test_usage_is_there_before_the_engine_has_worked_it_in() -> None:
+    log = Log()
+    view = SpendView(DuckdbStore(":memory:"), log)
+    async with running(view):
+        log.events(event("a", "2026-11-02T00:00:00Z", {}), event("b", "2026-11-02T00:00:00Z", {}))
+        await view.wait_for({0: 2}, timeout=10, of="usage")
+        assert view.through("usage") == {0: 2, 1: 0}
+        assert view.through("spend") == {0: 0, 1: 0}
+
+
+async def test_a_restarted_view_knows_its_position_and_goes_on(tmp_path_factory: pytest.TempPathFactory) -> None:
+    path = tmp_path_factory.mktemp("view") / "spend.duckdb"
+    log = Log()
+    log.append(topics.LINE_ITEMS, line(amount="1"))
+    log.done(end=3)
+    store = DuckdbStore(path)
+    async with running(SpendView(store, log)):
+        await SpendView(store, log).wait_for({}, timeout=1)
+        while not store.progress():
+            await asyncio.sleep(0.01)
+    store.close()
+    store = DuckdbStore(path)
+    view = SpendView(store, log)
+    assert view.through() == {0: 3, 1: 0}
+    log.append(topics.LINE_ITEMS, line(revision=2, amount="2"))
+    log.done(end=4)
+    async with running(view):
+        await view.wait_for({0: 4}, timeout=10)
+        assert await view.ask(total) == "2"
+
+
+async def test_a_store_that_fails_stops_the_view() -> None:
+    log = Log()
+    view = SpendView(DuckdbStore(":memory:"), log)
+    log.append(topics.LINE_ITEMS, b"no JSON")
+    with pytest.raises(ExceptionGroup) as failed:
+        await asyncio.wait_for(view.run(), timeout=10)
+    assert failed.group_contains(StoreError)
+
+
+async def test_questions_are_answered_while_much_is_applied(store: SpendStore) -> None:
+    """Reads beside writes see whole batches in DuckDB: the sum of two lines that move against each other is nought."""
+    log = Log()
+    view = SpendView(store, log)
+    log.append(topics.LINE_ITEMS, line("li_a", amount="1"))
+    log.append(topics.LINE_ITEMS, line("li_b", amount="-1"))
+    async with running(view):
+        while not store.positions():
+            await asyncio.sleep(0.01)
+        for revision in range(2, 40):
+            log.append(topics.LINE_ITEMS, line("li_a", revision, amount=str(revision)))
+            log.append(topics.LINE_ITEMS, line("li_b", revision, amount=str(-revision)))
+            log.done(end=revision)
+            totals = await asyncio.gather(*[view.ask(total) for _ in range(3)])
+            if isinstance(store, DuckdbStore):
+                assert set(totals) == {"0"}
+        await view.wait_for({0: 39}, timeout=20)
+        assert await view.ask(total) == "0"
+
+
+async def test_what_waits_is_applied_in_one_go() -> None:
+    log = Log()
+    calls: list[int] = []
+
+    class Counting(DuckdbStore):
+        def apply(self, records: Sequence[TopicRecord]) -> None:
+            calls.append(len(records))
+            time.sleep(0.05)
+            super().apply(records)
+
+    view = SpendView(Counting(":memory:"), log)
+    async with running(view):
+        for revision in range(1, 101):
+            log.append(topics.LINE_ITEMS, line(revision=revision))
+            await asyncio.sleep(0.001)
+        log.done(end=100)
+        await view.wait_for({0: 100}, timeout=10)
+    assert sum(calls) == 101
+    assert len(calls) < 20
