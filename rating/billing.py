@@ -14,10 +14,11 @@ from rating.catalogue import TIME_MAX, FlatCharge, Plan, Rate
 from rating.exact import int_of, wide_of
 from rating.metering import bill_keys, find_lines
 from rating.state import NO_LEVEL, State
+from rating.table import Table
 from schemas import topics
 from schemas.currency import round_to_minor
 from schemas.identity import output_id
-from schemas.numbers import ONE, divide_half_up, format_scaled
+from schemas.numbers import ONE, check_scaled, divide_half_up, format_scaled
 from schemas.output import Alert, Because, EventRef, Invoice, InvoiceKind, InvoiceLine, Span
 from schemas.times import format_time
 from streams.processor import Output
@@ -102,12 +103,14 @@ class Biller:
         state = self.state
         rate = state.catalogue.rates[int(state.lines["rate"][line])]
         cells = cells_in_order(state, line)
-        gross = 0
-        for cell, (_, amount) in zip(cells, rate_cells(state, rate, line), strict=True):
-            state.cells["amount"][cell] = wide_of(amount)
-            gross += amount
-        amount, before = clamp(gross, rate), int_of(state.lines["amount"][line])
-        state.lines["gross"][line], state.lines["amount"][line] = wide_of(gross), wide_of(amount)
+        total = 0
+        for cell, (_, exact) in zip(cells, rate_cells(state, rate, line), strict=True):
+            set_exact(state.cells, "amount", cell, exact)
+            total += exact
+        set_exact(state.lines, "gross", line, total)
+        amount = clamp(check_scaled(divide_half_up(total, ONE)), rate)
+        before = int_of(state.lines["amount"][line])
+        state.lines["amount"][line] = wide_of(amount)
         if amount != before:
             state.lines["revision"][line] += 1
             self.change_spend(bill, amount - before)
@@ -149,7 +152,9 @@ class Biller:
         plan, tenant, customer, subscription = self.who(bill)
         span = self.span(bill)
         alert = Alert(
-            id=output_id("al", tenant, subscription, span.start, "threshold", because.threshold, because.level),
+            id=output_id(
+                "al", tenant, customer, subscription, span.start, "threshold", because.threshold, because.level
+            ),
             kind="threshold",
             tenant=tenant,
             customer=customer,
@@ -214,7 +219,7 @@ class Biller:
         level = "" if because is None else because.level
         state.bills["invoices"][bill] += 1
         invoice = Invoice(
-            id=output_id("inv", tenant, subscription, span.start, kind, level),
+            id=output_id("inv", tenant, customer, subscription, span.start, kind, level),
             revision=1,
             kind=kind,
             status="issued",
@@ -341,11 +346,11 @@ class Biller:
         """The identity of a line item: what it means, and nothing else."""
         state = self.state
         bill = int(state.lines["bill"][line])
-        _, tenant, _, subscription = self.who(bill)
+        _, tenant, customer, subscription = self.who(bill)
         start = format_time(int(state.bills["start"][bill]))
         charge = state.charges.values[state.lines["charge"][line]]
         flat = [part for name, value in self.dimensions(line).items() for part in _parts(name, value)]
-        return output_id("li", tenant, subscription, charge, start, *flat)
+        return output_id("li", tenant, customer, subscription, charge, start, *flat)
 
 
 def unused_amount(rate: Rate) -> int:
@@ -360,9 +365,10 @@ def cells_in_order(state: State, line: int) -> list[int]:
 
 
 def rate_cells(state: State, rate: Rate, line: int, changed: dict[int, int] | None = None) -> list[tuple[int, int]]:
-    """(billed quantity, amount) of each cell of a line: free units come off them in the order of the price book.
+    """(billed quantity, exact amount with 24 digits after the point) of each cell of a line.
 
-    `changed`: cell -> its quantity, where it differs from what the state holds. Raises: NumberError.
+    Free units come off the cells in the order of the price book. `changed`: cell -> its quantity, where it differs
+    from what the state holds.
     """
     free = rate.free_units
     found: list[tuple[int, int]] = []
@@ -373,8 +379,19 @@ def rate_cells(state: State, rate: Rate, line: int, changed: dict[int, int] | No
         taken = min(free, quantity) if quantity > 0 else 0
         free -= taken
         table = rate.tables[int(state.cells["number"][cell])]
-        found.append((quantity - taken, table.amount(quantity - taken, rate.bill_zero_usage)))
+        found.append((quantity - taken, table.exact(quantity - taken, rate.bill_zero_usage)))
     return found
+
+
+def exact_of(table: Table, name: str, slot: int) -> int:
+    """A rounded amount and what rounding took from it: 24 digits after the point."""
+    return int_of(table[name][slot]) * ONE + int(table["rest"][slot])
+
+
+def set_exact(table: Table, name: str, slot: int, exact: int) -> None:
+    """Writes what `exact_of` reads."""
+    amount = divide_half_up(exact, ONE)
+    table[name][slot], table["rest"][slot] = wide_of(amount), exact - amount * ONE
 
 
 def clamp(gross: int, rate: Rate) -> int:

@@ -485,6 +485,8 @@ class _Compiler:
         overridden: dict[bytes, int] = {}
         for name, sub in self.documents.subscriptions.items():
             where = join("subscriptions", name)
+            if name == "default":
+                self.faults.add(where, "the id `default` is kept for customers with no subscription of their own")
             start = from_datetime(sub.start)
             end = TIME_MAX if sub.end is None else from_datetime(sub.end)
             if end <= start:

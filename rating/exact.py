@@ -88,7 +88,20 @@ def check_sum(bound: int) -> None:
         raise OutOfBounds(f"a total may reach {bound}")
 
 
+def form_amount(gross: pl.Expr, rest: pl.Expr) -> pl.Expr:
+    """What several rounded amounts come to when it is their exact sum that is rounded, once.
+
+    `gross` is the sum of the rounded ones, `rest` (Int64) what rounding took from them all, in units of 10^-24.
+    """
+    rest = rest.cast(pl.Int128)
+    small = pl.when(gross.abs() < literal(ONE)).then(gross).otherwise(literal(0)) * _ONE_LITERAL + rest
+    below = (gross <= literal(-ONE)) | ((gross.abs() < literal(ONE)) & (small < 0))
+    up = (rest + _HALF_LITERAL) // _ONE_LITERAL
+    down = (_HALF_LITERAL - rest) // _ONE_LITERAL
+    return gross + pl.when(below).then(literal(0) - down).otherwise(up)
+
+
 def round_to_scale(product: pl.Expr) -> pl.Expr:
     """A product of two scaled numbers back to one: divided by 10^12, rounded half up, mirrored below nought."""
     magnitude = (product.abs() + _HALF_LITERAL) // _ONE_LITERAL
-    return pl.when(product < 0).then(-magnitude).otherwise(magnitude)
+    return pl.when(product < 0).then(literal(0) - magnitude).otherwise(magnitude)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from rating.aggregates import Aggregate
 from rating.billing import Biller
 from rating.columns import Batch
-from rating.exact import greatest, int128, literal, to_int128, to_wide
+from rating.exact import form_amount, greatest, int128, literal, to_int128, to_wide
 from rating.kernel import rate_columns, reach_columns
 from rating.metering import Contributions, Rows
 from rating.state import NO_LEVEL, State
@@ -24,7 +24,7 @@ _SAFE = 0.9e38
 """Totals whose float bound stays below this fit 38 digits, the error of the float included."""
 
 
-_BOUNDED = (("gross", "amount"), ("highest", "highest"))
+_BOUNDED = (("formed", "amount"), ("highest", "highest"))
 
 
 @dataclass(slots=True)
@@ -171,7 +171,7 @@ def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     table = state.catalogue.rate_table[rate] + cells["number"].to_numpy()
     tiers = state.catalogue.tiers
     amounts = rate_columns(tiers, table, _less_free(rates, rate, cells["quantity"]), rates.bill_zero[rate])
-    highest = amounts.amount
+    highest = amounts.amount.clone()  # scatter changes in place
     wavering = np.flatnonzero(cells["highest"].is_not_null().to_numpy() | ~tiers.monotone[table])
     if len(wavering):
         quantity = cells["highest"].fill_null(cells["quantity"]).gather(wavering)
@@ -181,6 +181,7 @@ def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         amounts.overflow[wavering] |= reached.overflow
     return cells.with_columns(
         amount=amounts.amount,
+        rest=amounts.rest - pl.Series(state.cells["rest"][cell]),
         highest=highest,
         quantity_old=to_int128(state.cells["quantity"][cell]),
         amount_old=to_int128(state.cells["amount"][cell]),
@@ -204,7 +205,9 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         pl.col("added").sum(),
         (pl.col("quantity") - pl.col("quantity_old")).sum(),
         (pl.col("amount") - pl.col("amount_old")).sum().alias("gross"),
-        (pl.max_horizontal("highest", "amount_old") - pl.col("amount_old")).sum().alias("highest"),
+        pl.col("rest").sum(),
+        # One unit of the last digit for each cell: the line's amount may be rounded up where each cell's was not.
+        (pl.max_horizontal("highest", "amount_old") - pl.col("amount_old") + literal(1)).sum().alias("highest"),
         pl.col("first").min(),
         pl.col("last").max(),
         pl.col("through").max(),
@@ -215,15 +218,20 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     lines = lines.with_columns(
         quantity=pl.col("quantity") + to_int128(held["quantity"][line]),
         gross=pl.col("gross") + to_int128(held["gross"][line]),
+        rest=pl.col("rest") + pl.Series(held["rest"][line]),
         highest=pl.col("highest") + to_int128(held["gross"][line]),
         amount_old=to_int128(held["amount"][line]),
     )
     huge = (pl.col("quantity").cast(pl.Float64).abs() >= _SAFE) | (pl.col("gross").cast(pl.Float64).abs() >= _SAFE)
     lines = lines.with_columns(careful=pl.col("careful") | huge)
     if rates.plain:
-        return lines.with_columns(amount=pl.col("gross"))
+        return lines.with_columns(amount=form_amount(pl.col("gross"), pl.col("rest")))
     bounded = [pl.max_horizontal(pl.min_horizontal(name, "high"), "low").alias(to) for name, to in _BOUNDED]
-    return lines.with_columns(low=rates.minimum.gather(rate), high=rates.maximum.gather(rate)).with_columns(bounded)
+    return lines.with_columns(
+        low=rates.minimum.gather(rate),
+        high=rates.maximum.gather(rate),
+        formed=form_amount(pl.col("gross"), pl.col("rest")),
+    ).with_columns(bounded)
 
 
 def _unsafe_sums(frame: pl.DataFrame, *columns: tuple[str, ...]) -> pl.Expr:
@@ -260,10 +268,12 @@ def _write(state: State, biller: Biller, cells: pl.DataFrame, lines: pl.DataFram
     held["events"][at], held["at"][at] = cells["events"].to_numpy(), cells["at"].to_numpy()
     for name in ("value", "quantity", "amount"):
         held[name][at] = to_wide(cells[name])
+    held["rest"][at] += cells["rest"].to_numpy()
     line: Rows = lines["line"].to_numpy()
     table = state.lines
     for name in ("quantity", "gross", "amount"):
         table[name][line] = to_wide(lines[name])
+    table["rest"][line] = lines["rest"].to_numpy()
     added: NDArray[Any] = lines["added"].to_numpy()
     table["rate"][line] = lines["rate"].to_numpy()
     table["events"][line] += added

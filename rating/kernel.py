@@ -11,16 +11,18 @@ from numpy.typing import NDArray
 
 from rating.catalogue import Tiers
 from rating.exact import literal, round_to_scale
-from schemas.numbers import ONE, NumberError
+from schemas.numbers import ONE, SCALED_MAX, divide_half_up
 
 _SAFE = 1.6e38
 """Products below this cannot leave Int128 (1.7e38), the error of the float that bounds them included."""
 
 
 class Amounts(NamedTuple):
-    """`amount` for each row (Int128), and which rows have none that fits 38 digits."""
+    """`amount` for each row (Int128), what rounding took from it in units of 10^-24 (`rest`), and which rows have no
+    amount that fits 38 digits."""
 
     amount: pl.Series
+    rest: pl.Series
     overflow: NDArray[np.bool_]
 
 
@@ -49,12 +51,13 @@ def rate_columns(tiers: Tiers, table: NDArray[np.int64], quantity: pl.Series, en
     exact = pl.col("base") + pl.col("unit") * pl.col("units")
     negative = pl.when(pl.col("below")).then(pl.col("unit") * pl.col("q")).otherwise(literal(0))
     chosen = pl.when(pl.col("q") > 0).then(exact).when(pl.col("q") < 0).then(negative).otherwise(literal(0))
-    done = frame.select(amount=round_to_scale(chosen), reach=pl.col("reach"))
-    amount = done["amount"]
+    done = frame.select(exact=chosen, amount=round_to_scale(chosen), reach=pl.col("reach"))
+    done = done.with_columns(rest=(pl.col("exact") - pl.col("amount") * literal(ONE)).cast(pl.Int64, strict=False))
+    amount, rest = done["amount"], done["rest"].fill_null(0)
     by_hand = (done["reach"] >= _SAFE).to_numpy() | ~tiers.columnar[table]
     if enter.any():
         by_hand |= enter & (quantity == 0).to_numpy()
-    return _by_hand(tiers, table, quantity, enter, amount, np.flatnonzero(by_hand))
+    return _by_hand(tiers, table, quantity, enter, Amounts(amount, rest, _none(len(table))), np.flatnonzero(by_hand))
 
 
 def find_tiers(tiers: Tiers, table: NDArray[np.int64], quantity: pl.Series) -> NDArray[np.int64]:
@@ -74,7 +77,7 @@ def reach_columns(tiers: Tiers, table: NDArray[np.int64], quantity: pl.Series, e
     amounts = rate_columns(tiers, table, quantity, enter)
     peak = tiers.peak.gather(find_tiers(tiers, table, quantity))
     frame = pl.DataFrame({"amount": amounts.amount, "peak": peak})
-    return Amounts(frame.select(pl.max_horizontal("amount", "peak"))["amount"], amounts.overflow)
+    return amounts._replace(amount=frame.select(pl.max_horizontal("amount", "peak"))["amount"])
 
 
 def _by_hand(
@@ -82,17 +85,24 @@ def _by_hand(
     table: NDArray[np.int64],
     quantity: pl.Series,
     enter: NDArray[np.bool_],
-    amount: pl.Series,
+    amounts: Amounts,
     rows: NDArray[np.int64],
 ) -> Amounts:
-    overflow = np.zeros(len(table), dtype=np.bool_)
     if not len(rows):
-        return Amounts(amount, overflow)
-    values = []
+        return amounts
+    formed, rests = [], []
     for row in rows.tolist():
-        try:
-            values.append(tiers.tables[int(table[row])].amount(int(quantity[row]), bool(enter[row])))
-        except NumberError:
-            overflow[row] = True
-            values.append(0)
-    return Amounts(amount.scatter(rows, pl.Series(values, dtype=pl.Int128)), overflow)
+        exact = tiers.tables[int(table[row])].exact(int(quantity[row]), bool(enter[row]))
+        amount = divide_half_up(exact, ONE)
+        amounts.overflow[row] = not -SCALED_MAX <= amount <= SCALED_MAX
+        formed.append(0 if amounts.overflow[row] else amount)
+        rests.append(exact - amount * ONE)
+    return Amounts(
+        amounts.amount.scatter(rows, pl.Series(formed, dtype=pl.Int128)),
+        amounts.rest.scatter(rows, pl.Series(rests, dtype=pl.Int64)),
+        amounts.overflow,
+    )
+
+
+def _none(count: int) -> NDArray[np.bool_]:
+    return np.zeros(count, dtype=np.bool_)

@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rating.aggregates import Aggregate, Total
-from rating.billing import Biller, clamp, rate_cells
+from rating.billing import Biller, clamp, exact_of, rate_cells, set_exact
 from rating.columns import Batch
 from rating.exact import int_of, wide_of
 from rating.metering import Contributions, Refusal
 from rating.state import State
-from schemas.numbers import NumberError, check_scaled
+from schemas.numbers import ONE, NumberError, check_scaled, divide_half_up
 from schemas.output import EventRef
 
 
@@ -36,14 +36,14 @@ class _CellAfter(NamedTuple):
     cell: int
     total: Total
     quantity: int
-    amount: int
+    exact: int
 
 
 class _LineAfter(NamedTuple):
     line: int
     rate: int
     quantity: int
-    gross: int
+    exact: int
     amount: int
 
 
@@ -119,8 +119,9 @@ def _cell_after(state: State, item: _Item, time: int) -> _CellAfter:
     rate = state.catalogue.rates[item.rate]
     billed = max(quantity - rate.free_units, 0) if quantity > 0 else quantity
     table = rate.tables[int(cells["number"][item.cell])]
-    amount = 0 if rate.coupled else table.amount(billed, rate.bill_zero_usage)
-    return _CellAfter(item.cell, total, quantity, amount)
+    exact = table.exact(billed, rate.bill_zero_usage)
+    check_scaled(divide_half_up(exact, ONE))
+    return _CellAfter(item.cell, total, quantity, exact)
 
 
 def _first(item: _Item, time: int) -> Total:
@@ -133,10 +134,11 @@ def _line_after(state: State, item: _Item, after: _CellAfter) -> _LineAfter:
     held = state.lines
     quantity = int_of(held["quantity"][line]) + after.quantity - int_of(state.cells["quantity"][after.cell])
     if rate.coupled:
-        gross = sum(amount for _, amount in rate_cells(state, rate, line, {after.cell: after.quantity}))
+        exact = sum(exact for _, exact in rate_cells(state, rate, line, {after.cell: after.quantity}))
     else:
-        gross = int_of(held["gross"][line]) + after.amount - int_of(state.cells["amount"][after.cell])
-    return _LineAfter(line, item.rate, check_scaled(quantity), check_scaled(gross), clamp(gross, rate))
+        exact = exact_of(held, "gross", line) + after.exact - exact_of(state.cells, "amount", after.cell)
+    amount = check_scaled(divide_half_up(exact, ONE))
+    return _LineAfter(line, item.rate, check_scaled(quantity), exact, clamp(amount, rate))
 
 
 def _write(state: State, batch: Batch, item: _Item, after: _CellAfter, line: _LineAfter, time: int) -> None:
@@ -144,10 +146,10 @@ def _write(state: State, batch: Batch, item: _Item, after: _CellAfter, line: _Li
     cells["events"][after.cell], cells["at"][after.cell] = after.total.events, after.total.at
     cells["value"][after.cell] = wide_of(after.total.value)
     cells["quantity"][after.cell] = wide_of(after.quantity)
-    cells["amount"][after.cell] = wide_of(after.amount)
+    set_exact(cells, "amount", after.cell, after.exact)
     lines["rate"][at] = line.rate
     lines["quantity"][at] = wide_of(line.quantity)
-    lines["gross"][at] = wide_of(line.gross)
+    set_exact(lines, "gross", at, line.exact)
     lines["amount"][at] = wide_of(line.amount)
     lines["events"][at] += 1
     lines["revision"][at] += 1

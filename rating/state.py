@@ -25,6 +25,8 @@ SNAPSHOT_VERSION: Final = 1
 NO_LEVEL: Final = SCALED_MAX + 1
 """The next threshold of a bill that has none."""
 NO_SUBSCRIPTION: Final = -1
+DEFAULT_ID: Final = "default"
+"""The id of the subscription of a customer that has none of its own."""
 SEVERAL: Final = -2
 
 _I4, _I8, _U1 = np.int32, np.int64, np.uint8
@@ -53,7 +55,8 @@ LINES: Final = {
     "rate": (_I4, 1),  # -1: a flat charge, or one whose price is gone
     "cell": (_I4, 1),  # its only cell, -1 for none, -2 for several
     "quantity": (_I8, 2),
-    "gross": (_I8, 2),
+    "gross": (_I8, 2),  # the sum of its cells' amounts
+    "rest": (_I8, 1),  # what rounding took from them, in units of 10^-24
     "amount": (_I8, 2),
     "billed": (_I8, 2),
     "events": (_I8, 1),
@@ -71,6 +74,7 @@ CELLS: Final = {
     "at": (_I8, 1),
     "quantity": (_I8, 2),
     "amount": (_I8, 2),
+    "rest": (_I8, 1),  # what rounding took from the amount, in units of 10^-24
 }
 
 
@@ -146,7 +150,7 @@ class State:
         return number
 
     def _default_subscription(self, customer: str) -> int:
-        slot = self.subscription(f"default/{customer}", customer, own=False)
+        slot = self.subscription(DEFAULT_ID, customer, own=False)
         table = self.subscriptions
         table["plan"][slot] = self.catalogue.default_plan
         table["calendar"][slot] = self.calendars.number(self.catalogue.default_calendar(customer))

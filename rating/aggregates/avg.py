@@ -5,6 +5,7 @@ from typing import ClassVar
 import polars as pl
 
 from rating.aggregates.aggregate import Aggregate, Total
+from rating.exact import literal
 from schemas.numbers import divide_half_up
 
 
@@ -21,4 +22,4 @@ class Avg(Aggregate):
     def quantities(self) -> pl.Expr:
         events = pl.col("events").cast(pl.Int128)
         magnitude = (pl.col("value").abs() + events // 2) // events
-        return pl.when(pl.col("value") < 0).then(-magnitude).otherwise(magnitude)
+        return pl.when(pl.col("value") < 0).then(literal(0) - magnitude).otherwise(magnitude)

@@ -76,13 +76,15 @@ class TierTable:
 
         Raises: NumberError where it has more than 26 digits before the point.
         """
+        return check_scaled(divide_half_up(self.exact(quantity, enter_at_nought), ONE))
+
+    def exact(self, quantity: int, enter_at_nought: bool = False) -> int:
+        """The amount of a scaled quantity with 24 digits after the point, not rounded."""
         if quantity == 0:
-            exact = self.zero_amount if enter_at_nought else 0
-        elif quantity < 0:
-            exact = self.tiers[0].unit_amount * quantity if self.below_nought == "unit" else 0
-        else:
-            exact = self._exact(self._holding(quantity), quantity)
-        return check_scaled(divide_half_up(exact, ONE))
+            return self.zero_amount if enter_at_nought else 0
+        if quantity < 0:
+            return self.tiers[0].unit_amount * quantity if self.below_nought == "unit" else 0
+        return self._exact(self._holding(quantity), quantity)
 
     def breakdown(self, quantity: int, enter_at_nought: bool = False, cell: int | None = None) -> list[TierAmount]:
         """What each tier contributes to `amount(quantity)`, so that a person can follow it."""

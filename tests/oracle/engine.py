@@ -21,7 +21,7 @@ def as_bytes(events: Iterable[Any]) -> list[bytes]:
 
 def rate_raw(catalogue_text: str, events: Sequence[Any], as_of: str | None = None, batch: int = BATCH) -> Any:
     """What the engine itself answers. This import is the only one of the engine."""
-    from rating.run import rate_events
+    from taximeter.rate_file import rate_events
 
     return rate_events(catalogue_text, as_bytes(events), None if as_of is None else moment(as_of), batch)
 
@@ -35,7 +35,7 @@ def run_engine(catalogue_text: str, events: Sequence[Any], as_of: str | None = N
         "line_items": [i for i in items if number(i["quantity"]) or number(i["amount"])],
         "invoices": [msgspec.to_builtins(invoice) for invoice in rated.invoices],
         "alerts": [msgspec.to_builtins(alert) for alert in rated.alerts],
-        "rejections": [_rejection(msgspec.to_builtins(rejection)) for rejection in rated.rejections],
+        "rejections": [_rejection(json.loads(msgspec.json.encode(rejection))) for rejection in rated.rejections],
     }
 
 

@@ -1,0 +1,102 @@
+"""HTTP: one application out of the parts' routes, and the server that runs it inside the process's event loop."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+
+import msgspec
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import BaseRoute, Route
+
+Ready = Callable[[], dict[str, bool]]
+"""What must be true before the process is ready, by name."""
+
+_BACKLOG = 2048
+_GRACE_S = 10
+
+
+class Unready(RuntimeError):
+    """The server could not start; the message says why (an address in use, for example)."""
+
+
+def make_app(parts: Sequence[BaseRoute], ready: Ready) -> Starlette:
+    """The application: the parts' routes, and the two health endpoints."""
+
+    async def live(_: Request) -> Response:
+        return _json(200, {"status": "live"})
+
+    async def readiness(_: Request) -> Response:
+        conditions = ready()
+        good = all(conditions.values())
+        return _json(200 if good else 503, {"status": "ready" if good else "starting", "conditions": conditions})
+
+    health = [Route("/health/live", live), Route("/health/ready", readiness)]
+    return Starlette(routes=[*parts, *health], exception_handlers={404: _not_found, 405: _not_allowed})
+
+
+async def _not_found(request: Request, _: Exception) -> Response:
+    return _problem(404, "Not Found", f"no such resource: {request.url.path}")
+
+
+async def _not_allowed(request: Request, error: Exception) -> Response:
+    allowed = getattr(error, "headers", None) or {}
+    detail = f"{request.method} is not allowed here, expected {allowed.get('Allow', 'another method')}"
+    return _problem(405, "Method Not Allowed", detail, dict(allowed))
+
+
+def _problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+    body = msgspec.json.encode({"type": "about:blank", "title": title, "status": status, "detail": detail})
+    return Response(body, status, headers, media_type="application/problem+json")
+
+
+def _json(status: int, body: object) -> Response:
+    return Response(msgspec.json.encode(body), status, media_type="application/json")
+
+
+class _Server(uvicorn.Server):
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals stay the process's own."""
+        yield
+
+
+@contextlib.asynccontextmanager
+async def running(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
+    """Serves the application while the block runs; yields its URL. Requests at hand are answered at the end.
+
+    Raises: Unready where the address cannot be had.
+    """
+    try:
+        sock = socket.create_server((host, port), backlog=_BACKLOG, family=_family(host))
+    except OSError as error:
+        raise Unready(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
+    config = uvicorn.Config(
+        app,
+        http="httptools",
+        loop="none",
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[sock]))
+    while not server.started and not task.done():
+        await asyncio.sleep(0.005)
+    name = f"[{host}]" if ":" in host else host
+    try:
+        yield f"http://{name}:{sock.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
