@@ -12,6 +12,8 @@ INVOICES: Final = "taximeter.invoices"
 ALERTS: Final = "taximeter.alerts"
 JOURNAL: Final = "taximeter.journal"
 """What a rating worker has done, by partition: the position of the engine's state. Not for consumers."""
+JOURNAL_JSON: Final = "taximeter.journal.json"
+"""The same for the worker that reads `taximeter.events.json`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,4 +38,5 @@ REGISTRY: Final[tuple[Topic, ...]] = (
     Topic(INVOICES, "invoice id", "invoice", "compacted"),
     Topic(ALERTS, "alert id", "alert", "by time"),
     Topic(JOURNAL, "partition", "journal record", "by time"),
+    Topic(JOURNAL_JSON, "partition", "journal record", "by time"),
 )

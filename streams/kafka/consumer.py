@@ -3,7 +3,8 @@
 Touches private parts of faust-streaming 0.15.3 and aiokafka 0.14.0, both pinned; tests/kafka is the contract test.
 """
 
-from collections.abc import Callable, Iterable
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from aiokafka import TopicPartition
@@ -11,7 +12,7 @@ from faust.transport.drivers.aiokafka import Consumer, ConsumerRebalanceListener
 from faust.types import TP
 
 PositionOf = Callable[[TP], int | None]
-"""The offset of the next message to work in; None for a partition that is not owned."""
+"""The offset of the next message to work in."""
 
 
 class _PausingListener(ConsumerRebalanceListener):
@@ -22,19 +23,68 @@ class _PausingListener(ConsumerRebalanceListener):
         await super().on_partitions_assigned(assigned)
 
 
+class _Forgetful(defaultdict[TP, Any]):
+    """Faust's note of the last offset that it delivered, which it uses to drop what it takes for repeated.
+
+    It writes the note after a delivery and so over a seek that came meanwhile, and then drops what was sought. Nothing
+    is noted here: `streams.kafka.order` says what is repeated.
+    """
+
+    def __setitem__(self, key: TP, value: Any) -> None:
+        pass
+
+    def __missing__(self, key: TP) -> Any:
+        return None
+
+
 class OwnedConsumer(Consumer):
-    """Where Faust seeks to the group's committed offsets, this seeks to the journal's positions."""
+    """Begins, goes on and commits where the journal says, and delivers everything that comes."""
 
     RebalanceListener = _PausingListener
     position_of: PositionOf
+    """Where to fetch from; None for a partition that is not owned."""
+    journalled_of: PositionOf
+    """What to commit; None where nothing is known."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self._read_offset = _Forgetful()
 
     async def perform_seek(self) -> None:
         """Called by Faust after each rebalance when `on_rebalance_complete` has run, and where a fetch was broken off.
 
-        The committed offset is not looked at: Faust acknowledges what it drops, so it can be ahead of the state.
+        The group's committed offset is not looked at: it is a courtesy to those who watch the lag.
         """
         positions = {tp: self.position_of(tp) for tp in self.assignment()}
         await self.send_to({tp: position for tp, position in positions.items() if position is not None})
+
+    async def send_to(self, positions: dict[TP, int]) -> None:
+        """Goes to these positions and fetches from there; what was fetched before is dropped by aiokafka."""
+        await self._thread.call_thread(self._go, positions)
+
+    async def _go(self, positions: dict[TP, int]) -> None:
+        """In the consumer's thread: seek, then let it fetch. A partition that has gone meanwhile is passed over."""
+        consumer = self._thread._ensure_consumer()
+        here = consumer.assignment()
+        for tp, position in ((TopicPartition(*tp), position) for tp, position in positions.items()):
+            if tp in here:
+                consumer.seek(tp, position)
+                consumer.resume(tp)
+
+    # What Faust commits is the journal's position, never what it believes acknowledged: it acknowledges what an
+    # exception left undone and what was dropped.
+
+    def ack(self, message: Any) -> bool:
+        """Forgets the message."""
+        message.acked = True
+        self._unacked_messages.discard(message)
+        return True
+
+    def _filter_tps_with_pending_acks(self, topics: Any = None) -> Iterator[TP]:
+        return (tp for tp in self.assignment() if topics is None or tp in topics or tp.topic in topics)
+
+    def _new_offset(self, tp: TP) -> int | None:
+        return self.journalled_of(tp)
 
     def on_buffer_full(self, tp: TP) -> None:
         """Nothing: a full buffer makes the fetching wait for room, which is all that is needed.
@@ -52,27 +102,3 @@ class OwnedConsumer(Consumer):
                 coordinator._coordination_task.result()
             if coordinator._pending_exception is not None:
                 raise coordinator._pending_exception
-
-    async def send_to(self, positions: dict[TP, int]) -> None:
-        """Goes to these positions and fetches from there; what was fetched before is dropped by aiokafka."""
-        for tp, position in positions.items():
-            self._acked.pop(tp, None)
-            self._acked_index.pop(tp, None)
-            self._gap.pop(tp, None)
-            # Without it Faust would never commit where the group's committed offset is behind the journal.
-            self._committed_offset[tp] = position or None
-        await self._thread.call_thread(self._go, positions)
-        for tp, position in positions.items():
-            if position == 0:
-                self._read_offset.pop(tp, None)
-            else:
-                self._read_offset[tp] = position
-
-    async def _go(self, positions: dict[TP, int]) -> None:
-        """In the consumer's thread: seek, then let it fetch. A partition that has gone meanwhile is passed over."""
-        consumer = self._thread._ensure_consumer()
-        here = consumer.assignment()
-        for tp, position in ((TopicPartition(*tp), position) for tp, position in positions.items()):
-            if tp in here:
-                consumer.seek(tp, position)
-                consumer.resume(tp)

@@ -202,6 +202,7 @@ class Worker:
         app.on_rebalance_complete.connect(self._on_rebalanced, weak=False)
         app.finalize()
         app.consumer.position_of = self._position_of
+        app.consumer.journalled_of = self._journalled_of
         return app
 
     def _add_agent(self, app: Any, name: str, binding: Binding) -> None:
@@ -219,6 +220,10 @@ class Worker:
     def _position_of(self, tp: TP) -> int | None:
         partition = self._partitions.get(tp)
         return partition.position if partition is not None and partition.owned else None
+
+    def _journalled_of(self, tp: TP) -> int | None:
+        partition = self._partitions.get(tp)
+        return partition.state.position if partition is not None else None
 
     async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
         """Before the group gives the partitions to others: let the steps under way finish."""
@@ -297,19 +302,24 @@ class Worker:
             if self._app.should_stop:
                 raise RuntimeError(f"Faust has stopped: {self._app.crash_reason!r}")
             self._app.consumer.check_group()
-            for tp, partition in self._partitions.items():
+            for tp, partition in list(self._partitions.items()):
                 progress = partition.counters.replayed_steps + (partition.position if partition.owned else 0)
-                if seen.get(tp, (None, 0.0))[0] != progress or not self._is_behind(tp, partition):
+                if seen.get(tp, (None, 0.0))[0] != progress:
                     seen[tp] = (progress, self._loop_seen)
                 elif self._loop_seen - seen[tp][1] > self._host.stall_s:
-                    raise RuntimeError(f"{partition}: no progress for {self._host.stall_s} s, and there are messages")
+                    if await self._is_behind(tp, partition):
+                        raise RuntimeError(f"{partition}: no progress for {self._host.stall_s} s, and there is work")
+                    seen[tp] = (progress, self._loop_seen)
 
-    def _is_behind(self, tp: TP, partition: Partition) -> bool:
+    async def _is_behind(self, tp: TP, partition: Partition) -> bool:
         """Whether there is something to do: not owned yet, or messages from the position on."""
+        if not partition.owned:
+            return True
         try:
-            return not partition.owned or (self._app.consumer.highwater(tp) or 0) > partition.position
+            end = self._app.consumer.highwater(tp) or 0
         except AssertionError:
             return False  # aiokafka, between two assignments
+        return end > partition.position and not await partition.is_drained(end)
 
 
 async def _all(actions: Any) -> None:

@@ -329,6 +329,10 @@ class Partition:
         self.counters.gaps = self._order.gaps
         return following, complete
 
+    async def is_drained(self, end: int) -> bool:
+        """Whether the log holds nothing more to work in before `end`: its last offsets may be a transaction's marks."""
+        return await self._is_empty(self.position, end)
+
     async def _is_empty(self, start: int, end: int) -> bool:
         """Whether the log holds no record in `[start, end)`: transactions of a foreign producer leave such holes.
 

@@ -8,11 +8,13 @@ import json
 import random
 import time
 from collections.abc import Iterable, Sequence
+from zlib import crc32
 
 import msgspec
 
 from schemas import topics
 from schemas.entry import EVENTS, TICK, Entry, encode_entry
+from streams.kafka.source import SourceMessage
 from streams.processor import Output, PartitionProcessor, Step, Summary
 
 Event = tuple[str, str, int]
@@ -98,6 +100,46 @@ class CountingProcessor:
         """See `streams.processor.Processor`."""
         state = State() if snapshot is None else msgspec.msgpack.decode(snapshot, type=State)
         return CountingPartition(partition, state, self._step_s, self._version)
+
+
+class ForwardingPartition:
+    """Turns single events (`id key amount`) into entries of the partition that their key belongs to."""
+
+    def __init__(self, partitions: int, count: int) -> None:
+        self._partitions = partitions
+        self._count = count
+
+    def process(self, entries: Sequence[Entry]) -> Step:
+        """An entry for each partition that has events in this step."""
+        self._count += len(entries)
+        packs: dict[int, list[Event]] = {}
+        for entry in entries:
+            _, id_, key, amount = entry.value.decode().split()
+            packs.setdefault(crc32(key.encode()) % self._partitions, []).append((id_, key, int(amount)))
+        outputs = [Output(topics.EVENTS, b"%d" % target, encode(events)) for target, events in packs.items()]
+        return Step(outputs, Summary(entries=len(entries), events=self._count))
+
+    def snapshot(self) -> bytes:
+        """How many there were."""
+        return b"%d" % self._count
+
+
+class ForwardingProcessor:
+    """See `ForwardingPartition`."""
+
+    name = "forwarding"
+
+    def __init__(self, partitions: int) -> None:
+        self._partitions = partitions
+
+    def open(self, partition: int, snapshot: bytes | None) -> PartitionProcessor:
+        """See `streams.processor.Processor`."""
+        return ForwardingPartition(self._partitions, int(snapshot or 0))
+
+
+def stamped(message: SourceMessage) -> bytes:
+    """An entry's value that says when the message came."""
+    return b"%d " % message.timestamp_ms + message.value
 
 
 def decode(entry: Entry) -> list[Event]:

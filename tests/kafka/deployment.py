@@ -18,12 +18,17 @@ from schemas import topics
 from schemas.entry import decode_tick
 from streams.journal import Journal, decode_record
 from streams.kafka.admin import ensure_topics
+from streams.kafka.producer import KafkaProducer, Message
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.sink import KafkaSink
 from tests.kafka.counting import Line, offline, some_entries
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDED = [t for t in topics.REGISTRY if t.name in (topics.EVENTS, topics.LINE_ITEMS, topics.JOURNAL)]
+NEEDED = [
+    t
+    for t in topics.REGISTRY
+    if t.name in (topics.EVENTS, topics.LINE_ITEMS, topics.JOURNAL, topics.EVENTS_JSON, topics.JOURNAL_JSON)
+]
 
 
 class WorkerProcess:
@@ -83,7 +88,7 @@ class Deployment:
             "partitions": self.settings.partitions,
         } | options
         for name, value in options.items():
-            command += [f"--{name.replace('_', '-')}", str(value)]
+            command += [f"--{name.replace('_', '-')}"] + ([] if value is True else [str(value)])
         worker = WorkerProcess(command, self.folder / f"worker-{len(self.workers)}.log", fault)
         self.workers.append(worker)
         return worker
@@ -98,6 +103,26 @@ class Deployment:
     def append(self, count: int) -> None:
         """Appends entries to each partition and waits until they are durable."""
         asyncio.run(self._append(count))
+
+    def append_json(self, count: int) -> None:
+        """Appends single events to each partition of the topic for other producers."""
+        asyncio.run(self._append_json(count))
+
+    async def _append_json(self, count: int) -> None:
+        self._seed += 1
+        producer = KafkaProducer(self.settings)
+        await producer.produce_many(
+            [
+                Message(
+                    topics.EVENTS_JSON,
+                    n % self.settings.partitions,
+                    None,
+                    b"j-%d-%d key-%d %d" % (self._seed, n, n % 9, n),
+                )
+                for n in range(count * self.settings.partitions)
+            ]
+        )
+        await producer.close()
 
     async def _append(self, count: int) -> None:
         sink = KafkaSink(self.settings)
@@ -134,10 +159,18 @@ class Deployment:
         client.close()
         return ends
 
-    def journals(self) -> list[Journal]:
+    def committed(self) -> list[int]:
+        """The group's committed offsets in `taximeter.events`."""
+        client = Consumer(self.settings.confluent() | {"group.id": self.settings.prefix + "taximeter"})
+        name = self.settings.topic(topics.EVENTS)
+        found = client.committed([TopicPartition(name, p) for p in range(self.settings.partitions)], timeout=10)
+        client.close()
+        return [partition.offset for partition in found]
+
+    def journals(self, topic: str = topics.JOURNAL) -> list[Journal]:
         """Each partition's journal, folded by the rule."""
         journals = []
-        for values in self.read(topics.JOURNAL):
+        for values in self.read(topic):
             journal = Journal()
             for value in values:
                 journal.apply(decode_record(value))
@@ -146,8 +179,11 @@ class Deployment:
 
     def is_done(self) -> bool:
         """Whether everything that was appended is worked in and emitted."""
-        ends = self.ends(topics.EVENTS)
-        return all(j.position >= end and not j.pending for j, end in zip(self.journals(), ends, strict=True))
+        return all(
+            journal.position >= end and not journal.pending
+            for source, name in ((topics.EVENTS_JSON, topics.JOURNAL_JSON), (topics.EVENTS, topics.JOURNAL))
+            for journal, end in zip(self.journals(name), self.ends(source), strict=True)
+        )
 
     def wait(self, condition: Callable[[], bool], what: str, timeout_s: float = 30.0) -> None:
         """Until the condition holds. Fails with the ends of the logs."""

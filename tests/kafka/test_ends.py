@@ -39,7 +39,8 @@ def test_another_number_of_partitions_is_refused(kafka_bootstrap: str, tmp_path:
         ensure_topics(KafkaSettings(kafka_bootstrap, prefix=prefix, partitions=3))
 
 
-def test_topics_of_a_broker_that_is_not_there() -> None:
+def test_topics_of_a_broker_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("streams.kafka.admin._TIMEOUT_S", 1.0)
     with pytest.raises(TopicError, match=r"cannot ask Kafka at 127\.0\.0\.1:1"):
         ensure_topics(KafkaSettings("127.0.0.1:1"))
 

@@ -5,16 +5,20 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import pytest
 from confluent_kafka import Producer, TopicPartition
 from confluent_kafka.admin import AdminClient
 
 from schemas import topics
+from schemas.entry import Entry
 from streams.faults_hook import EXIT_STATUS
 from streams.journal import Batch, Open, decode_record
 from streams.kafka.host import EXIT_FAILED
-from tests.kafka.counting import encode
+from tests.kafka.counting import decode, encode
 from tests.kafka.deployment import Deployment, WorkerProcess
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(120)]
@@ -132,6 +136,7 @@ def test_after_a_clean_stop_nothing_is_replayed(deployment: Deployment) -> None:
     deployment.wait_done()
     worker.process.terminate()
     assert worker.wait_exit() == 0
+    assert deployment.committed() == [50, 50]
 
     again = deployment.start()
     deployment.append(10)
@@ -168,6 +173,48 @@ def test_the_owner_writes_ticks_into_its_partitions(deployment: Deployment) -> N
     deployment.check_exact()
 
 
+def test_a_lost_message_is_fetched_again(deployment: Deployment) -> None:
+    worker = deployment.start(lose=13, step_entries=4)
+    deployment.append(60)
+    deployment.wait_done()
+    deployment.check_exact()
+    assert worker.log.count("expected 13: seeking back") == 2
+
+
+@pytest.mark.parametrize("fault", ["after_emit:4", "after_journal:5", "after_fence:6"])
+def test_two_bindings_of_which_one_feeds_the_other(deployment: Deployment, fault: str) -> None:
+    deployment.append_json(30)
+    deployment.append(10)
+    assert deployment.start(fault, forward=True, step_entries=4).wait_exit() == EXIT_STATUS
+    deployment.start(forward=True, step_entries=4)
+    deployment.wait_done()
+    deployment.check_exact()
+    values = [value for values in deployment.read(topics.EVENTS) for value in values]
+    forwarded = {id_ for value in values for id_, _, _ in decode_value(value) if id_.startswith("j-")}
+    assert len(forwarded) == 60
+
+
+@pytest.mark.timeout(120)
+def test_a_killed_broker_costs_time_and_nothing_else(new_broker: Callable[..., Any], tmp_path: Path) -> None:
+    broker = new_broker()
+    deployment = Deployment(broker.bootstrap, tmp_path)
+    try:
+        deployment.append(60)
+        worker = deployment.start(step_s=0.02, step_entries=4)
+        for _ in range(2):
+            deployment.wait(lambda: sum(deployment.ends(topics.LINE_ITEMS)) > 0, "outputs")
+            broker.kill()
+            time.sleep(0.5)
+            broker.restart()
+            if worker.process.poll() is not None:  # it may stop itself: then its supervisor starts it
+                worker = deployment.start(step_s=0.02, step_entries=4)
+        deployment.append(20)
+        deployment.wait_done(60)
+        deployment.check_exact()
+    finally:
+        deployment.close()
+
+
 def test_offsets_that_a_transaction_uses_up_are_no_gap(deployment: Deployment) -> None:
     producer = Producer(deployment.settings.confluent() | {"transactional.id": deployment.settings.prefix})
     producer.init_transactions()
@@ -185,6 +232,19 @@ def test_offsets_that_a_transaction_uses_up_are_no_gap(deployment: Deployment) -
     deployment.check_exact()
 
 
+def test_a_source_that_was_kept_for_too_short_a_time_is_said(deployment: Deployment) -> None:
+    deployment.append(30)
+    crashed = deployment.start("after_done:6", step_entries=4, snapshot_entries=1000)
+    assert crashed.wait_exit() == EXIT_STATUS
+    name = deployment.settings.topic(topics.EVENTS)
+    admin = AdminClient(deployment.settings.confluent())
+    for future in admin.delete_records([TopicPartition(name, partition, 3) for partition in (0, 1)]).values():
+        future.result()
+    worker = deployment.start()
+    assert worker.wait_exit() == EXIT_FAILED
+    assert "the restore needs the source from 0 to" in worker.log and "found 3 to 30" in worker.log
+
+
 def test_a_first_start_on_a_source_that_has_lost_its_beginning(deployment: Deployment) -> None:
     deployment.append(20)
     name = deployment.settings.topic(topics.EVENTS)
@@ -196,6 +256,11 @@ def test_a_first_start_on_a_source_that_has_lost_its_beginning(deployment: Deplo
     deployment.wait(lambda: deployment.ends(topics.LINE_ITEMS) != [0, 0], "outputs")
     deployment.wait(lambda: _positions(deployment) == [20, 20], "everything worked in")
     deployment.check_exact()
+
+
+def decode_value(value: bytes) -> list[tuple[str, str, int]]:
+    """The events of an entry's value."""
+    return decode(Entry(0, 1, value))
 
 
 def _positions(deployment: Deployment) -> list[int]:

@@ -5,13 +5,16 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 
+from schemas import topics
 from streams.kafka.binding import Binding
 from streams.kafka.host import HostSettings, WorkerState, run_worker
-from streams.kafka.partition import StepLimits
+from streams.kafka.partition import Partition, StepLimits
 from streams.kafka.settings import KafkaSettings
+from streams.kafka.source import SourceMessage
 from streams.snapshots import SnapshotStore
-from tests.kafka.counting import CountingProcessor
+from tests.kafka.counting import CountingProcessor, ForwardingProcessor, stamped
 
 
 def main() -> int:
@@ -27,13 +30,21 @@ def main() -> int:
     parser.add_argument("--snapshot-entries", type=int, default=50)
     parser.add_argument("--tick-s", type=float)
     parser.add_argument("--version", type=int, default=1)
+    parser.add_argument("--forward", action="store_true", help="also work taximeter.events.json")
+    parser.add_argument("--lose", type=int, help="drop the message at this offset, once in each partition")
     options = parser.parse_args()
+    if options.lose is not None:
+        lose_once(options.lose)
+    bindings = [Binding(CountingProcessor(options.step_s, options.version), tick_s=options.tick_s)]
+    if options.forward:
+        forwarding = ForwardingProcessor(options.partitions)
+        bindings.append(Binding(forwarding, topics.EVENTS_JSON, topics.JOURNAL_JSON, entry=stamped))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     begun = time.monotonic()
 
     def say(state: WorkerState) -> None:
-        partitions = {str(partition): item._asdict() for (_, partition), item in state.partitions.items()}
-        counters = {str(partition): vars(item) for (_, partition), item in state.counters.items()}
+        partitions = {str(key): item._asdict() for key, item in state.partitions.items()}
+        counters = {str(key): vars(item) for key, item in state.counters.items()}
         said = {"ready": state.ready, "partitions": partitions, "counters": counters, "at_s": time.monotonic() - begun}
         print(json.dumps(said), file=sys.__stdout__, flush=True)
 
@@ -45,11 +56,25 @@ def main() -> int:
             session_timeout_s=options.session_s,
             heartbeat_s=options.session_s / 5,
         ),
-        [Binding(CountingProcessor(options.step_s, options.version), tick_s=options.tick_s)],
+        bindings,
         SnapshotStore(options.snapshots),
         HostSettings(limits=StepLimits(entries=options.step_entries, snapshot_entries=options.snapshot_entries)),
         say,
     )
+
+
+def lose_once(offset: int) -> None:
+    """Makes the host lose messages between Faust and the processor, as a rebalance may."""
+    work = Partition.work
+    lost: set[int] = set()
+
+    async def lossy(self: Partition, messages: Sequence[SourceMessage]) -> bool:
+        kept = [message for message in messages if message.offset != offset or self.partition in lost]
+        if len(kept) < len(messages):
+            lost.add(self.partition)
+        return await work(self, kept)
+
+    Partition.work = lossy  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
