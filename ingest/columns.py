@@ -47,6 +47,7 @@ class Event(NamedTuple):
     micros: int
     data: bytes
     extensions: str | None
+    values: dict[str, Any] | None = None
 
 
 class Events(NamedTuple):
@@ -54,7 +55,8 @@ class Events(NamedTuple):
 
     `at` is each event's position in the request; `time` the text as it came, None where there was none; `micros` the
     same as microseconds since the epoch, `ABSENT` where there was none; `data` the JSON object's text; `extensions` a
-    JSON object's text with sorted names, None where there are none.
+    JSON object's text with sorted names, None where there are none; `values` what `data` says where that is known
+    already (see `schemas.paths.Extractor.extract_values`), else None.
     """
 
     at: list[int]
@@ -66,11 +68,12 @@ class Events(NamedTuple):
     micros: list[int]
     data: list[bytes]
     extensions: list[str | None]
+    values: list[dict[str, Any] | None]
 
     @classmethod
     def empty(cls) -> "Events":
         """No events, to `append` to and to `extend`."""
-        return cls([], [], [], [], [], [], [], [], [])
+        return cls([], [], [], [], [], [], [], [], [], [])
 
     def append(self, at: int, event: Event) -> None:
         """Adds one event that stood at position `at` of the request."""
@@ -114,7 +117,7 @@ class Parsed(NamedTuple):
 
 
 class Rows(NamedTuple):
-    """Routed events of one tenant and partition: the columns of a pack, as lists (see `schemas.event`)."""
+    """Routed events of one tenant and partition: a pack's columns as lists (`schemas.event`), and `Events.values`."""
 
     identity: list[bytes]
     content: list[int]
@@ -127,6 +130,7 @@ class Rows(NamedTuple):
     arrived: list[int]
     data: list[bytes]
     extensions: list[str | None]
+    values: list[dict[str, Any] | None]
 
     def pick(self, positions: Sequence[int]) -> "Rows":
         """The rows at these positions."""

@@ -72,7 +72,7 @@ class Routed:
         self.partitions = [route.partition for route in routes]
         self.arrived = list(arrived)
         self.times = [at if at != ABSENT else came for at, came in zip(events.micros, arrived, strict=True)]
-        self.identity = event_identities(router.prefixes(self.customers, events.source), events.id)
+        self.identity = event_identities(router.hashers(self.customers, events.source), events.id)
         self.content = contents(events)
 
     def by_partition(self) -> dict[int, Rows]:
@@ -90,6 +90,7 @@ class Routed:
             self.arrived,
             events.data,
             events.extensions,
+            events.values,
         )
         found = sorted(set(self.partitions))
         if len(found) == 1:

@@ -12,6 +12,9 @@ from schemas.paths import Extractor
 
 # Without threads: for buffers as small as a pack's, handing them to threads takes longer than compressing them.
 _OPTIONS = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)
+_UNCOMPRESSED = pa.ipc.IpcWriteOptions(use_threads=False)
+_COMPRESSED_MIN = 4
+"""Compression makes the pack of fewer events longer."""
 _TYPES = [field.type for field in PACK_COLUMNS]
 _EVENT_BYTES = 100
 """About what an event takes beside its texts, before compression."""
@@ -52,12 +55,18 @@ def _encode_within(tenant: str, rows: Rows, extractor: Extractor | None) -> list
 
 def encode_pack(tenant: str, rows: Rows, extractor: Extractor | None) -> bytes:
     """One pack of all the rows."""
-    paths = extractor.extract(rows.data) if extractor is not None and extractor.paths else {}
-    columns = [*map(pa.array, rows, _TYPES), *paths.values()]
+    paths = _path_columns(rows, extractor) if extractor is not None and extractor.paths else {}
+    columns = [*map(pa.array, rows[: len(_TYPES)], _TYPES), *paths.values()]
     schema = pack_schema(tenant, tuple(pa.field(path, column.type) for path, column in paths.items()))
     sink = pa.BufferOutputStream()
-    writer = pa.ipc.new_stream(sink, schema, options=_OPTIONS)
+    options = _OPTIONS if len(rows.id) >= _COMPRESSED_MIN else _UNCOMPRESSED
+    writer = pa.ipc.new_stream(sink, schema, options=options)
     writer.write_batch(pa.RecordBatch.from_arrays(columns, schema=schema))
     writer.close()
     packed: bytes = sink.getvalue().to_pybytes()
     return packed
+
+
+def _path_columns(rows: Rows, extractor: Extractor) -> dict[str, pa.Array]:
+    values = [known for known in rows.values if known is not None]
+    return extractor.extract_values(values, rows.data) if len(values) == len(rows.id) else extractor.extract(rows.data)

@@ -1,15 +1,16 @@
 """Whose usage an event is, and in which partition it meets the customer's other usage."""
 
 from collections.abc import Callable, Mapping, Sequence
+from hashlib import blake2b
 from typing import Final, NamedTuple
 
 from schemas.catalogue import Catalogue
-from schemas.identity import IDENTIFIER, identity_prefix, partition_of
+from schemas.identity import IDENTIFIER, identity_hasher, partition_of
 from schemas.limits import ID_LENGTH_MAX, PATHS_MAX
 from schemas.paths import Extractor, PathError, parse_path
 
-_CACHED_MAX: Final = 200_000
-"""Subjects whose customer is remembered; the memory begins anew when it is full."""
+_CACHED_MAX: Final = 100_000
+"""Subjects, and pairs of customer and source, that a router remembers; full, it begins anew."""
 
 
 class View:
@@ -54,7 +55,7 @@ class Router:
         self.view = view
         self._partitions = partitions
         self._routes: dict[str, Route | None] = {}
-        self._prefixes: dict[tuple[str, str], bytes] = {}
+        self._hashers: dict[tuple[str, str], blake2b] = {}
 
     def routes(self, subjects: Sequence[str]) -> list[Route | None]:
         """The route of each subject; None where no customer claims it and it cannot be one itself."""
@@ -67,16 +68,16 @@ class Router:
             known.update((subject, self._find(subject)) for subject in set(subjects) - known.keys())
             return [known[subject] for subject in subjects]
 
-    def prefixes(self, customers: Sequence[str], sources: Sequence[str]) -> list[bytes]:
-        """The beginning of each event's identity (see `schemas.identity.identity_prefix`)."""
-        known = self._prefixes
+    def hashers(self, customers: Sequence[str], sources: Sequence[str]) -> list[blake2b]:
+        """What each event's identity begins with (see `schemas.identity.identity_hasher`)."""
+        known = self._hashers
         pairs = list(zip(customers, sources, strict=True))
         try:
             return [known[pair] for pair in pairs]
         except KeyError:
             if len(known) > _CACHED_MAX:
                 known.clear()
-            known.update((pair, identity_prefix(self.tenant, *pair)) for pair in set(pairs) - known.keys())
+            known.update((pair, identity_hasher(self.tenant, *pair)) for pair in set(pairs) - known.keys())
             return [known[pair] for pair in pairs]
 
     def _find(self, subject: str) -> Route | None:

