@@ -17,7 +17,7 @@ from schemas import entry, topics
 from schemas.event import PACK_VERSION
 from schemas.identity import digest
 from schemas.numbers import DIGITS, parse_scaled
-from schemas.output import Alert, Because, Invoice, Span
+from schemas.output import Alert, Because, Invoice
 from schemas.paths import DECIMAL
 from schemas.rejection import Where
 from schemas.times import parse_time
@@ -85,8 +85,13 @@ _FIRST_STAYS: Final = 2**62
 _KINDS: Final = {"threshold": 0, "period": 1, "correction": 2}
 
 
-class _Line(msgspec.Struct, frozen=True):
-    """What a store needs of a line item; the rest stays in its body."""
+class _Period(msgspec.Struct, frozen=True, gc=False):
+    start: str
+    end: str
+
+
+class _Line(msgspec.Struct, frozen=True, gc=False):
+    """What a store needs of a line item; the rest stays in its body. It holds no cycle, so the collector skips it."""
 
     id: str
     revision: int
@@ -96,7 +101,7 @@ class _Line(msgspec.Struct, frozen=True):
     charge: str
     dimensions: msgspec.Raw
     currency: str
-    period: Span
+    period: _Period
     quantity: str
     amount: str
     events: int

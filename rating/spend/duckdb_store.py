@@ -39,9 +39,13 @@ class DuckdbStore(SqlStore):
         self._compaction = Compaction(self._connection, self._writing, compact_rows_min)
         super().__init__()
 
+    def settle(self) -> None:
+        """Waits for a compaction that is under way."""
+        self._compaction.finish()
+
     def close(self) -> None:
         """Lets go of the file, when a compaction that is under way has ended."""
-        self._compaction.finish()
+        self.settle()
         self._connection.close()
 
     def page(self, listing: Listing, where: Mapping[str, str | int], after: Place | None, limit: int) -> list[Row]:

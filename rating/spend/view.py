@@ -6,6 +6,7 @@ batches. The read-ahead is bounded, so the log waits for the store. Queries run 
 
 import asyncio
 from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from typing import Final, Literal, TypeVar
 
@@ -59,9 +60,12 @@ class SpendView:
     async def run(self) -> None:
         """Feeds the store for ever. Raises: what the source or the store raises; what was applied stays applied."""
         ahead: asyncio.Queue[list[TopicRecord]] = asyncio.Queue(_READ_AHEAD)
-        async with asyncio.TaskGroup() as group:
-            group.create_task(self._read(ahead))
-            group.create_task(self._apply(ahead))
+        # A thread of its own, so that many questions cannot hold the feed up. Leaving waits for a batch that is being
+        # applied: afterwards the store may be closed.
+        with ThreadPoolExecutor(1, "spend-feed") as applying:
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._read(ahead))
+                group.create_task(self._apply(ahead, applying))
 
     async def wait_for(self, position: Mapping[int, int], timeout: float, of: Of = "spend") -> None:
         """Waits until the position is included, at most `timeout` seconds. Raises: PositionNotReached."""
@@ -84,7 +88,8 @@ class SpendView:
         async for records in self._source.read(TOPICS, self.store.positions()):
             await ahead.put(records)
 
-    async def _apply(self, ahead: asyncio.Queue[list[TopicRecord]]) -> None:
+    async def _apply(self, ahead: asyncio.Queue[list[TopicRecord]], applying: Executor) -> None:
+        loop = asyncio.get_running_loop()
         while True:
             records = list(await ahead.get())
             size = sum(len(record.value) for record in records)
@@ -92,6 +97,6 @@ class SpendView:
                 more = ahead.get_nowait()
                 size += sum(len(record.value) for record in more)
                 records += more
-            await asyncio.to_thread(self.store.apply, records)
+            await loop.run_in_executor(applying, self.store.apply, records)
             async with self._moved:
                 self._moved.notify_all()

@@ -144,6 +144,11 @@ def test_a_nought_line_is_absent_until_it_is_not(store: SpendStore) -> None:
     log.append(topics.LINE_ITEMS, line("li_1", 3, amount="5"))
     store.apply(log.records)
     assert amounts(store) == ["-1", "0", "5"]
+    assert ids(store, "line_items") == ["li_3", "li_2", "li_1"]
+    log.append(topics.LINE_ITEMS, line("li_1", 4, quantity="0", amount="0"))
+    store.apply(log.records)
+    assert amounts(store) == ["-1", "0"]
+    assert ids(store, "line_items") == ids(store, "line_items", customer="acme") == ["li_3", "li_2"]
 
 
 def test_sums_above_38_digits_neither_overflow_nor_round(store: SpendStore) -> None:
