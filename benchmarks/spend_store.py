@@ -52,8 +52,8 @@ def main(lines: int = 1_000_000) -> None:
         _time("a page of 100 line items", lambda: store.page("line_items", {"customer": "customer-7"}, None, 100))
         _usage(store)
         store.close()
-        size = path.stat().st_size / 2**20
-        print(f"file {size:,.0f} MiB; all of it took {time.perf_counter() - began:.0f} s")
+        mebibytes = path.stat().st_size / 2**20
+        print(f"file {mebibytes:,.0f} MiB; all of it took {time.perf_counter() - began:.0f} s")
 
 
 class _Writer:

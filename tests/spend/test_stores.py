@@ -276,8 +276,8 @@ def test_events_count_once_by_identity_and_not_when_voided(store: SpendStore) ->
 
 def test_the_catalogue_of_the_own_partition_comes_first(store: SpendStore) -> None:
     log = Log()
-    for partition, meters in ((0, {"a": {}}), (1, {"b": {}}), (1, {"c": {}})):
-        log.append(topics.EVENTS, catalogue(meters), partition)
+    for partition, meter in ((0, "a"), (1, "b"), (1, "c")):
+        log.append(topics.EVENTS, catalogue({meter: {}}), partition)
         store.apply(log.records)
     assert store.catalogue(0) == b'{"meters": {"a": {}}}'
     assert store.catalogue(1) == b'{"meters": {"c": {}}}'

@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from datetime import UTC, datetime
 from fractions import Fraction
-from typing import Any
+from typing import Any, get_args
 from zoneinfo import ZoneInfo
 
 import pyarrow as pa
@@ -12,8 +12,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rating.spend.usage import CatalogueUnreadable, Question, Usage, measure, read_meters
-from schemas.catalogue import Meter
+from rating.spend.usage import _AGGREGATES, CatalogueUnreadable, Question, Usage, measure, read_meters
+from schemas.catalogue import Aggregate, Meter
 from schemas.times import parse_time
 
 AGGREGATES = ["count", "sum", "min", "max", "avg", "latest", "unique_count"]
@@ -99,20 +99,22 @@ def expected(rows: list[tuple[int, str]], aggregate: str, unit: str, zone: str, 
             continue
         key = label(time, unit, zone), text(event.get("model")) if grouped else None
         groups[key].append((time, arrival, value))
-    found = []
-    for (window, model), members in groups.items():
-        values = [value for _, _, value in members]
-        result = {
-            "count": lambda v=values: Fraction(len(v)),
-            "unique_count": lambda v=values: Fraction(len(set(v))),
-            "sum": lambda v=values: sum(v, Fraction(0)),
-            "avg": lambda v=values: sum(v, Fraction(0)) / len(v),
-            "min": lambda v=values: min(v),
-            "max": lambda v=values: max(v),
-            "latest": lambda m=members: max(m, key=lambda row: row[:2])[2],
-        }[aggregate]()
-        found.append((window, model, plain(result), len(members)))
+    found = [
+        (window, model, plain(result(aggregate, members)), len(members)) for (window, model), members in groups.items()
+    ]
     return sorted(found, key=str), rejected
+
+
+def result(aggregate: str, members: list[tuple[int, int, Any]]) -> Fraction:
+    """What the rows (time, arrival, value) come to."""
+    values = [value for _, _, value in members]
+    if aggregate in ("count", "unique_count"):
+        return Fraction(len(values if aggregate == "count" else set(values)))
+    if aggregate in ("sum", "avg"):
+        return sum(values, Fraction(0)) / (1 if aggregate == "sum" else len(values))
+    if aggregate == "latest":
+        return Fraction(max(members, key=lambda row: row[:2])[2])
+    return Fraction(min(values) if aggregate == "min" else max(values))
 
 
 @settings(deadline=None, max_examples=300)
@@ -192,3 +194,7 @@ def test_meters_keep_their_numbers_exact() -> None:
 def test_meters_that_cannot_be_read_are_named() -> None:
     with pytest.raises(CatalogueUnreadable, match=r"1 fault.*meters\.m\.aggregate"):
         read_meters(b'{"meters": {"m": {"event": "e", "aggregate": "most"}}}')
+
+
+def test_every_aggregate_of_the_catalogue_is_known() -> None:
+    assert set(get_args(Aggregate)) == set(_AGGREGATES)
