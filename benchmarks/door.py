@@ -69,7 +69,7 @@ def make_events(chance: random.Random, count: int) -> list[dict[str, object]]:
             "source": "api-gateway",
             "type": "llm.request",
             "subject": f"customer-{chance.randrange(200)}",
-            "time": f"2026-11-{chance.randrange(1, 29):02d}T12:{chance.randrange(60):02d}:00.{chance.randrange(1000):03d}Z",
+            "time": f"2026-11-{chance.randrange(1, 29):02d}T12:{chance.randrange(60):02d}:00.125Z",
             "data": {
                 "tokens": chance.randrange(10_000),
                 "model": chance.choice(["large", "small"]),

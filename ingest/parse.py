@@ -76,8 +76,17 @@ def parse(body: bytes, headers: Headers) -> Parsed:
     if text.startswith(b"[") and form is not Form.ONE:
         return parse_array(text)
     if text.startswith(b"{") and form is not Form.ARRAY:
-        return parse_texts([text])
+        return _parse_single(text)
     raise _wrong_form(text, form)
+
+
+def _parse_single(text: bytes) -> Parsed:
+    """The one event of a body. Raises: BodyRefused where it is no JSON: then there is no event to refuse."""
+    parsed = parse_texts([text])
+    for _, fault, *_ in parsed.refused:
+        if fault.code == "invalid_json" and fault.path is None:
+            raise BodyRefused(400, "invalid_json", fault.message)
+    return parsed
 
 
 def parse_array(text: bytes) -> Parsed:

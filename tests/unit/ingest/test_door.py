@@ -1,0 +1,235 @@
+"""What the door promises: a verdict for each event, and "accepted" only of what the log has."""
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ingest.memory import IdentityMemory
+from ingest.route import View
+from schemas.catalogue import read_catalogue
+from schemas.entry import Entry, decode_tick
+from schemas.event import VOID_TYPE
+from schemas.identity import event_identity, partition_of
+from schemas.limits import PACK_EVENTS_MAX
+from schemas.times import DAY, parse_time
+from streams.log import LogUnavailable, decode_position
+from tests.unit.ingest.doors import JSON, LINES, NOW, ListLog, event, make_door, text
+
+
+async def test_events_go_to_their_customers_partition() -> None:
+    log = ListLog()
+    subjects = ["team-a", "Team B!", "acme", "someone-else", "org:x/y@z"]
+    body = text([event(id=f"e{i}", subject=subject) for i, subject in enumerate(subjects)])
+    receipt = await make_door(log).take(body, JSON, "t1")
+    found = {}
+    for partition, pack in log.packs():
+        assert pack.schema.metadata[b"tenant"] == b"t1"
+        for row in pack.to_pylist():
+            found[row["subject"]] = row["customer"]
+            assert partition == partition_of("t1", row["customer"], log.partitions)
+            assert row["identity"] == event_identity("t1", row["customer"], "gateway", row["id"])
+            assert row["arrived"] == NOW and row["time"] == parse_time("2026-11-21T09:59:00Z")
+    assert found == {"team-a": "acme", "Team B!": "acme"} | {s: s for s in subjects[2:]}
+    assert decode_position(receipt.position) == {p: end for p, end in log.ends.items() if end}
+
+
+async def test_an_event_without_a_time_has_that_of_its_arrival() -> None:
+    log = ListLog()
+    await make_door(log).take(text(event(time=...)), JSON, "default")
+    assert log.packs()[0][1].column("time").to_pylist() == [NOW]
+
+
+async def test_order_within_a_customer_is_that_of_the_request() -> None:
+    log = ListLog(partitions=2)
+    count = 2 * PACK_EVENTS_MAX + 10
+    body = b"\n".join(text(event(id=f"e{i}")) for i in range(count))
+    await make_door(log).take(body, LINES, "default")
+    assert log.ids() == [f"e{i}" for i in range(count)]
+    assert max(n for *_, n in log.entries) <= PACK_EVENTS_MAX
+
+
+async def test_duplicates_are_told_and_still_sent() -> None:
+    log = ListLog()
+    door = make_door(log)
+    first = await door.take(text([event(), event(id="e2", time=...)]), JSON, "default")
+    assert (first.accepted, first.answer().events) == (2, [])
+    again = [event(), event(id="e2", time=...), event(id="e3"), event(id="e3"), event(data={"tokens": 6})]
+    answer = (await door.take(text(again), JSON, "default")).answer()
+    assert (answer.accepted, answer.duplicates, answer.rejected) == (1, 4, 0)
+    assert [(v.index, v.verdict, v.conflict) for v in answer.events] == [
+        (0, "duplicate", False), (1, "duplicate", False), (3, "duplicate", False), (4, "duplicate", True),
+    ]  # fmt: skip
+    assert len(log.ids()) == 7
+    assert (await door.take(text(event()), JSON, "other")).accepted == 1
+    assert (await door.take(text(event(subject="globex")), JSON, "default")).accepted == 1
+
+
+@pytest.mark.parametrize(
+    ("changes", "conflict"),
+    [
+        ({}, False),
+        ({"subject": "Team B!"}, True),
+        ({"type": "other"}, True),
+        ({"time": "2026-11-21T09:58:00Z"}, True),
+        ({"time": ...}, True),
+        ({"data": {"tokens": 5}}, True),
+        ({"region": "eu"}, True),
+    ],
+)
+async def test_what_makes_a_conflict(changes: dict[str, Any], conflict: bool) -> None:
+    door = make_door(ListLog())
+    await door.take(text(event(subject="team-a")), JSON, "default")
+    receipt = await door.take(text(event(**({"subject": "team-a"} | changes))), JSON, "default")
+    assert [(v.verdict, v.conflict) for v in receipt.answer().events] == [("duplicate", conflict)]
+
+
+async def test_nothing_is_promised_and_nothing_remembered_while_the_log_is_down() -> None:
+    log = ListLog()
+    door = make_door(log)
+    log.down = True
+    for body in (text(event()), text([event(), {}]), text([{}])):
+        with pytest.raises(LogUnavailable):
+            await door.take(body, JSON, "default")
+    with pytest.raises(LogUnavailable):
+        await door.tick(NOW)
+    log.down = False
+    receipt = await door.take(text(event()), JSON, "default")
+    assert (receipt.accepted, receipt.duplicates) == (1, {})
+
+
+async def test_the_answer_waits_for_the_log() -> None:
+    log = ListLog()
+    log.gate = asyncio.Event()
+    taking = asyncio.create_task(make_door(log).take(text(event()), JSON, "default"))
+    done, _ = await asyncio.wait([taking], timeout=0.05)
+    assert not done and not log.entries
+    log.gate.set()
+    assert (await taking).accepted == 1
+
+
+async def test_requests_that_wait_share_a_pack() -> None:
+    log = ListLog(partitions=1)
+    log.gate = asyncio.Event()
+    door = make_door(log)
+    first = asyncio.create_task(door.take(text(event(id="first")), JSON, "default"))
+    await asyncio.sleep(0.01)
+    rest = [asyncio.create_task(door.take(text(event(id=f"e{i}")), JSON, "default")) for i in range(100)]
+    other = asyncio.create_task(door.take(text(event()), JSON, "other tenant"))
+    await asyncio.sleep(0.01)
+    given_up = rest.pop(50)
+    given_up.cancel()
+    log.gate.set()
+    receipts = await asyncio.gather(first, *rest, other)
+    assert all(receipt.accepted == 1 for receipt in receipts)
+    assert [n for *_, n in log.entries] == [1, 1, 100]
+    assert {r.position for r in receipts[1:-1]} == {"0:102"}
+    await door.drain()
+
+
+async def test_requests_at_once_do_not_wait_for_a_timer() -> None:
+    log = ListLog(partitions=1)
+    door = make_door(log)
+    await asyncio.gather(*(door.take(text(event(id=f"e{i}")), JSON, "default") for i in range(500)))
+    assert len(log.entries) < 10 and len(set(log.ids())) == 500
+
+
+async def test_a_full_queue_refuses_before_anything_is_taken() -> None:
+    log = ListLog()
+    log.gate = asyncio.Event()
+    door = make_door(log, waiting_events_max=10)
+    waiting = asyncio.create_task(door.take(text([event(id=f"e{i}") for i in range(11)]), JSON, "default"))
+    await asyncio.sleep(0.01)
+    with pytest.raises(LogUnavailable):
+        await door.take(text(event()), JSON, "default")
+    log.gate.set()
+    assert (await waiting).accepted == 11
+    assert (await door.take(text(event(id="later")), JSON, "default")).accepted == 1
+
+
+@pytest.mark.parametrize(
+    ("max_ahead", "time", "type", "taken"),
+    [
+        (DAY, "2026-11-22T10:00:00Z", "t", True),
+        (DAY, "2026-11-22T10:00:00.000001Z", "t", False),
+        (None, "9998-01-01T00:00:00Z", "t", True),
+        (0, "2026-11-21T10:00:00Z", "t", True),
+        (DAY, "1970-01-01T00:00:00Z", "t", True),
+        (DAY, "9998-01-01T00:00:00Z", VOID_TYPE, True),
+    ],
+)
+async def test_time_bounds(max_ahead: int | None, time: str, type: str, taken: bool) -> None:
+    log = ListLog()
+    door = make_door(log, max_ahead=max_ahead)
+    answer = (await door.take(text(event(time=time, type=type)), JSON, "default")).answer()
+    assert answer.accepted == taken
+    assert taken or (answer.events[0].code, answer.events[0].path) == ("time_out_of_bounds", "time")
+
+
+async def test_a_rejection_shows_the_event() -> None:
+    log = ListLog()
+    wrong = [event(id=1), event(time="9000-01-01T00:00:00Z", region="eu"), event(subject="a b", data=...)]
+    bodies = [text(wrong[0]), *map(text, wrong[1:]), text(event()).replace(b"5", b"1e999"), b'{"id":"a","id":"b"}']
+    bodies[3] = bodies[3].replace(b'"id":"e1",', b"")
+    await make_door(log).take(b"[%b]" % b",".join(bodies), JSON, "t1")
+    shown = [msgspec.json.decode(msgspec.json.encode(rejection))["event"] for rejection in log.rejections]
+    assert shown[0] == wrong[0] and shown[1] == wrong[1] and shown[2] == {**wrong[2], "data": {}}
+    assert shown[3] == bodies[3].decode(), "a number that most readers cannot hold: as text"
+    assert [r.where.index for r in log.rejections] == [0, 1, 2, 3, 4]
+
+
+async def test_a_tick_goes_to_every_partition() -> None:
+    log = ListLog(partitions=3)
+    assert decode_position(await make_door(log).tick(NOW)) == {0: 1, 1: 1, 2: 1}
+    assert [decode_tick(Entry(0, 1, value).payload) for _, value, _ in log.entries] == [NOW] * 3
+
+
+async def test_a_new_view_is_used_at_once() -> None:
+    log, views = ListLog(), [View({"s": "one"}), View({"s": "two"}, ["$.tokens"])]
+    door = make_door(log)
+    for view in views:
+        door._views = lambda _, view=view: view  # type: ignore[misc]
+        await door.take(text(event(subject="s")), JSON, "default")
+    assert [pack.column("customer").to_pylist() for _, pack in log.packs()] == [["one"], ["two"]]
+    assert "$.tokens" in log.packs()[1][1].schema.names
+
+
+def test_the_view_of_a_catalogue() -> None:
+    catalogue, faults = read_catalogue("""
+        meters:
+          tokens: {event: e, aggregate: sum, value: $.tokens, where: {$.ok: "true"}, dimensions: {model: $.model}}
+          odd: {event: e, aggregate: sum, value: "$.a + $.b"}
+          more: {event: e, aggregate: max, value: $.tokens}
+        customers:
+          acme: {subjects: [a, b]}
+          globex: {subjects: [b, c]}
+    """)
+    assert catalogue is not None and not faults
+    view = View.of(catalogue)
+    assert view.subjects == {"a": "acme", "b": "acme", "c": "globex"}
+    assert view.paths == ("$.tokens", "$.ok", "$.model")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1)), min_size=1, max_size=6), max_size=8),
+    st.integers(1, 60),
+)
+def test_memory_is_bounded_and_never_invents(requests: list[list[tuple[int, int]]], size: int) -> None:
+    memory, first = IdentityMemory(size), dict[bytes, int]()
+    for request in requests:
+        identity, content = [bytes([i]) for i, _ in request], [c for _, c in request]
+        seen = memory.look(identity, content)
+        before = dict(first)
+        for at, (key, now) in enumerate(zip(identity, content, strict=True)):
+            assert at not in seen.duplicates or key in before
+            if size >= 40:  # nothing is forgotten
+                assert (at in seen.duplicates) == (key in before)
+                assert (at in seen.conflicts) == (key in before and before[key] != now)
+            before.setdefault(key, now)
+        memory.remember(identity, content)
+        first = before
+        assert len(memory) <= max(size, 2)
