@@ -162,6 +162,11 @@ def make_rejection(refused: Refused, where: Where, tenant: str) -> Rejection:
     return Rejection(event=event, code=code, message=message, where=where, tenant=tenant, path=path)
 
 
+def rejection_record(rejection: Rejection) -> tuple[bytes, bytes]:
+    """The key and the value of a rejection in `taximeter.rejections`."""
+    return rejection.tenant.encode(), msgspec.json.encode(rejection)
+
+
 def show_event(text: bytes) -> Any:
     """An event as a rejection shows it: itself where every JSON reader can read it, else its text (or its head)."""
     if len(text) > REJECTED_EVENT_BYTES_MAX:

@@ -13,7 +13,7 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from ingest.columns import ABSENT, Event, Fault
-from ingest.json_text import depth_of, repeated_name, why_not_json
+from ingest.json_text import deeper_than, repeated_name, why_not_json
 from ingest.times import check_time
 from schemas.limits import (
     EVENT_BYTES_MAX,
@@ -105,7 +105,7 @@ def _add_header(attributes: Attributes, name: str, value: bytes) -> None:
 def _read_object(text: bytes, code: Code, path: str | None) -> dict[str, msgspec.Raw]:
     """The names of a JSON object (the event; its data where `path` is given) and their values. Raises: WrongEvent."""
     allowed = EVENT_DEPTH_MAX + (path is None)
-    if depth_of(text) > allowed:
+    if deeper_than(text, allowed):
         raise WrongEvent("invalid_data", "data", f"found more than {EVENT_DEPTH_MAX} levels, expected at most as many")
     try:
         attributes = _object_decoder.decode(text)

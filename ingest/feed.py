@@ -8,9 +8,7 @@ names. (A replay under another catalogue may route a subject elsewhere: identity
 from collections.abc import Sequence
 from typing import Final
 
-import msgspec
-
-from ingest.columns import make_rejection
+from ingest.columns import make_rejection, rejection_record
 from ingest.door import Routed, refuse_unroutable
 from ingest.pack import encode_packs
 from ingest.parse import parse_texts
@@ -84,8 +82,8 @@ class FeedProcessor:
                 )
         for one in refused:
             where = Where(partition=partition, offset=entries[one.at].offset)
-            rejection = make_rejection(one, where, self._tenant)
-            outputs.append(Output(topics.REJECTIONS, self._tenant.encode(), msgspec.json.encode(rejection)))
+            record = rejection_record(make_rejection(one, where, self._tenant))
+            outputs.append(Output(topics.REJECTIONS, *record))
         return outputs, len(events.id), len(refused)
 
 

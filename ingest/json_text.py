@@ -27,10 +27,13 @@ SPLIT_BYTES_MAX = 1024 * 1024
 _any_decoder = msgspec.json.Decoder(float_hook=msgspec.Raw)
 
 
+def deeper_than(text: bytes, depth: int) -> bool:
+    """Whether objects and arrays nest more than `depth` levels: looks closely only where there are as many brackets."""
+    return text.count(b"{") + text.count(b"[") > depth and depth_of(text) > depth
+
+
 def depth_of(text: bytes) -> int:
     """How deep objects and arrays nest in a JSON text: `{}` is 1. For a broken text, at least as deep as is read."""
-    if text.count(b"{") + text.count(b"[") < 2:
-        return 1
     brackets = np.frombuffer(_STRING.sub(b"", text).translate(None, _NOT_BRACKETS), dtype=np.uint8)
     if not len(brackets):
         return 0

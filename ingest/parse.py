@@ -15,7 +15,7 @@ from msgspec import Meta
 from ingest.columns import Events, Parsed, Refused
 from ingest.content import BodyRefused, Form, Headers, form_of, inflate
 from ingest.envelope import CONTROL, WrongEvent, read_binary, read_event
-from ingest.json_text import depth_of, split_array, why_not_json
+from ingest.json_text import deeper_than, split_array, why_not_json
 from ingest.times import parse_times
 from schemas.limits import BATCH_EVENTS_MAX, EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_TEXT_LENGTH_MAX
 
@@ -250,8 +250,7 @@ def _too_deep(text: bytes, data: list[bytes]) -> bool:
     opened = 2 * len(data) - data.count(b"{}")  # by the events and their data (which may be absent)
     if brackets <= opened + EVENT_DEPTH_MAX - 1:
         return False
-    many = [item for item in data if item.count(b"{") + item.count(b"[") > EVENT_DEPTH_MAX]
-    return any(depth_of(item) > EVENT_DEPTH_MAX for item in many)
+    return any(deeper_than(item, EVENT_DEPTH_MAX) for item in data)
 
 
 def _has_control(text: bytes, events: Events) -> bool:

@@ -24,6 +24,8 @@ def parse_times(texts: Sequence[str | None]) -> list[int]:
 
     Raises: TimeError if one of them is no time.
     """
+    if len(texts) < _TABLE_ROWS_MIN:
+        return [ABSENT if text is None else check_time(text) for text in texts]
     shapes: dict[int, list[int]] = {}
     for at, length in enumerate([-1 if text is None else len(text) for text in texts]):
         shapes.setdefault(length, []).append(at)

@@ -73,7 +73,7 @@ def fields(events: Events) -> list[tuple[Any, ...]]:
     return list(zip(*events[:-1], strict=True))
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=250, deadline=None)
 @given(st.lists(encoded(), max_size=5))
 def test_fast_and_slow_path_agree(bodies: list[bytes]) -> None:
     expected, faults = slowly(bodies)
