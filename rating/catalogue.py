@@ -238,11 +238,6 @@ class Compiled:
     tier_texts: tuple[pl.Series, ...] | None = None
     """The constant parts of each tier's JSON, made by the first emission that needs them."""
 
-    @property
-    def charged(self) -> list[CompiledMeter]:
-        """The meters that some charge uses; the others cost nothing here."""
-        return [meter for meter in self.meters if self.shapes.get(meter.name)]
-
     def default_calendar(self, customer: str) -> Calendar:
         """The calendar of a customer that has no subscription of its own."""
         terms = self.documents.default_subscription

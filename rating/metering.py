@@ -62,8 +62,8 @@ class Contributions:
 
 def meter_batch(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[list[Contributions], list[Refusal]]:
     """Everything that the fresh events of a batch bring, and every refusal."""
-    charged = state.catalogue.charged
-    kinds = _kinds(charged)
+    meters = state.catalogue.meters
+    kinds = _kinds(meters)
     kind = batch.codes("type", lambda _tenant, text: kinds.get(text, -1))
     rows = np.flatnonzero(fresh & (kind >= 0))
     if not len(rows):
@@ -71,7 +71,7 @@ def meter_batch(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[l
     pairs = _pair(state, batch, rows, kind)
     refusals: list[Refusal] = []
     found: list[_Matched] = []
-    for order, meter in enumerate(charged):
+    for order, meter in enumerate(meters):
         matched = _match(state, batch, pairs, meter, order, kinds[meter.event], refusals)
         if matched is not None:
             found.append(matched)
@@ -80,8 +80,8 @@ def meter_batch(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[l
     return [c for c in contributions if len(c.row)], refusals
 
 
-def _kinds(charged: Sequence[CompiledMeter]) -> dict[str, int]:
-    return {event: number for number, event in enumerate(dict.fromkeys(meter.event for meter in charged))}
+def _kinds(meters: Sequence[CompiledMeter]) -> dict[str, int]:
+    return {event: number for number, event in enumerate(dict.fromkeys(meter.event for meter in meters))}
 
 
 # Subscriptions and periods -------------------------------------------------------------------------------------------
@@ -156,23 +156,29 @@ class _Matched:
 def _match(
     state: State, batch: Batch, pairs: Pairs, meter: CompiledMeter, order: int, kind: int, refusals: list[Refusal]
 ) -> _Matched | None:
-    """The pairs that a meter counts and some charge asks for, with their values."""
+    """The pairs that a meter counts and some charge asks for, with their values.
+
+    Every meter looks at its value, whoever pays for it; a fault there comes before `no_subscription`.
+    """
     passing = np.flatnonzero(pairs.kind == kind)
     for condition in meter.conditions:
         mask = condition.mask(batch.path(condition.path, state.catalogue.paths))
         passing = passing[mask[pairs.row[passing]]]
     if not len(passing):
         return None
-    uncovered = pairs.subscription[passing] < 0
-    for row in pairs.row[passing[uncovered]].tolist():
-        when = format_time(int(batch.time[row]))
-        refusals.append(
-            Refusal(row, order, meter.name, "no_subscription", None, f"no subscription and price book cover {when}")
-        )
-    passing = passing[~uncovered]
     value: pl.Series | None = None
-    if meter.aggregate.reads != "nothing" and len(passing):
+    if meter.aggregate.reads != "nothing":
         passing, value = _values(state, batch, pairs, passing, meter, order, refusals)
+    if meter.name not in state.catalogue.shapes:
+        return None
+    uncovered = pairs.subscription[passing] < 0
+    if uncovered.any():
+        for row in pairs.row[passing[uncovered]].tolist():
+            when = format_time(int(batch.time[row]))
+            message = f"no subscription and price book cover {when}"
+            refusals.append(Refusal(row, order, meter.name, "no_subscription", None, message))
+        kept = np.flatnonzero(~uncovered)
+        passing, value = passing[kept], None if value is None else value.gather(kept)
     plan = state.subscriptions["plan"][pairs.subscription[passing]]
     shapes = []
     for shape in state.catalogue.shapes[meter.name]:
