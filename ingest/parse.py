@@ -29,7 +29,7 @@ _TABLE_MIN: Final = 24
 _Text = Annotated[str, Meta(min_length=1, max_length=EVENT_TEXT_LENGTH_MAX)]
 
 
-class _PlainText(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+class _Plain(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
     """An event without extension attributes, its data as text."""
 
     id: _Text
@@ -42,24 +42,10 @@ class _PlainText(msgspec.Struct, forbid_unknown_fields=True, gc=False):
     data: msgspec.Raw = msgspec.Raw(b"{}")
 
 
-class _PlainValues(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True, gc=False):
-    """The same, its data as values; written back it is never longer than what was read."""
-
-    id: str
-    source: str
-    type: str
-    subject: str
-    specversion: str
-    time: str | None = None
-    datacontenttype: str | None = None
-    data: dict[str, Any] | None = None
-
-
-_texts_decoder = msgspec.json.Decoder(list[_PlainText])
-_text_decoder = msgspec.json.Decoder(_PlainText)
+_array_decoder = msgspec.json.Decoder(list[_Plain])
+_plain_decoder = msgspec.json.Decoder(_Plain)
 # Numbers with a fraction or an exponent stay as they were written, so that what is read can be written back.
-_values_decoder = msgspec.json.Decoder(list[_PlainValues], float_hook=msgspec.Raw)
-_value_decoder = msgspec.json.Decoder(_PlainValues, float_hook=msgspec.Raw)
+_data_decoder = msgspec.json.Decoder(list[dict[str, Any]], float_hook=msgspec.Raw)
 _raws_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _encode = msgspec.json.Encoder().encode
 
@@ -91,9 +77,7 @@ def _parse_single(text: bytes) -> Parsed:
 
 def parse_array(text: bytes) -> Parsed:
     """The events of a JSON array. Raises: BodyRefused."""
-    events = _read_plain(
-        text, lambda: _values_decoder.decode(text), lambda: _texts_decoder.decode(text), lambda: (text, len(text))
-    )
+    events = _read_plain(text, lambda: _array_decoder.decode(text), lambda: (text, len(text)))
     if events is not None:
         _check_count(len(events.id))
         return Parsed(events, [], len(events.id))
@@ -187,19 +171,13 @@ def _read_plain_texts(texts: Sequence[bytes]) -> Events | None:
         return None
     joined = b"\n".join(texts)
     events = _read_plain(
-        joined,
-        lambda: _value_decoder.decode_lines(joined),
-        lambda: _text_decoder.decode_lines(joined),
-        lambda: (b"[%b]" % b",".join(texts), len(joined) + 2),
+        joined, lambda: _plain_decoder.decode_lines(joined), lambda: (b"[%b]" % b",".join(texts), len(joined) + 2)
     )
     return events if events is not None and len(events.id) == len(texts) else None
 
 
 def _read_plain(
-    text: bytes,
-    read_values: Callable[[], list[_PlainValues]],
-    read_texts: Callable[[], list[_PlainText]],
-    as_array: Callable[[], tuple[bytes, int]],
+    text: bytes, read: Callable[[], list[_Plain]], as_array: Callable[[], tuple[bytes, int]]
 ) -> Events | None:
     """The events of `text` if all are plain and right, else None. `as_array`: the text as a JSON array, and its bytes.
 
@@ -208,19 +186,23 @@ def _read_plain(
     for; a text with escapes that need not be there goes the slow way.)
     """
     try:
-        values = read_values()
-        written = len(_encode(values))
+        plain = read()
+        data = [bytes(event.data) for event in plain]
+        together = b"[%b]" % b",".join(data)
+        values = _data_decoder.decode(together)
+        written = len(_encode(plain)) - len(together) + len(_encode(values))
         array, length = as_array()
         if written != length and written != len(msgspec.json.format(array, indent=-1)):
             return None
-        return _columns(text, read_texts(), values)
+        return _columns(text, plain, data, values)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
 
 
-def _columns(text: bytes, plain: Sequence[_PlainText], values: Sequence[_PlainValues]) -> Events | None:
+def _columns(
+    text: bytes, plain: Sequence[_Plain], data: list[bytes], values: Sequence[dict[str, Any]]
+) -> Events | None:
     """The columns of plain events; None where one of them is out of bounds. Raises: TimeError (a ValueError)."""
-    data = [bytes(event.data) for event in plain]
     time = [event.time for event in plain]
     events = Events(
         at=list(range(len(plain))),
@@ -232,7 +214,7 @@ def _columns(text: bytes, plain: Sequence[_PlainText], values: Sequence[_PlainVa
         micros=parse_times(time),
         data=data,
         extensions=[None] * len(plain),
-        values=[event.data or {} for event in values],
+        values=list(values),
     )
     if not plain:
         return events

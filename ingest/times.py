@@ -4,7 +4,7 @@ Clients write times in a handful of shapes, and one client in one: texts of equa
 """
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +26,9 @@ def parse_times(texts: Sequence[str | None]) -> list[int]:
     """
     if len(texts) < _TABLE_ROWS_MIN:
         return [ABSENT if text is None else check_time(text) for text in texts]
+    if None not in texts and len(set(map(len, cast(Sequence[str], texts)))) == 1:
+        plain = cast(list[str], texts)
+        return _parse_same_length(plain, len(plain[0]))
     shapes: dict[int, list[int]] = {}
     for at, length in enumerate([-1 if text is None else len(text) for text in texts]):
         shapes.setdefault(length, []).append(at)
@@ -34,10 +37,7 @@ def parse_times(texts: Sequence[str | None]) -> list[int]:
         if length < 0:
             continue
         chosen = [text for at in positions if (text := texts[at]) is not None]
-        parsed = _parse_same_length(chosen, length)
-        if len(shapes) == 1:
-            return parsed
-        for at, time in zip(positions, parsed, strict=True):
+        for at, time in zip(positions, _parse_same_length(chosen, length), strict=True):
             times[at] = time
     return times
 
