@@ -8,7 +8,6 @@ answer never depends on how the input was cut into batches.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 
@@ -46,7 +45,7 @@ class RatingSettings:
 class RatingProcessor:
     """Makes rating engines, one for each partition."""
 
-    name: Final = "rating"
+    name = "rating"
 
     def __init__(self, settings: RatingSettings | None = None) -> None:
         self.settings = settings or RatingSettings()

@@ -7,6 +7,7 @@ without a time get the moment at which rating began.
 import gzip
 import itertools
 import time
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,6 +29,7 @@ from schemas.limits import BATCH_EVENTS_MAX
 from schemas.output import Alert, Invoice, LineItem
 from schemas.rejection import Rejection, Where
 from streams.processor import Output
+from taximeter.process import say
 
 BATCH = 5_000
 _WHITE = b" \t\r\n"
@@ -170,3 +172,20 @@ def write_outputs(rated: Rated, folder: Path) -> dict[str, int]:
     for name, documents in files.items():
         (folder / name).write_bytes(b"".join(encode(document) + b"\n" for document in documents))
     return {name: len(documents) for name, documents in files.items()}
+
+
+def rate_path(catalogue: Path, events: Path, as_of: int | None, out: Path) -> int:
+    """The command: rates one file, writes the outputs, says how many. Returns the exit status 0 or 3.
+
+    Raises: CatalogueError, OSError.
+    """
+    try:
+        rated = rate_events(catalogue.read_bytes(), read_lines(events), as_of)
+    except (EOFError, zlib.error) as error:
+        raise OSError(None, f"not a whole gzip file: {error}", str(events)) from None
+    counts = write_outputs(rated, out)
+    say(f"{rated.events} events: {rated.accepted} accepted, {rated.duplicates} duplicates, {rated.conflicts} conflicts")
+    for name, count in counts.items():
+        say(f"{count:>8} {name}")
+    say(f"{rated.rejected} rejected")
+    return 3 if rated.rejected else 0

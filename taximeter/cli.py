@@ -1,0 +1,200 @@
+"""The command line: `taximeter COMMAND`, each with `--help`.
+
+Exit status: 0 done, 1 something failed on the way, 2 bad arguments or a catalogue that is refused, 3 (`rate-file`)
+some events were rejected.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from schemas.catalogue import CatalogueError
+from taximeter.options import DURATION, FILE, FOLDER, TIME, kafka, listening, periods, read_settings
+from taximeter.process import complain, run, say, set_up_logging
+
+_LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="taximeter")
+@click.option("--settings", type=FILE, help="A TOML file with a table of options for each command.")
+@click.option("--log-level", default="warning", show_default=True, type=_LEVELS, help="What is said on standard error.")
+@click.pass_context
+def main(context: click.Context, settings: Path | None, log_level: str) -> None:
+    """Meters usage and rates it as it arrives, exact to the cent.
+
+    Start with `taximeter demo`. Then `taximeter check BOOK.yaml` explains a price book, `taximeter serve --catalogue
+    BOOK.yaml` takes events over HTTP in one process, and `ingest`, `rate` and `spend` are the same parts on Kafka.
+
+    Every option can also be set by the environment (TAXIMETER_SERVE_PORT=9000) or in the settings file.
+    """
+    if settings is not None:
+        context.default_map = read_settings(settings)
+    set_up_logging(log_level)
+
+
+@main.command()
+@listening
+@click.option(
+    "--data", type=FOLDER, default=Path("taximeter-data"), show_default=True, help="Where everything is kept."
+)
+@click.option("--catalogue", type=FILE, help="YAML whose documents are brought into force first.")
+@click.option("--partitions", default=1, show_default=True, help="Engine threads; fixed when the folder is made.")
+@click.option("--snapshots", help="Folder or object store URL for snapshots (default: in --data).")
+@click.option(
+    "--max-ahead", default="1d", show_default=True, type=DURATION, help="How far ahead an event's time may be."
+)
+@periods
+def serve(**options: Any) -> None:
+    """Everything in one process: door, engine, spend queries. No broker needed.
+
+    Prints the URL when it is ready. SIGTERM and Ctrl-C stop it cleanly; kill -9 loses nothing that was acknowledged.
+    """
+    from taximeter.serve import serve as start
+
+    _exit(run(start(**options)))
+
+
+@main.command()
+@listening
+@kafka
+@click.option("--catalogue", type=FILE, help="YAML whose documents are brought into force first.")
+@click.option(
+    "--max-ahead", default="1d", show_default=True, type=DURATION, help="How far ahead an event's time may be."
+)
+def ingest(**options: Any) -> None:
+    """The door on Kafka: takes events over HTTP and appends them to `taximeter.events`.
+
+    Run as many as you like behind a load balancer.
+    """
+    from taximeter.workers import ingest as start
+
+    _exit(run(start(**options)))
+
+
+@main.command()
+@kafka
+@click.option("--snapshots", required=True, help="Folder or object store URL that all workers share.")
+@click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /health/live and /health/ready here.")
+@periods
+def rate(**options: Any) -> None:
+    """A rating worker on Kafka: a Faust agent that owns some partitions. Run as many as there are partitions."""
+    from taximeter.workers import rate as start
+
+    _exit(start(**options))
+
+
+@main.command()
+@listening
+@kafka
+@click.option("--data", type=FOLDER, default=Path("taximeter-spend"), show_default=True, help="The store's folder.")
+@click.option("--clickhouse", help="ClickHouse in place of DuckDB: clickhouse://user:password@host:8123/database.")
+def spend(**options: Any) -> None:
+    """Spend queries on Kafka: follows the topics into a store, and answers over HTTP."""
+    from taximeter.workers import spend as start
+
+    _exit(run(start(**options)))
+
+
+@main.command("rate-file")
+@click.option("--catalogue", type=FILE, required=True, help="The price books, as YAML.")
+@click.option("--events", type=FILE, required=True, help="CloudEvents as NDJSON, .gz too.")
+@click.option("--as-of", type=TIME, help="Close and invoice every period that has ended by then.")
+@click.option("--out", type=FOLDER, required=True, help="Folder for the four NDJSON files.")
+def rate_file(catalogue: Path, events: Path, as_of: int | None, out: Path) -> None:
+    """Rates a file of events through the same engine.
+
+    Writes line_items.ndjson, invoices.ndjson, alerts.ndjson and rejections.ndjson. Without --as-of periods stay open
+    and invoices are those at thresholds only. Exit status 3: some events were rejected (`N rejected` on the last line).
+    """
+    from taximeter.rate_file import rate_path
+
+    _exit(_guarded(lambda: rate_path(catalogue, events, as_of, out)))
+
+
+@main.command()
+@click.argument("catalogue", type=FILE)
+def check(catalogue: Path) -> None:
+    """Checks a catalogue and explains it: what 0, 1, the edges of the tiers and a million cost.
+
+    Exit status 2 where it is refused, with every fault and its path.
+    """
+    from rich.console import Console
+
+    from rating.catalogue import load_catalogue
+    from taximeter.check import show
+
+    def checked() -> int:
+        show(load_catalogue(catalogue.read_bytes()), Console())
+        return 0
+
+    _exit(_guarded(checked))
+
+
+@main.command()
+@click.argument("file", type=FILE)
+@click.option("--mapping", type=FILE, help="YAML that says which column is which event field (not for CloudEvents).")
+@click.option("--url", help="A running door, such as http://127.0.0.1:8080.")
+@click.option("--data", type=FOLDER, help="The folder of an embedded log, in place of --url (no server may hold it).")
+@click.option("--catalogue", type=FILE, help="With --data: documents that are brought into force first.")
+@click.option("--batch", default=1000, show_default=True, type=click.IntRange(1, 10_000), help="Events in a request.")
+@click.option("--concurrency", default=4, show_default=True, type=click.IntRange(1, 256), help="Requests at once.")
+@click.option("--tick", type=TIME, help="Afterwards, say that it is this time: periods that ended before are closed.")
+@click.option("--limit", type=click.IntRange(1), help="Send only so many events.")
+def load(**options: Any) -> None:
+    """Sends a CSV, NDJSON or Parquet file (.gz too) as events, to a running door or straight into an embedded log."""
+    from taximeter.load import load as start
+
+    _exit(_guarded(lambda: run(start(**options))))
+
+
+@main.command()
+@click.option("--customers", default=300, show_default=True, type=click.IntRange(1, 20_000))
+@click.option("--events", default=100_000, show_default=True, type=click.IntRange(100, 10_000_000))
+@click.option("--seed", default=2026, show_default=True, help="Another day of the same company.")
+@click.option("--keep", type=FOLDER, help="Keep the data here, to look at afterwards with `serve --data`.")
+@click.option("--plain", is_flag=True, help="No live view: lines of text only.")
+def demo(**options: Any) -> None:
+    """From usage events to invoices in one process: an AI company's day, every cent checked independently."""
+    from taximeter.demo import demo as start
+
+    _exit(run(start(**options)))
+
+
+@main.command("demo-kafka")
+@click.option("--customers", default=300, show_default=True, type=click.IntRange(1, 20_000))
+@click.option("--events", default=100_000, show_default=True, type=click.IntRange(100, 10_000_000))
+@click.option("--seed", default=2026, show_default=True, help="Another day of the same company.")
+@click.option("--plain", is_flag=True, help="No live view: lines of text only.")
+def demo_kafka(**options: Any) -> None:
+    """The same on a real Kafka broker: a door, two rating workers and a spend server as separate processes."""
+    from taximeter.demo_kafka import demo_kafka as start
+
+    _exit(run(start(**options)))
+
+
+def _guarded(command: Any) -> int:
+    try:
+        status: int = command()
+    except CatalogueError as error:
+        complain(str(error))
+        return 2
+    except OSError as error:
+        complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
+        return 1
+    return status
+
+
+def _exit(status: int) -> None:
+    sys.stdout.flush()
+    sys.exit(status)
+
+
+def entry() -> None:
+    """The console script: options from the environment as TAXIMETER_COMMAND_OPTION."""
+    main(auto_envvar_prefix="TAXIMETER")
+
+
+__all__ = ["entry", "main", "say"]

@@ -1,0 +1,124 @@
+"""Everything in one process: the door, the engine and the spend queries on an embedded log and store."""
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from starlette.routing import BaseRoute
+
+from ingest.app import routes as door_routes
+from ingest.columns import rejection_record
+from ingest.door import Door, DoorSettings
+from rating.engine import RatingProcessor, RatingSettings
+from rating.spend.app import routes as spend_routes
+from rating.spend.duckdb_store import DuckdbStore
+from rating.spend.view import SpendView
+from schemas import topics
+from schemas.catalogue import Catalogue
+from schemas.rejection import Rejection
+from streams.embedded.host import EmbeddedHost, HostSettings
+from streams.embedded.log import SqliteLog
+from streams.snapshots import SnapshotStore
+from taximeter.documents import CatalogueInForce
+
+_RECORDS_MAX = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class EmbeddedSettings:
+    """What `taximeter serve` may be told."""
+
+    data: Path
+    partitions: int = 1
+    snapshots: str | None = None
+    """Where snapshots go: a folder or a URL of an object store; by default a folder in `data`."""
+    rating: RatingSettings = field(default_factory=RatingSettings)
+    host: HostSettings = field(default_factory=HostSettings)
+    door: DoorSettings = field(default_factory=DoorSettings)
+
+
+class _Rejections:
+    """The door's rejections, on the embedded log."""
+
+    def __init__(self, log: SqliteLog) -> None:
+        self._log = log
+
+    async def publish(self, rejections: Sequence[Rejection]) -> None:
+        await self._log.publish(topics.REJECTIONS, 0, [rejection_record(rejection) for rejection in rejections])
+
+
+class Embedded:
+    """The running parts. Use as an asynchronous context manager: they start with it and are stopped in order.
+
+    Raises on entry: FolderRefused, SnapshotError; and CatalogueError where documents on disk contradict each other.
+    """
+
+    def __init__(self, settings: EmbeddedSettings) -> None:
+        self.settings = settings
+        self.failure: asyncio.Future[None] | None = None
+
+    async def __aenter__(self) -> "Embedded":
+        settings = self.settings
+        self.failure = asyncio.get_running_loop().create_future()
+        self.log = SqliteLog(settings.data, settings.partitions)
+        try:
+            self.catalogue = CatalogueInForce(self._documents())
+            snapshots = SnapshotStore(settings.snapshots or settings.data / "snapshots")
+            rating = RatingSettings(settings.partitions, settings.rating.lateness, settings.rating.window_days)
+            self.host = EmbeddedHost(self.log, RatingProcessor(rating), snapshots, settings.host)
+            self.store = DuckdbStore(settings.data / "spend.duckdb")
+            self.view = SpendView(self.store, self.log)
+            self.door = Door(self.log, _Rejections(self.log), self.catalogue.view, settings.door)
+            self.host.start()
+            self._feed = asyncio.create_task(self.view.run())
+            self._feed.add_done_callback(self._feed_ended)
+        except BaseException:
+            self.log.close()
+            raise
+        return self
+
+    def _documents(self) -> list[bytes]:
+        values: list[bytes] = []
+        position = self.log.begin(topics.CATALOGUE, 0)
+        while records := self.log.read_records(topics.CATALOGUE, 0, position, records_max=_RECORDS_MAX):
+            values.extend(record.value for record in records)
+            position = records[-1].end
+        return values
+
+    def _feed_ended(self, task: asyncio.Task[None]) -> None:
+        failed = None if task.cancelled() else task.exception()
+        if failed is not None and self.failure is not None and not self.failure.done():
+            self.failure.set_exception(failed)
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.door.drain()
+        await asyncio.to_thread(self.host.stop)
+        self._feed.cancel()
+        with contextlib.suppress(asyncio.CancelledError, Exception):
+            await self._feed
+        self.store.close()
+        self.log.close()
+
+    async def apply(self, catalogue: Catalogue) -> bool:
+        """Brings documents into force; False where they were already. Raises: CatalogueError, LogUnavailable."""
+
+        async def to_topic(records: list[tuple[bytes, bytes]]) -> None:
+            await self.log.publish(topics.CATALOGUE, 0, records)
+
+        return await self.catalogue.apply(catalogue, self.log.append_everywhere, to_topic)
+
+    def routes(self) -> list[BaseRoute]:
+        """The door's and the queries' routes."""
+        return [*door_routes(self.door), *spend_routes(self.view)]
+
+    def ready(self) -> dict[str, bool]:
+        """What readiness rests on."""
+        return {"engine": self.host.ready, "spend": not self._feed.done()}
+
+    async def settle(self, timeout: float = 60.0) -> None:
+        """Waits until the queries include everything that the log has taken. Raises: TimeoutError."""
+        end = {partition: self.log.end(topics.EVENTS, partition) for partition in range(self.log.partitions)}
+        await self.view.wait_for(end, timeout)
+        await self.view.wait_for(end, timeout, of="usage")

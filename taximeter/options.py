@@ -1,0 +1,98 @@
+"""What the commands' options share: kinds of values, groups of options, and the settings file."""
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from schemas.times import TimeError, parse_time
+
+_F = TypeVar("_F", bound=Callable[..., Any])
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
+_DURATION = re.compile(r"(\d+)([smhd])\Z")
+
+
+class DurationType(click.ParamType):
+    """`90s`, `15m`, `1h`, `35d`, or `0`: whole seconds."""
+
+    name = "duration"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        match = _DURATION.match(str(value))
+        if match is None and value != "0":
+            self.fail(f"found {value!r}, expected a number and a unit: 90s, 15m, 1h or 35d", param, ctx)
+        return int(match[1]) * _UNITS[match[2]] if match else 0
+
+
+class TimeType(click.ParamType):
+    """An RFC 3339 time; microseconds since the epoch."""
+
+    name = "time"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        try:
+            return parse_time(value)
+        except TimeError as error:
+            self.fail(str(error), param, ctx)
+
+
+DURATION = DurationType()
+TIME = TimeType()
+FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+FOLDER = click.Path(file_okay=False, path_type=Path)
+
+
+def grouped(*options: Callable[[Any], Any]) -> Callable[[_F], _F]:
+    """Several options as one decorator, in the order written."""
+
+    def decorate(command: _F) -> _F:
+        for option in reversed(options):
+            command = option(command)
+        return command
+
+    return decorate
+
+
+listening = grouped(
+    click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on."),
+    click.option("--port", default=8080, show_default=True, type=click.IntRange(0, 65535), help="0 finds a free one."),
+)
+kafka = grouped(
+    click.option(
+        "--bootstrap", envvar="KAFKA_BOOTSTRAP", required=True, help="Kafka brokers, host:port, several with commas."
+    ),
+    click.option("--partitions", default=4, show_default=True, type=click.IntRange(1, 10_000), help="Of the events."),
+    click.option("--prefix", default="", help="Stands before every topic's name, to share a cluster."),
+    click.option("--replication", default=1, show_default=True, help="Copies of each topic. In production: 3."),
+)
+periods = grouped(
+    click.option(
+        "--lateness", default="1h", show_default=True, type=DURATION, help="How long a period stays open after its end."
+    ),
+    click.option("--window", default="35d", show_default=True, type=DURATION, help="Deduplication window, whole days."),
+    click.option(
+        "--tick", default="10s", show_default=True, type=DURATION, help="How often the clock is written; 0: never."
+    ),
+)
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings file: TOML, a table for each command, keys as the options are called.
+
+    Raises: click.BadParameter.
+    """
+    try:
+        found = tomllib.loads(path.read_text())
+    except (OSError, tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path}: {error}", param_hint="--settings") from None
+    return {
+        command: {key.replace("-", "_"): value for key, value in table.items()} if isinstance(table, dict) else table
+        for command, table in found.items()
+    }
