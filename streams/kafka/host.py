@@ -25,7 +25,8 @@ from schemas.entry import encode_tick
 from streams.faults_hook import fault
 from streams.kafka.binding import Binding
 from streams.kafka.consumer import OwnedConsumer
-from streams.kafka.partition import Counters, Partition, PartitionState, StepLimits, Surroundings
+from streams.kafka.ownership import StepLimits, Surroundings
+from streams.kafka.partition import Counters, Partition, PartitionState
 from streams.kafka.producer import KafkaProducer
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.sink import KafkaSink
@@ -295,7 +296,7 @@ class Worker:
 
     async def _watch_progress(self) -> None:
         """Faust can die without a word (a task that ended, a recovery that hangs)."""
-        seen: dict[TP, tuple[int, float]] = {}
+        seen: dict[TP, tuple[tuple[int, int], float]] = {}
         while True:
             await asyncio.sleep(0.5)
             self._loop_seen = time.monotonic()
@@ -303,7 +304,7 @@ class Worker:
                 raise RuntimeError(f"Faust has stopped: {self._app.crash_reason!r}")
             self._app.consumer.check_group()
             for tp, partition in list(self._partitions.items()):
-                progress = partition.counters.replayed_steps + (partition.position if partition.owned else 0)
+                progress = partition.progress
                 if seen.get(tp, (None, 0.0))[0] != progress:
                     seen[tp] = (progress, self._loop_seen)
                 elif self._loop_seen - seen[tp][1] > self._host.stall_s:

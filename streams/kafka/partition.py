@@ -1,4 +1,4 @@
-"""One partition of one binding, as the worker that owns it works it: ownership, restore, steps, snapshots.
+"""One partition of one binding, as the worker that owns it works it: steps and snapshots.
 
 The numbers in the comments are the steps of the commit in `streams.journal`. Nothing here knows Faust.
 """
@@ -7,63 +7,34 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import Final, NamedTuple, TypeVar
+from typing import NamedTuple
 
 from schemas.entry import Entry
 from streams.faults_hook import fault
-from streams.journal import Batch, Done, Journal, JournalError, Open, Record, Verdict, decode_record, encode_record
+from streams.journal import Batch, Done, JournalError, Record, Verdict, decode_record
 from streams.kafka.binding import Binding, route
 from streams.kafka.order import Order
 from streams.kafka.order import Verdict as OrderVerdict
-from streams.kafka.producer import KafkaProducer, Message
-from streams.kafka.settings import KafkaSettings
+from streams.kafka.ownership import (
+    OwnedState,
+    RestoreError,
+    StepLimits,
+    Surroundings,
+    TakeOver,
+    append_record,
+    entry_of,
+)
+from streams.kafka.producer import Message
 from streams.kafka.source import LogReader, SourceMessage
-from streams.processor import Output, PartitionProcessor, Step
-from streams.snapshots import Snapshot, SnapshotError, SnapshotStore
-
-_OPEN_TRIES: Final = 20
+from streams.processor import Output
+from streams.snapshots import Snapshot, SnapshotError
 
 _logger = logging.getLogger(__name__)
-_T = TypeVar("_T")
 
 
 class Fenced(RuntimeError):
     """Another worker owns the partition: this one must stop before it emits anything more."""
-
-
-class RestoreError(RuntimeError):
-    """The state cannot be made again as it was; the message says what was found and what was expected."""
-
-
-@dataclass(frozen=True)
-class StepLimits:
-    """How much is worked in at once, and how often the state is saved."""
-
-    entries: int = 16
-    """Messages in a step."""
-    bytes: int = 8 * 1024 * 1024
-    """Bytes in a step (one message may be more)."""
-    wait_s: float = 0.02
-    """How long a step waits to be filled."""
-    snapshot_s: float = 60.0
-    snapshot_entries: int = 10_000
-    """A snapshot is due when either has passed since the last, and something has changed."""
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What all partitions of a worker share."""
-
-    settings: KafkaSettings
-    producer: KafkaProducer
-    executor: Executor
-    """Runs `process`, off the event loop: heartbeats go on meanwhile."""
-    snapshots: SnapshotStore
-    writer: str
-    """The name of this worker in the journal: never used again by another."""
-    limits: StepLimits
 
 
 class PartitionState(NamedTuple):
@@ -90,16 +61,6 @@ class Counters:
     restore_s: float = 0.0
 
 
-@dataclass
-class _Base:
-    """The state, and how much it includes."""
-
-    journal: Journal
-    processor: PartitionProcessor
-    journal_next: int
-    """The offset of the first journal record that `journal` does not include."""
-
-
 class Partition:
     """One partition of one binding. `own` before `work`; one at a time of all that changes it (`_lock`)."""
 
@@ -110,14 +71,15 @@ class Partition:
         self.owned = False
         self._with = surroundings
         self._order = Order()
-        self._base: _Base | None = None
+        self._kept: OwnedState | None = None
+        """None until the first take-over, and after one that was broken off."""
+        self._take_over: TakeOver | None = None
         self._lock = asyncio.Lock()
-        self._saved_position = 0
         self._saved_at = time.monotonic()
         self._saving: asyncio.Task[None] | None = None
 
     def __str__(self) -> str:
-        position = self._base.journal.position if self._base else "?"
+        position = self._kept.journal.position if self._kept else "?"
         return f"{self.binding.processor.name} {self.binding.source}[{self.partition}] at {position}"
 
     @property
@@ -128,15 +90,20 @@ class Partition:
     @property
     def state(self) -> PartitionState:
         """For health endpoints."""
-        if self._base is None:
+        if self._kept is None:
             return PartitionState(False, 0, 0, 0)
-        return PartitionState(self.owned, self._base.journal.epoch, self.position, self._saved_position)
+        return PartitionState(self.owned, self._kept.journal.epoch, self.position, self._kept.saved_position)
 
     @property
-    def _state(self) -> _Base:
-        if self._base is None:
+    def progress(self) -> tuple[int, int]:
+        """Changes whenever something is done: while it is restored, and while it is worked."""
+        return self.position if self.owned else -1, self._take_over.steps if self._take_over else 0
+
+    @property
+    def _state(self) -> OwnedState:
+        if self._kept is None:
             raise JournalError(f"{self} was used before it was owned")
-        return self._base
+        return self._kept
 
     # Ownership -------------------------------------------------------------------------------------------
 
@@ -145,141 +112,33 @@ class Partition:
 
         False where `is_wanted` said on the way that the partition has gone to another worker meanwhile. A state that
         this worker still has from before is used: what was journalled since is replayed on it.
-        Raises: JournalError, RestoreError, LogUnavailable.
+        Raises: JournalError, RestoreError, SnapshotError, LogUnavailable, Fenced.
         """
         async with self._lock, LogReader(self._with.settings, self.partition) as reader:
+            if not is_wanted():
+                return False
             begun = time.monotonic()
-            if self._base is None:
-                self._base = await self._load(reader)
-            position = self._base.journal.position
-            batches = await self._open(reader, is_wanted)
-            if batches is None:
-                return False
-            outputs = await self._replay(reader, position, batches, is_wanted)
+            take_over = self._take_over = TakeOver(self.binding, self.partition, self._with, reader, is_wanted)
+            state = self._kept or await take_over.load()
+            self._kept = None
+            outputs = await take_over.restore(state)
             if outputs is None:
-                self._base = None  # half restored: another time from the snapshot
                 return False
+            self._kept = state
             await self._settle(outputs)
             self._order.forget_gap()
-            self.owned = True
+            self.owned = is_wanted()
+            self.counters.replayed_steps += take_over.steps
             self.counters.restore_s = time.monotonic() - begun
-            _logger.info(
-                "own %s: epoch %d, replayed %d steps in %.2f s",
-                self, self._base.journal.epoch, len(batches), self.counters.restore_s,
-            )  # fmt: skip
-            return True
+            epoch, took_s = state.journal.epoch, self.counters.restore_s
+            _logger.info("own %s: epoch %d, replayed %d steps in %.2f s", self, epoch, take_over.steps, took_s)
+            return self.owned
 
     async def release(self) -> None:
         """Takes no more messages; returns when the step under way is finished."""
         self.owned = False
         async with self._lock:
             pass
-
-    async def _load(self, reader: LogReader) -> _Base:
-        """The newest snapshot, or the state before the first entry."""
-        snapshot = await asyncio.to_thread(self._with.snapshots.load, self.binding.processor.name, self.partition)
-        begin, end = await reader.bounds(self.binding.journal)
-        if snapshot is None:
-            return await self._load_fresh(reader, begin, end)
-        if not begin <= snapshot.journal_offset <= end:
-            raise RestoreError(
-                f"{self}: the snapshot needs the journal from {snapshot.journal_offset}, found {begin} to {end}: "
-                "the journal was kept for too short a time, or belongs to another cluster than the snapshots"
-            )
-        journal = Journal(epoch=snapshot.epoch, position=snapshot.position)
-        processor = await self._run(self.binding.processor.open, self.partition, snapshot.state)
-        self._saved_position = snapshot.position
-        return _Base(journal, processor, snapshot.journal_offset)
-
-    async def _load_fresh(self, reader: LogReader, journal_begin: int, journal_end: int) -> _Base:
-        """Without a snapshot the journal must go back to its first record, and the source to the first entry."""
-        if journal_begin > 0:
-            raise RestoreError(f"{self}: there is no snapshot, and the journal begins at {journal_begin}, expected 0")
-        processor = await self._run(self.binding.processor.open, self.partition, None)
-        begin, _ = await reader.bounds(self.binding.source)
-        if begin == 0 or journal_end > 0:
-            return _Base(Journal(), processor, 0)
-        # The journal's first step will begin here, not at 0: only a snapshot can say so to the next owner.
-        first = Snapshot(begin, 0, 0, await self._run(processor.snapshot))
-        await asyncio.to_thread(self._with.snapshots.save, self.binding.processor.name, self.partition, first)
-        self._saved_position = begin
-        return _Base(Journal(position=begin), processor, 0)
-
-    async def _open(self, reader: LogReader, is_wanted: Callable[[], bool]) -> list[Batch] | None:
-        """Reads the journal to its end and writes the barrier. Returns the steps that the state lacks, or None."""
-        batches: list[Batch] = []
-        for _ in range(_OPEN_TRIES):
-            _, end = await reader.bounds(self.binding.journal)
-            await self._read_journal(reader, end, batches)
-            if not is_wanted():
-                return None
-            barrier = Open(self._state.journal.epoch + 1, self._with.writer)
-            offset = await self._append(barrier)
-            fault("after_open")
-            await self._read_journal(reader, offset + 1, batches)
-            if (self._state.journal.epoch, self._state.journal.writer) == (barrier.epoch, barrier.writer):
-                return batches
-        raise JournalError(f"{self}: {_OPEN_TRIES} times another worker opened the epoch first")
-
-    async def _read_journal(self, reader: LogReader, end: int, batches: list[Batch]) -> None:
-        """Folds the journal's records up to `end` in, and collects the steps that count."""
-        base = self._state
-        async for messages in reader.read(self.binding.journal, base.journal_next, end):
-            for message in messages:
-                record = decode_record(message.value)
-                if base.journal.apply(record) is Verdict.APPLIED and isinstance(record, Batch):
-                    batches.append(record)
-                base.journal_next = message.offset + 1
-        base.journal_next = max(base.journal_next, end)
-
-    async def _replay(
-        self, reader: LogReader, position: int, batches: Sequence[Batch], is_wanted: Callable[[], bool]
-    ) -> list[Output] | None:
-        """Works the journalled steps in, from `position`. Returns the outputs of those that are not done, or None."""
-        if not batches:
-            return []
-        begin, end = await reader.bounds(self.binding.source)
-        if begin > batches[0].start or end < batches[-1].end:
-            raise RestoreError(
-                f"{self}: the restore needs the source from {batches[0].start} to {batches[-1].end}, found {begin} to "
-                f"{end}: it was kept for too short a time, or it is another cluster's"
-            )
-        pending = {batch.start for batch in self._state.journal.pending}
-        outputs: list[Output] = []
-        todo = iter(batches)
-        batch = next(todo)
-        entries: list[Entry] = []
-        async for messages in reader.read(self.binding.source, position, batches[-1].end):
-            for message in messages:
-                entries.append(self._entry(message))
-                if message.offset + 1 < batch.end:
-                    continue
-                if not is_wanted():
-                    return None
-                step = await self._replay_step(batch, entries)
-                if batch.start in pending:
-                    outputs += step.outputs
-                entries = []
-                batch = next(todo, batch)
-        fault("after_restore")
-        return outputs
-
-    async def _replay_step(self, batch: Batch, entries: list[Entry]) -> Step:
-        """Raises: RestoreError where it comes to something else than it did."""
-        if entries[-1].end != batch.end:
-            raise RestoreError(
-                f"{self}: found an entry up to {entries[-1].end}, expected the step to end at {batch.end}"
-            )
-        step = await self._run(self._state.processor.process, entries)
-        if step.summary != batch.summary:
-            raise RestoreError(
-                f"{self}: replaying [{batch.start}, {batch.end}) came to {step.summary}, expected {batch.summary}. "
-                "The program or the source has changed since: restore with the version that wrote the journal, stop it "
-                "cleanly (it leaves a snapshot), then change"
-            )
-        self.counters.replayed_steps += 1
-        fault("in_restore")
-        return step
 
     async def _settle(self, outputs: Sequence[Output]) -> None:
         """Emits what an earlier owner may not have: it is the same again, so twice does no harm."""
@@ -300,7 +159,7 @@ class Partition:
                 return True
             following, complete = await self._following(messages)
             for chunk in _chunks(following, self._with.limits):
-                await self._step([self._entry(message) for message in chunk])
+                await self._step([entry_of(self.binding, message) for message in chunk])
                 await self._save_if_due()
             return complete
 
@@ -347,22 +206,22 @@ class Partition:
         return True
 
     async def _step(self, entries: Sequence[Entry]) -> None:
-        base = self._state
+        state = self._state
         fault("after_read")
 
         # 2. process
-        step = await self._run(base.processor.process, entries)
+        step = await self._with.run(state.processor.process, entries)
         fault("after_process")
 
         # 3. journal: durable before anything is emitted
         begun = time.monotonic()
-        batch = Batch(base.journal.epoch, base.journal.position, entries[-1].end, step.summary)
+        batch = Batch(state.journal.epoch, state.journal.position, entries[-1].end, step.summary)
         offset = await self._append(batch)
         fault("after_journal")
 
         # 4. fence: what another worker wrote before our record decides whether it counts
         await self._check_fence(offset)
-        if base.journal.apply(batch) is not Verdict.APPLIED:
+        if state.journal.apply(batch) is not Verdict.APPLIED:
             raise JournalError(f"{self}: the journal does not take our own step {batch}")
         fault("after_fence")
 
@@ -380,13 +239,13 @@ class Partition:
 
     async def _check_fence(self, offset: int) -> None:
         """Our record stands at `offset`: looks at what others wrote since our last. Raises: Fenced."""
-        base = self._state
-        if offset < base.journal_next:
-            raise JournalError(f"{self}: the journal took a record at {offset}, expected {base.journal_next} or more")
-        if offset > base.journal_next:
+        state = self._state
+        if offset < state.journal_next:
+            raise JournalError(f"{self}: the journal took a record at {offset}, expected {state.journal_next} or more")
+        if offset > state.journal_next:
             async with LogReader(self._with.settings, self.partition) as reader:
                 await self._look_for_others(reader, offset)
-        base.journal_next = offset + 1
+        state.journal_next = offset + 1
 
     async def _check_still_owner(self) -> None:
         """This process stood still between the fence and here: looks again. Raises: Fenced."""
@@ -397,13 +256,13 @@ class Partition:
 
     async def _look_for_others(self, reader: LogReader, end: int) -> None:
         """Raises: Fenced where a newer epoch has begun before `end`; a stopped owner's late records are passed over."""
-        base = self._state
-        async for messages in reader.read(self.binding.journal, base.journal_next, end):
+        state = self._state
+        async for messages in reader.read(self.binding.journal, state.journal_next, end):
             for message in messages:
                 record = decode_record(message.value)
-                if record.epoch > base.journal.epoch:
+                if record.epoch > state.journal.epoch:
                     raise Fenced(
-                        f"{self}: epoch {base.journal.epoch} of this worker ended at the journal's offset "
+                        f"{self}: epoch {state.journal.epoch} of this worker ended at the journal's offset "
                         f"{message.offset}: {record}"
                     )
 
@@ -424,22 +283,14 @@ class Partition:
         self._state.journal.apply(done)
 
     async def _append(self, record: Record) -> int:
-        """Appends to the journal, waits until it is durable. Returns the record's offset. Raises: LogUnavailable."""
-        key = b"%d" % self.partition
-        return await self._with.producer.produce(self.binding.journal, self.partition, key, encode_record(record))
-
-    def _entry(self, message: SourceMessage) -> Entry:
-        return Entry(message.offset, message.offset + 1, self.binding.entry(message))
-
-    async def _run(self, function: Callable[..., _T], *arguments: object) -> _T:
-        return await asyncio.get_running_loop().run_in_executor(self._with.executor, function, *arguments)
+        return await append_record(self._with, self.binding, self.partition, record)
 
     # Snapshots -------------------------------------------------------------------------------------------
 
     async def save(self) -> None:
         """Writes a snapshot if anything has changed since the last, and waits for it."""
         async with self._lock:
-            if self._base is not None and self.position > self._saved_position:
+            if self._kept is not None and self.position > self._kept.saved_position:
                 await self._begin_save()
         if self._saving is not None:
             await self._saving
@@ -448,7 +299,7 @@ class Partition:
         """7. snapshot: taken between steps, written while the next ones run."""
         limits = self._with.limits
         due = (
-            self.position - self._saved_position >= limits.snapshot_entries
+            self.position - self._state.saved_position >= limits.snapshot_entries
             or time.monotonic() - self._saved_at >= limits.snapshot_s
         )
         if due and (self._saving is None or self._saving.done()):
@@ -457,13 +308,13 @@ class Partition:
     async def _begin_save(self) -> None:
         if self._saving is not None:
             await self._saving
-        base = self._state
-        position, journal_next, epoch = base.journal.position, base.journal_next, base.journal.epoch
-        state = await self._run(base.processor.snapshot)
+        state = self._state
+        position, journal_next, epoch = state.journal.position, state.journal_next, state.journal.epoch
+        saved = await self._with.run(state.processor.snapshot)
         self._saved_at = time.monotonic()
-        self._saving = asyncio.create_task(self._write(Snapshot(position, journal_next, epoch, state)))
+        self._saving = asyncio.create_task(self._write(state, Snapshot(position, journal_next, epoch, saved)))
 
-    async def _write(self, snapshot: Snapshot) -> None:
+    async def _write(self, state: OwnedState, snapshot: Snapshot) -> None:
         """A snapshot that cannot be written costs a longer restore, nothing else: say so and go on."""
         try:
             await asyncio.to_thread(self._with.snapshots.save, self.binding.processor.name, self.partition, snapshot)
@@ -472,7 +323,7 @@ class Partition:
             _logger.error("%s: the snapshot at %d was not written: %s", self, snapshot.position, error)
             return
         fault("after_snapshot")
-        self._saved_position = snapshot.position
+        state.saved_position = snapshot.position
         self.counters.snapshots += 1
 
 

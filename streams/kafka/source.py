@@ -11,7 +11,9 @@ from streams.kafka.settings import KafkaSettings
 from streams.log import LogUnavailable, Positions, TopicRecord
 
 _POLL_MS: Final = 1000
-_FETCH_WAIT_MS: Final = 500
+_FOLLOW_WAIT_MS: Final = 500
+_BOUNDED_WAIT_MS: Final = 10
+"""aiokafka goes on fetching at a topic's end, and another topic waits for that fetch to return."""
 _SILENCE_S: Final = 30.0
 """A bounded read that brings nothing for so long has failed."""
 
@@ -25,13 +27,13 @@ class SourceMessage(NamedTuple):
     value: bytes
 
 
-def _consumer(settings: KafkaSettings) -> Any:
+def _consumer(settings: KafkaSettings, wait_ms: int) -> Any:
     return AIOKafkaConsumer(
         **settings.aiokafka(),
         group_id=None,
         enable_auto_commit=False,
         auto_offset_reset="none",  # where reading begins is decided here, never by a default
-        fetch_max_wait_ms=_FETCH_WAIT_MS,
+        fetch_max_wait_ms=wait_ms,
         max_partition_fetch_bytes=settings.message_bytes_max,
     )
 
@@ -45,7 +47,7 @@ class KafkaSource:
 
     async def read(self, topics: Sequence[str], positions: Positions) -> AsyncIterator[list[TopicRecord]]:
         """See `streams.log.Source`. Raises: LogUnavailable where a topic is missing or Kafka cannot be reached."""
-        consumer = _consumer(self._settings)
+        consumer = _consumer(self._settings, _FOLLOW_WAIT_MS)
         try:
             await consumer.start()
             names = await self._assign(consumer, topics, positions)
@@ -100,10 +102,11 @@ class LogReader:
     def __init__(self, settings: KafkaSettings, partition: int) -> None:
         self._settings = settings
         self._partition = partition
-        self._consumer = _consumer(settings)
+        self._consumer = _consumer(settings, _BOUNDED_WAIT_MS)
 
     async def __aenter__(self) -> "LogReader":
         await self._consumer.start()
+        await asyncio.sleep(0)  # a task of aiokafka that is cancelled before it has begun would cancel us
         return self
 
     async def __aexit__(self, *_: object) -> None:

@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from schemas import topics
 from streams.kafka.binding import Binding
 from streams.kafka.host import HostSettings, WorkerState, run_worker
-from streams.kafka.partition import Partition, StepLimits
+from streams.kafka.ownership import StepLimits
+from streams.kafka.partition import Partition
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.source import SourceMessage
 from streams.snapshots import SnapshotStore

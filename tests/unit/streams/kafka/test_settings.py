@@ -4,7 +4,8 @@ import pytest
 
 from schemas import topics
 from streams.kafka.binding import Binding, route
-from streams.kafka.partition import StepLimits, _chunks
+from streams.kafka.ownership import StepLimits
+from streams.kafka.partition import _chunks
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.source import SourceMessage
 from streams.processor import Output
