@@ -1,0 +1,67 @@
+"""Follows `taximeter.catalogue` on Kafka, in a thread of its own: a process always has the documents in force."""
+
+import logging
+import threading
+import time
+
+from confluent_kafka import Consumer, KafkaError, TopicPartition
+
+from schemas import topics
+from schemas.catalogue import CatalogueError
+from streams.kafka.settings import KafkaSettings
+from streams.log import LogUnavailable
+from taximeter.documents import CatalogueInForce
+
+_POLL_S = 0.5
+_CATCH_UP_S = 30.0
+
+_logger = logging.getLogger(__name__)
+
+
+class CatalogueFollower:
+    """`catalogue` is kept up to date from `start` until `stop`."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.catalogue = CatalogueInForce()
+        self._topic = settings.topic(topics.CATALOGUE)
+        self._consumer = Consumer(
+            {**settings.confluent(), "group.id": "unused", "enable.auto.commit": False, "enable.partition.eof": True}
+        )
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._follow, name="catalogue", daemon=True)
+
+    def start(self) -> None:
+        """Reads the topic to its end, then goes on in the background. Raises: LogUnavailable, CatalogueError."""
+        self._consumer.assign([TopicPartition(self._topic, 0, 0)])
+        deadline = time.monotonic() + _CATCH_UP_S
+        values: list[bytes] = []
+        while True:
+            record = self._consumer.poll(_POLL_S)
+            error = None if record is None else record.error()
+            if record is not None and error is None:
+                values.append(record.value() or b"")
+            elif error is not None and error.code() == KafkaError._PARTITION_EOF:
+                break
+            elif time.monotonic() > deadline:
+                raise LogUnavailable(f"cannot read {self._topic} from Kafka within {_CATCH_UP_S:.0f} s")
+        self.catalogue.add(values)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends the thread."""
+        self._stopping.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        self._consumer.close()
+
+    def _follow(self) -> None:
+        while not self._stopping.is_set():
+            records = self._consumer.consume(1000, _POLL_S)
+            values = [record.value() or b"" for record in records if record.error() is None]
+            if not values:
+                continue
+            try:
+                self.catalogue.add(values)
+            except CatalogueError as error:
+                # Documents of one change come one by one: the rest of it is on its way.
+                _logger.warning("the catalogue on %s is not whole yet: %s", self._topic, error)

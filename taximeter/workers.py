@@ -1,0 +1,259 @@
+"""`taximeter ingest`, `rate` and `spend`: the parts as separate processes, joined by Kafka alone."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Callable, Coroutine, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ingest.app import routes as door_routes
+from ingest.columns import rejection_record
+from ingest.door import Door, DoorSettings
+from ingest.feed import FeedProcessor, encode_json_entry
+from rating.engine import RatingProcessor, RatingSettings
+from rating.spend.app import routes as spend_routes
+from rating.spend.clickhouse_store import ClickhouseStore
+from rating.spend.duckdb_store import DuckdbStore
+from rating.spend.store import SpendStore
+from rating.spend.view import SpendView
+from schemas import topics
+from schemas.catalogue import CatalogueError
+from schemas.rejection import Rejection
+from schemas.times import SECOND
+from streams.kafka.admin import TopicError, ensure_topics
+from streams.kafka.binding import Binding
+from streams.kafka.host import WorkerState, run_worker
+from streams.kafka.producer import KafkaProducer, Message
+from streams.kafka.settings import KafkaSettings
+from streams.kafka.sink import KafkaSink
+from streams.kafka.source import KafkaSource, SourceMessage
+from streams.log import LogUnavailable
+from streams.snapshots import SnapshotError, SnapshotStore
+from taximeter.documents import read_catalogue_file
+from taximeter.follower import CatalogueFollower
+from taximeter.http import Unready, make_app, running
+from taximeter.process import complain, say, until_signalled
+
+_DAY_SECONDS = 86400
+_FAILURES = (LogUnavailable, TopicError, SnapshotError, Unready, OSError, ValueError)
+
+
+def _settings(bootstrap: str, partitions: int, prefix: str, replication: int) -> KafkaSettings:
+    return KafkaSettings(bootstrap, prefix, partitions, replication, min(2, replication))
+
+
+class _Rejections:
+    """The door's rejections, on Kafka."""
+
+    def __init__(self, producer: KafkaProducer) -> None:
+        self._producer = producer
+
+    async def publish(self, rejections: Sequence[Rejection]) -> None:
+        records = map(rejection_record, rejections)
+        await self._producer.produce_many([Message(topics.REJECTIONS, 0, key, value) for key, value in records])
+
+
+async def _reporting(name: str, main: Coroutine[Any, Any, int]) -> int:
+    """The exit status of a command; what went wrong is said in one line, or a line for each fault of a catalogue."""
+    try:
+        return await main
+    except CatalogueError as error:
+        complain(str(error))
+        return 2
+    except _FAILURES as error:
+        complain(f"taximeter {name}: {error}")
+        return 1
+
+
+async def ingest(**options: Any) -> int:
+    """Runs a door until it is told to stop. Returns the exit status."""
+    return await _reporting("ingest", _ingest(**options))
+
+
+async def _ingest(
+    *,
+    host: str,
+    port: int,
+    bootstrap: str,
+    partitions: int,
+    prefix: str,
+    replication: int,
+    catalogue: Path | None,
+    max_ahead: int,
+) -> int:
+    settings = _settings(bootstrap, partitions, prefix, replication)
+    documents = None if catalogue is None else read_catalogue_file(catalogue)
+    await asyncio.to_thread(ensure_topics, settings)
+    follower = CatalogueFollower(settings)
+    await asyncio.to_thread(follower.start)
+    sink, producer = KafkaSink(settings), KafkaProducer(settings)
+    door_settings = DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None)
+    door = Door(sink, _Rejections(producer), follower.catalogue.view, door_settings)
+
+    async def to_partitions(value: bytes) -> None:
+        await asyncio.gather(*(sink.append(partition, value, 0) for partition in range(partitions)))
+
+    async def to_topic(records: list[tuple[bytes, bytes]]) -> None:
+        await producer.produce_many([Message(topics.CATALOGUE, 0, key, value) for key, value in records])
+
+    try:
+        if documents is not None:
+            await follower.catalogue.apply(documents, to_partitions, to_topic)
+        async with running(make_app(door_routes(door), lambda: {"log": True}), host, port) as url:
+            say(f"taximeter ingest: ready at {url}")
+            await until_signalled()
+            say("taximeter ingest: stopping")
+        await door.drain()
+    finally:
+        await sink.close()
+        await producer.close()
+        await asyncio.to_thread(follower.stop)
+    return 0
+
+
+def rate(
+    *,
+    bootstrap: str,
+    partitions: int,
+    prefix: str,
+    replication: int,
+    snapshots: str,
+    health_port: int | None,
+    lateness: int,
+    window: int,
+    tick: int,
+) -> int:
+    """Runs a rating worker until it is told to stop. Returns the exit status."""
+    settings = _settings(bootstrap, partitions, prefix, replication)
+    follower = CatalogueFollower(settings)
+    try:
+        ensure_topics(settings)
+        store = SnapshotStore(snapshots)
+        follower.start()
+    except (*_FAILURES, CatalogueError) as error:
+        complain(f"taximeter rate: {error}")
+        return 1
+    rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1))
+    bindings = [
+        Binding(RatingProcessor(rating), tick_s=tick or None),
+        Binding(
+            FeedProcessor(follower.catalogue.view, partitions),
+            source=topics.EVENTS_JSON,
+            journal=topics.JOURNAL_JSON,
+            entry=_json_entry,
+        ),
+    ]
+    health = _Health(health_port)
+    try:
+        return run_worker(settings, bindings, store, on_state=health.tell)
+    finally:
+        health.stop()
+        follower.stop()
+
+
+def _json_entry(message: SourceMessage) -> bytes:
+    return encode_json_entry(message.timestamp_ms * 1000, message.value)
+
+
+class _Health:
+    """Says when the worker owns its partitions: on standard output, and over HTTP where a port is given."""
+
+    def __init__(self, port: int | None) -> None:
+        self._ready = False
+        self._server: ThreadingHTTPServer | None = None
+        if port is not None:
+            self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
+            threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
+
+    def tell(self, state: WorkerState) -> None:
+        """Takes the state after ownership has changed."""
+        if state.ready:
+            owned = sorted(partition for topic, partition in state.partitions if topic == topics.EVENTS)
+            say(f"taximeter rate: ready, owns partitions {owned}")
+        self._ready = state.ready
+
+    def stop(self) -> None:
+        """Closes the port."""
+        if self._server is not None:
+            self._server.shutdown()
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        ready: Callable[[], bool] = lambda: self._ready  # noqa: E731
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                known = self.path in ("/health/live", "/health/ready")
+                status = 404 if not known else 200 if self.path == "/health/live" or ready() else 503
+                body = json.dumps({"ready": ready()}).encode()
+                self.send_response(status)
+                self.send_header("Content-Type", "application/json")
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                """Nothing: a probe every second is no news."""
+
+        return Handler
+
+
+async def spend(**options: Any) -> int:
+    """Runs a spend server until it is told to stop. Returns the exit status."""
+    return await _reporting("spend", _spend(**options))
+
+
+async def _spend(
+    *,
+    host: str,
+    port: int,
+    bootstrap: str,
+    partitions: int,
+    prefix: str,
+    replication: int,
+    data: Path,
+    clickhouse: str | None,
+) -> int:
+    settings = _settings(bootstrap, partitions, prefix, replication)
+    await asyncio.to_thread(ensure_topics, settings)
+    store = _open_store(data, clickhouse)
+    view = SpendView(store, KafkaSource(settings))
+    feed = asyncio.create_task(view.run())
+    try:
+        app = make_app(spend_routes(view), lambda: {"feed": not feed.done()})
+        async with running(app, host, port) as url:
+            say(f"taximeter spend: ready at {url}")
+            stopped = asyncio.create_task(until_signalled())
+            await asyncio.wait({stopped, feed}, return_when=asyncio.FIRST_COMPLETED)
+            stopped.cancel()
+            if feed.done():
+                complain(f"taximeter spend: the feed failed: {feed.exception()}")
+                return 1
+            say("taximeter spend: stopping")
+    finally:
+        feed.cancel()
+        await asyncio.gather(feed, return_exceptions=True)
+        store.close()
+    return 0
+
+
+def _open_store(data: Path, clickhouse: str | None) -> SpendStore:
+    if clickhouse is None:
+        data.mkdir(parents=True, exist_ok=True)
+        return DuckdbStore(data / "spend.duckdb")
+    import clickhouse_connect
+
+    url = urlsplit(clickhouse)
+    if url.scheme not in ("clickhouse", "clickhouses") or not url.hostname:
+        raise ValueError("--clickhouse: found no host, expected clickhouse://user:password@host:8123/database")
+    client = clickhouse_connect.get_client(
+        host=url.hostname,
+        port=url.port or (8443 if url.scheme == "clickhouses" else 8123),
+        username=url.username or "default",
+        password=url.password or "",
+        secure=url.scheme == "clickhouses",
+        autogenerate_session_id=False,
+    )
+    return ClickhouseStore(client, url.path.strip("/") or "taximeter")
