@@ -33,19 +33,21 @@ class _Lane:
 class Batcher:
     """Appends rows to the source log, many requests' together."""
 
-    def __init__(self, sink: Sink, extractor: Callable[[str], Extractor], events_max: int) -> None:
-        """`extractor`: tenant -> the paths that get a column. `events_max`: how many events may wait in all."""
+    def __init__(self, sink: Sink, extractor: Callable[[str], Extractor], events_max: int, bytes_max: int) -> None:
+        """`extractor`: tenant -> the paths that get a column. `events_max`, `bytes_max`: what may wait in all."""
         self._sink = sink
         self._extractor = extractor
         self._events_max = events_max
+        self._bytes_max = bytes_max
         self._events = 0
+        self._bytes = 0
         self._lanes: dict[tuple[str, int], _Lane] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
-    def check_room(self, events: int) -> None:
-        """Raises: LogUnavailable where so many more events may not wait (an empty queue takes any request)."""
-        if self._events and self._events + events > self._events_max:
-            raise LogUnavailable(f"{self._events} events wait for the log, at most {self._events_max} may")
+    def check_room(self) -> None:
+        """Raises: LogUnavailable where so much waits for the log that no more may."""
+        if self._events >= self._events_max or self._bytes >= self._bytes_max:
+            raise LogUnavailable(f"{self._events} events of {self._bytes} bytes wait for the log already")
 
     def add(self, tenant: str, partition: int, rows: Rows) -> asyncio.Future[int]:
         """Queues rows of one request. The future gives the position after them once they are durable.
@@ -60,6 +62,7 @@ class Batcher:
         lane.waiting.append((rows, future))
         lane.events += len(rows.id)
         self._events += len(rows.id)
+        self._bytes += sum(map(len, rows.data))
         if lane.events >= PACK_EVENTS_MAX:
             self._flush(lane)
         elif not lane.under_way and not lane.scheduled:
@@ -102,6 +105,7 @@ class Batcher:
                 raise
         finally:
             self._events -= events
+            self._bytes -= sum(sum(map(len, rows.data)) for rows, _ in waiting)
             lane.under_way -= 1
             if not lane.under_way:
                 self._flush(lane)

@@ -54,7 +54,9 @@ class DoorSettings:
     remembered: int = 400_000
     """Identities that the door remembers to tell clients of duplicates: about 150 bytes each."""
     waiting_events_max: int = 50 * PACK_EVENTS_MAX
-    """Events that may wait for the log; a request beyond that is told to come again."""
+    """Where so many events wait for the log, a request is told to come again."""
+    waiting_bytes_max: int = 256 * 1024 * 1024
+    """The same for the bytes of their data."""
     retry_after_seconds: int = 1
     """What a client is told to wait where the log takes nothing."""
 
@@ -163,7 +165,9 @@ class Door:
         self._views = views
         self._routers: dict[str, Router] = {}
         self._memory = IdentityMemory(self.settings.remembered)
-        self._batcher = Batcher(sink, self._extractor, self.settings.waiting_events_max)
+        self._batcher = Batcher(
+            sink, self._extractor, self.settings.waiting_events_max, self.settings.waiting_bytes_max
+        )
 
     async def take(self, body: bytes, headers: Headers, tenant: str) -> Receipt:
         """Takes one request's body, and returns once every event of it is durable or published as rejected.
@@ -171,11 +175,12 @@ class Door:
         Raises: BodyRefused where the body cannot be read as a whole; LogUnavailable, and then nothing is promised:
         the client sends the same request again.
         """
+        self._batcher.check_room()  # before the work of parsing
         return await self.take_parsed(parse(body, headers), tenant)
 
     async def take_parsed(self, parsed: Parsed, tenant: str) -> Receipt:
         """The same for events that another door has read. Raises: LogUnavailable."""
-        self._batcher.check_room(parsed.total)
+        self._batcher.check_room()
         arrived = self.clock()
         router = self._router(tenant)
         events, refused = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)

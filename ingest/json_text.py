@@ -49,7 +49,8 @@ def repeated_name(text: bytes) -> str | None:
     no name stood twice. Only other texts (they may have escapes that need not be there) are walked through.
     """
     try:
-        if len(msgspec.json.encode(_any_decoder.decode(text))) == len(msgspec.json.format(text, indent=-1)):
+        written = len(msgspec.json.encode(_any_decoder.decode(text)))
+        if written == len(text) or written == len(msgspec.json.format(text, indent=-1)):
             return None
     except (msgspec.MsgspecError, ValueError, OverflowError):
         pass  # such as a whole number with thousands of digits

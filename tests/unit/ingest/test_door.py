@@ -137,10 +137,11 @@ async def test_requests_at_once_do_not_wait_for_a_timer() -> None:
     assert len(log.entries) < 10 and len(set(log.ids())) == 500
 
 
-async def test_a_full_queue_refuses_before_anything_is_taken() -> None:
+@pytest.mark.parametrize("bound", [{"waiting_events_max": 11}, {"waiting_bytes_max": 11 * 28}])
+async def test_a_full_queue_refuses_before_anything_is_taken(bound: dict[str, int]) -> None:
     log = ListLog()
     log.gate = asyncio.Event()
-    door = make_door(log, waiting_events_max=10)
+    door = make_door(log, **bound)
     waiting = asyncio.create_task(door.take(text([event(id=f"e{i}") for i in range(11)]), JSON, "default"))
     await asyncio.sleep(0.01)
     with pytest.raises(LogUnavailable):

@@ -9,7 +9,7 @@ import pytest
 
 from ingest.content import BodyRefused, inflate
 from ingest.parse import parse
-from schemas.limits import EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_TEXT_LENGTH_MAX, EXTENSIONS_MAX
+from schemas.limits import BATCH_EVENTS_MAX, EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_TEXT_LENGTH_MAX, EXTENSIONS_MAX
 from tests.unit.ingest.doors import JSON, event, text
 
 ONE, TWO = text(event()), text([event(), event(id="e2")])
@@ -158,3 +158,9 @@ def test_extensions_are_kept_in_one_order() -> None:
 def test_data_in_base64_is_data() -> None:
     encoded = base64.b64encode(b'{"tokens": 5}').decode()
     assert parse(text(event(data=..., data_base64=encoded)), JSON).events.data == [b'{"tokens": 5}']
+
+
+def test_as_many_events_as_allowed() -> None:
+    one = text(event())
+    assert parse(b"[%b]" % b",".join([one] * BATCH_EVENTS_MAX), JSON).total == BATCH_EVENTS_MAX
+    assert parse(b"\n".join([one] * BATCH_EVENTS_MAX), [(b"content-type", b"application/jsonl")]).refused == []
