@@ -118,4 +118,11 @@ def _dims(output: dict[str, Any]) -> str:
 def _why(because: dict[str, Any] | None) -> tuple[str, ...]:
     if because is None:
         return ()
-    return ("level", because["level"], "of", because["threshold"], "by", because["event"]["id"])
+    return (
+        "level",
+        because["level"],
+        "of",
+        because["threshold"],
+        "by",
+        (because.get("event") or {}).get("id") or because["tick"],
+    )

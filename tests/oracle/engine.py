@@ -105,7 +105,8 @@ def _because(because: dict[str, Any] | None) -> dict[str, Any]:
         return {}
     event = because.get("event")
     named = {"source": event["source"], "id": event["id"]} if event else None
-    return {"threshold": _amount(because["threshold"]), "level": _amount(because["level"]), "event": named}
+    crossed = {"threshold": _amount(because["threshold"]), "level": _amount(because["level"])}
+    return crossed | {"event": named, "tick": because.get("tick")}
 
 
 def _amount(text: str) -> str:

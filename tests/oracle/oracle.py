@@ -112,9 +112,9 @@ class Line:
         no_usage = {} if self.charge["price"]["model"] == "matrix" else {0: NOUGHT}
         self.quantity, self.amount, self.tiers = price_line(self.charge, totals or no_usage)
 
-    def uses(self) -> list[Use]:
-        """All its events."""
-        return [use for uses in self.cells.values() for use in uses]
+    def times(self) -> list[int]:
+        """The times of all its events."""
+        return [use.time for uses in self.cells.values() for use in uses]
 
 
 class Account:
@@ -172,9 +172,9 @@ class Account:
                 "dimensions": line.dimensions,
                 "quantity": show(line.quantity),
                 "amount": show(line.amount),
-                "events": len(line.uses()),
-                "first_event": min((iso(use.time) for use in line.uses()), default=None),
-                "last_event": max((iso(use.time) for use in line.uses()), default=None),
+                "events": len(line.times()),
+                "first_event": iso(min(line.times())) if line.cells else None,
+                "last_event": iso(max(line.times())) if line.cells else None,
                 "tiers": line.tiers,
             }
             for line in self.lines.values()
@@ -257,7 +257,7 @@ class Ledger:
             account = self._account(subscription, subscription.period(time))
             if self._rate(account, Use(time, arrival, None), counted):
                 account.add_flat("in_advance")
-                self._watch(account, {"source": event["source"], "id": event["id"]})
+                self._watch(account, {"event": {"source": event["source"], "id": event["id"]}})
 
     def _meter(self, event: dict[str, Any]) -> dict[str, tuple[Any, dict[str, str | None]]]:
         """Meter -> (value, dimensions) of an event; values that cannot be counted are rejected.
@@ -303,7 +303,7 @@ class Ledger:
             rated = True
         return rated
 
-    def _watch(self, account: Account, event: dict[str, str]) -> None:
+    def _watch(self, account: Account, found_by: dict[str, Any]) -> None:
         """The levels that the period's spend is at or above for the first time: one invoice, an alert for each."""
         spend, reached = account.spend(), []
         for threshold in account.subscription.thresholds:
@@ -314,7 +314,7 @@ class Ledger:
         if not new:
             return
         account.crossed |= set(new)
-        because = [{"threshold": show(step), "level": show(level), "event": event} for level, step in new]
+        because = [{"threshold": show(step), "level": show(level), **found_by} for level, step in new]
         self._write(account.invoice("threshold", because[-1]))
         self.alerts += [{**account.head(), "spend": show(spend), "because": why} for why in because]
 
@@ -326,7 +326,11 @@ class Ledger:
                 period = subscription.period(time)
                 account = self._account(subscription, period)
                 account.add_flat("in_advance")
-                if period[1] <= now:
+                if period[1] > now:
+                    # Reading: a fee that is due in advance may cross a level without any event. The tick finds that
+                    # while the period is open; what a closing bills is billed by the period's invoice alone.
+                    self._watch(account, {"tick": iso(now)})
+                else:
                     account.add_flat("in_arrears")
                     account.add_unused()
                     self._write(account.invoice("period", None))
