@@ -118,7 +118,7 @@ class Biller:
 
     # Thresholds --------------------------------------------------------------------------------------------------
 
-    def check_levels(self, bill: int, event: EventRef) -> None:
+    def check_levels(self, bill: int, event: EventRef | None, tick: int | None = None) -> None:
         """Makes the invoice and the alerts of every level that the bill has reached."""
         state = self.state
         spend = int_of(state.bills["spend"][bill])
@@ -141,11 +141,12 @@ class Biller:
         if not crossed:
             return
         crossed.sort()
+        when = None if tick is None else format_time(tick)
         highest, threshold = crossed[-1]
-        because = Because(format_scaled(threshold), format_scaled(highest), event)
+        because = Because(format_scaled(threshold), format_scaled(highest), event, when)
         invoice = self._invoice(bill, "threshold", because, None)
         for level, of in crossed:
-            self._alert(bill, spend, Because(format_scaled(of), format_scaled(level), event), invoice)
+            self._alert(bill, spend, Because(format_scaled(of), format_scaled(level), event, when), invoice)
 
     def _alert(self, bill: int, spend: int, because: Because, invoice: str | None) -> None:
         plan, tenant, customer, subscription = self.who(bill)
@@ -248,19 +249,22 @@ class Biller:
         if now <= state.clock:
             return
         state.clock = now
-        self._open_due(now, offset)
+        opened = self._open_due(now, offset)
         state.closed_before = now - lateness
         bills = state.bills
         ended = (bills["closed"][: bills.size] == 0) & (bills["end"][: bills.size] <= state.closed_before)
         ending = np.flatnonzero(ended).tolist()
+        for bill in sorted(opened - set(ending)):
+            self.check_levels(bill, None, now)
         names = state.subscription_names.values
         for bill in sorted(ending, key=lambda b: (int(bills["end"][b]), names[bills["subscription"][b]])):
             self._close(bill, offset)
 
-    def _open_due(self, now: int, offset: int) -> None:
-        """Makes the bills of periods that have begun and matter without usage. Levels are crossed by events only."""
+    def _open_due(self, now: int, offset: int) -> set[int]:
+        """Makes the bills of periods that have begun and matter without usage. Returns the new ones."""
         state = self.state
         table = state.subscriptions
+        opened: set[int] = set()
         for subscription in np.flatnonzero(table["cursor"][: table.size] <= now).tolist():
             plan = state.catalogue.plans[int(table["plan"][subscription])]
             end = int(table["end"][subscription])
@@ -269,15 +273,16 @@ class Biller:
             while cursor <= now and cursor < end:
                 period = calendar.containing(cursor)
                 if self._matters_unused(plan) and period.end > plan.effective_from:
-                    self._make_bill(subscription, period.start, period.end, offset)
+                    opened.update(self._make_bill(subscription, period.start, period.end, offset))
                 cursor = period.end
             table["cursor"][subscription] = cursor if cursor < end else TIME_MAX - 1
+        return opened
 
     def _matters_unused(self, plan: Plan) -> bool:
         return plan.periodic or any(self.state.catalogue.rates[rate].due_unused for rate in plan.rates.values())
 
-    def _make_bill(self, subscription: int, start: int, end: int, offset: int) -> None:
-        """Makes the bill of a period where there is none yet."""
+    def _make_bill(self, subscription: int, start: int, end: int, offset: int) -> list[int]:
+        """Makes the bill of a period where there is none yet, and returns it."""
         state = self.state
         places, new = state.bill_index.add(bill_keys(np.array([subscription]), np.array([start])))
         if new[0]:
@@ -285,6 +290,8 @@ class Biller:
             state.bill_index.values[places[0]] = bill
             state.bills["opened"][bill] = offset
             self.open(bill)
+            return [bill]
+        return []
 
     def _close(self, bill: int, offset: int) -> None:
         """The period is over: what is due without usage, the commitment, the last invoice."""
