@@ -5,7 +5,7 @@ the true-up of a commitment. Every invoice bills what its lines have come to, ro
 before: so the invoices of a period sum to the period, to the cent.
 """
 
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -18,13 +18,11 @@ from rating.table import Table
 from schemas import topics
 from schemas.currency import round_to_minor
 from schemas.identity import output_id
+from schemas.limits import CROSSED_LEVELS_MAX
 from schemas.numbers import ONE, check_scaled, divide_half_up, format_scaled
 from schemas.output import Alert, Because, EventRef, Invoice, InvoiceKind, InvoiceLine, Span
 from schemas.times import format_time
 from streams.processor import Output
-
-LEVELS_MAX: Final = 1000
-"""Alerts for one crossing: of more levels than this crossed at once, the highest are told."""
 
 
 class Biller:
@@ -133,7 +131,7 @@ class Biller:
             now = max(before, spend // level) if repeat else max(before, int(spend >= level))
             if now > before:
                 fired[key] = now
-                first = max(before + 1, now - LEVELS_MAX + 1)
+                first = max(before + 1, now - CROSSED_LEVELS_MAX + 1)
                 crossed.extend((multiple * level, level) for multiple in range(first, now + 1))
             if repeat or not now:
                 following = min(following, level * (now + 1))
@@ -254,11 +252,11 @@ class Biller:
         bills = state.bills
         ended = (bills["closed"][: bills.size] == 0) & (bills["end"][: bills.size] <= state.closed_before)
         ending = np.flatnonzero(ended).tolist()
-        for bill in sorted(opened - set(ending)):
-            self.check_levels(bill, None, now)
         names = state.subscription_names.values
         for bill in sorted(ending, key=lambda b: (int(bills["end"][b]), names[bills["subscription"][b]])):
             self._close(bill, offset)
+        for bill in sorted(opened - set(ending), key=lambda b: names[bills["subscription"][b]]):
+            self.check_levels(bill, None, now)
 
     def _open_due(self, now: int, offset: int) -> set[int]:
         """Makes the bills of periods that have begun and matter without usage. Returns the new ones."""
@@ -353,8 +351,8 @@ class Biller:
 
 
 def unused_amount(rate: Rate) -> int:
-    """What a charge comes to in a period without any usage."""
-    gross = rate.tables[0].amount(0, enter_at_nought=rate.bill_zero_usage)
+    """What a charge comes to in a period without any usage: nought in the cell that matches no named value."""
+    gross = rate.tables[-1].amount(0, enter_at_nought=rate.bill_zero_usage)
     return clamp(gross, rate)
 
 

@@ -40,6 +40,9 @@ CHARGES_MAX: Final = 500
 """Charges in one price book."""
 
 TIERS_MAX: Final = 100
+CROSSED_LEVELS_MAX: Final = 1_000
+"""Alerts that one event (or tick) makes for one repeating threshold: of more levels crossed at once the highest."""
+
 CELLS_MAX: Final = 1_000
 """Cells in one matrix price."""
 

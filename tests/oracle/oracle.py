@@ -109,7 +109,10 @@ class Line:
     def price(self) -> None:
         """The line's quantity and amount, from all its events."""
         totals = {cell: aggregate(self.how, uses) for cell, uses in self.cells.items()}
-        no_usage = {} if self.charge["price"]["model"] == "matrix" else {0: NOUGHT}
+        price = self.charge["price"]
+        # Reading: usage of nought has no dimensions, so it stands where null matches: in `otherwise`, if there is one.
+        nowhere = price["model"] == "matrix" and price.get("otherwise") is None
+        no_usage = {} if nowhere else {OTHERWISE if price["model"] == "matrix" else 0: NOUGHT}
         self.quantity, self.amount, self.tiers = price_line(self.charge, totals or no_usage)
 
     def times(self) -> list[int]:
