@@ -210,6 +210,10 @@ def read_catalogue(text: str | bytes) -> tuple[Catalogue | None, Faults]:
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         faults.add(place, f"not YAML: {getattr(error, 'problem', None) or error}")
         return None, faults
+    except (RecursionError, UnicodeDecodeError, ValueError, KeyError) as error:
+        # PyYAML lets these through: texts nested too deep, and tags on what they do not fit.
+        faults.add("", f"not YAML: {type(error).__name__}: {error}")
+        return None, faults
     catalogue = read(Catalogue, {} if value is None else value, "", faults)
     return (None if catalogue is MISSING else catalogue), faults
 
@@ -220,6 +224,8 @@ class _ExactLoader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         seen: set[str] = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a key is no text", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} stands twice", key.start_mark

@@ -133,7 +133,7 @@ def _read_union(kind: inspect.UnionType, value: Any, path: str, faults: Faults) 
 def _read_text(kind: Any, value: Any, path: str, faults: Faults) -> Any:
     if not isinstance(value, str):
         return _wrong(path, value, "a text", faults)
-    if kind.pattern and not re.search(kind.pattern, value):
+    if kind.pattern and (not re.search(kind.pattern, value) or value.endswith("\n")):  # `$` lets a line's end through
         return _wrong(path, value, f"a text that matches {kind.pattern}", faults)
     if kind.min_length is not None and len(value) < kind.min_length:
         return _wrong(path, value, f"at least {kind.min_length} characters", faults)

@@ -60,12 +60,12 @@ class Extractor:
         """Raises: PathError."""
         self.paths = tuple(dict.fromkeys(paths))
         self._steps = [parse_path(path) for path in self.paths]
-        names = list(dict.fromkeys(str(steps[0]) for steps in self._steps if isinstance(steps[0], str)))
+        names = list(dict.fromkeys(name for name, *_ in self._steps if isinstance(name, str) and not _ODD.search(name)))
         fields: list[tuple[str, Any, Any]] = [
             (f"f{i}", msgspec.Raw | msgspec.UnsetType, msgspec.field(default=msgspec.UNSET, name=name))
             for i, name in enumerate(names)
         ]
-        self._tops = [names.index(steps[0]) if isinstance(steps[0], str) else -1 for steps in self._steps]
+        self._tops = [names.index(name) if name in names else -1 for name, *_ in self._steps]
         self._decode = msgspec.json.Decoder(msgspec.defstruct("Data", fields)).decode
         self._names = [f"f{i}" for i in range(len(names))]
 
@@ -75,7 +75,7 @@ class Extractor:
         columns: dict[str, pa.Array] = {}
         for path, steps, top in zip(self.paths, self._steps, self._tops, strict=True):
             if top < 0:
-                columns[path] = pa.nulls(len(rows), pa.string())
+                columns[path] = scalar_column([_descend(bytes(text).strip(), steps) for text in data])
                 continue
             name = self._names[top]
             raws = [getattr(row, name) for row in rows]
@@ -168,6 +168,8 @@ def text_of(text: str) -> str:
     return text
 
 
+_ODD = re.compile(r'["\\\x00-\x1f]')
+"""What a name of a struct's field must not hold; a path that begins with such a name is read step by step."""
 _NUMBER_LEADS: Final = frozenset(b"-0123456789")
 _QUOTE: Final = ord('"')
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
