@@ -10,7 +10,7 @@ from fractions import Fraction
 from typing import Any
 
 from tests.oracle.calendars import iso, moment, period_of, terms_of
-from tests.oracle.prices import NOUGHT, TINY, Use, aggregate, bounded, cell_of, price_line
+from tests.oracle.prices import NOUGHT, OTHERWISE, TINY, Use, aggregate, bounded, cell_of, price_line
 from tests.oracle.reading import (
     amount,
     fits,
