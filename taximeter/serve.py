@@ -46,6 +46,8 @@ async def serve(
         async with Embedded(settings) as parts:
             if documents is not None:
                 await parts.apply(documents)
+            if not parts.catalogue.catalogue.meters:
+                complain("taximeter serve: no catalogue is in force (--catalogue): events are kept, but nothing is rated")
             async with running(make_app(parts.routes(), parts.ready), host, port) as url:
                 await asyncio.to_thread(parts.host.wait_until_ready)
                 say(f"taximeter: ready at {url} (data in {data})")
