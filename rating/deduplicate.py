@@ -1,8 +1,9 @@
 """Deduplication: which events have been counted before. Exact, in buckets by arrival that are dropped whole.
 
 Owns the identities of all events of one partition for the deduplication window. An identity is found in whichever
-bucket holds it, and enters that of its own arrival; a bucket goes when its last arrival is older than the window, so
-the window is 35 to 42 days and never shorter than promised. Memory: 33 to 67 bytes for each identity held.
+bucket holds it, and enters that of the greatest arrival so far; a bucket goes as soon as all that it may hold is older
+than the window, before the event that brings this about is looked at, so that no cut into batches shows. The window is
+35 to 42 days and never shorter than promised. Memory: 33 to 67 bytes for each identity held.
 """
 
 from typing import Any, Final, NamedTuple
@@ -45,13 +46,14 @@ class Deduplicator:
         """Tells first arrivals from later ones, in the order of the rows, and remembers the first ones."""
         fresh = np.zeros(len(identity), dtype=np.bool_)
         conflict = np.zeros(len(identity), dtype=np.bool_)
-        number = arrived // _BUCKET if self.window is not None else np.zeros(len(arrived), np.int64)
-        for bucket in _runs(number):
-            rows = slice(bucket.start, bucket.stop)
-            self._check_run(int(number[bucket.start]), identity[rows], content[rows], fresh[rows], conflict[rows])
-        if len(arrived):
-            self._latest = max(self._latest, int(arrived.max()))
-            self._expire()
+        number = np.zeros(len(arrived), np.int64)
+        if self.window is not None and len(arrived):
+            clock = np.maximum.accumulate(np.maximum(arrived, self._latest))
+            number, self._latest = clock // _BUCKET, int(clock[-1])
+        for rows in _runs(number):
+            now = int(number[rows.start])
+            self._expire(now)
+            self._check_run(now, identity[rows], content[rows], fresh[rows], conflict[rows])
         return Verdicts(fresh, conflict)
 
     def _check_run(
@@ -76,10 +78,10 @@ class Deduplicator:
         fresh[rows[new]] = True
         conflict[rows] |= own.values[places] != content[rows]
 
-    def _expire(self) -> None:
+    def _expire(self, now: int) -> None:
         if self.window is None:
             return
-        for number in [n for n in self._buckets if self._latest - (n + 1) * _BUCKET >= self.window]:
+        for number in [n for n in self._buckets if (now - n - 1) * _BUCKET >= self.window]:
             del self._buckets[number]
 
     def dump(self) -> dict[str, Any]:

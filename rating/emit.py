@@ -17,7 +17,7 @@ from rating.billing import Biller, cells_in_order, rate_cells
 from rating.catalogue import Rate, Tiers
 from rating.columns import Batch
 from rating.exact import int_of, literal, to_int128
-from rating.kernel import find_tiers
+from rating.kernel import count_blocks, find_tiers
 from rating.metering import Refusal
 from rating.state import SEVERAL, State
 from schemas import topics
@@ -145,9 +145,8 @@ def _packages(tiers: Tiers, table: NDArray[np.int64], tier: NDArray[np.int64], b
     """How many packages each quantity is, as text; empty where its tier has none."""
     if not tiers.has_blocks:
         return pl.repeat("", len(tier), eager=True)
-    frame = pl.DataFrame({"q": billed, "block": tiers.block.gather(tier), "down": tiers.blocks_down[table]})
-    up = pl.when(pl.col("down")).then(literal(0)).otherwise(pl.col("block") - 1)
-    count = ((pl.col("q") + up) // pl.col("block")).cast(pl.String)
+    frame = pl.DataFrame({"q": billed, "block": tiers.block.gather(tier)})
+    count = count_blocks("q", pl.Series(tiers.blocks_down[table])).cast(pl.String)
     return frame.select(pl.when(pl.col("block") > 0).then(count).otherwise(pl.lit(""))).to_series()
 
 

@@ -37,17 +37,17 @@ def rate_columns(tiers: Tiers, table: NDArray[np.int64], quantity: pl.Series, en
             "base": tiers.base.gather(tier),
         }
     )
-    units = pl.col("inside")
+    units, span = pl.col("inside"), pl.col("inside").cast(pl.Float64)
     if tiers.has_blocks:
-        frame = frame.with_columns(block=tiers.block.gather(tier), down=pl.Series(tiers.blocks_down[table]))
-        up = pl.when(pl.col("down")).then(literal(0)).otherwise(pl.col("block") - 1)
-        whole = (pl.col("inside") + up) // pl.col("block") * literal(ONE)
-        units = pl.when((pl.col("block") > 0) & (pl.col("q") > 0)).then(whole).otherwise(units)
+        down = pl.Series(tiers.blocks_down[table])
+        frame = frame.with_columns(block=tiers.block.gather(tier)).with_columns(count=count_blocks("inside", down))
+        blocks = (pl.col("block") > 0) & (pl.col("q") > 0)
+        units = pl.when(blocks).then(pl.col("count") * literal(ONE)).otherwise(units)
+        span = pl.when(blocks).then(pl.col("count").cast(pl.Float64) * ONE).otherwise(span)
     below = pl.Series(tiers.below_unit[table])
-    frame = frame.with_columns(units=units, below=below)
     # A bound, not a result: floats only say where Int128 is safe.
-    reach = pl.col("unit").cast(pl.Float64).abs() * pl.col("units").cast(pl.Float64).abs()
-    frame = frame.with_columns(reach=reach + pl.col("base").cast(pl.Float64).abs())
+    reach = pl.col("unit").cast(pl.Float64).abs() * span.abs() + pl.col("base").cast(pl.Float64).abs()
+    frame = frame.with_columns(units=units, below=below, reach=reach)
     exact = pl.col("base") + pl.col("unit") * pl.col("units")
     negative = pl.when(pl.col("below")).then(pl.col("unit") * pl.col("q")).otherwise(literal(0))
     chosen = pl.when(pl.col("q") > 0).then(exact).when(pl.col("q") < 0).then(negative).otherwise(literal(0))
@@ -58,6 +58,12 @@ def rate_columns(tiers: Tiers, table: NDArray[np.int64], quantity: pl.Series, en
     if enter.any():
         by_hand |= enter & (quantity == 0).to_numpy()
     return _by_hand(tiers, table, quantity, enter, Amounts(amount, rest, _none(len(table))), np.flatnonzero(by_hand))
+
+
+def count_blocks(quantity: str, down: pl.Series) -> pl.Expr:
+    """How many blocks of the column `block` a quantity is, a begun one counted except where `down`."""
+    begun = (pl.col(quantity) % pl.col("block") > 0) & ~pl.lit(down)
+    return pl.col(quantity) // pl.col("block") + begun.cast(pl.Int128)
 
 
 def find_tiers(tiers: Tiers, table: NDArray[np.int64], quantity: pl.Series) -> NDArray[np.int64]:
