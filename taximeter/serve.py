@@ -47,7 +47,7 @@ async def serve(
             if documents is not None:
                 await parts.apply(documents)
             if not parts.catalogue.catalogue.meters:
-                complain("taximeter serve: no catalogue is in force (--catalogue): events are kept, but nothing is rated")
+                complain("taximeter serve: no catalogue is in force (--catalogue): events are kept, nothing is rated")
             async with running(make_app(parts.routes(), parts.ready), host, port) as url:
                 await asyncio.to_thread(parts.host.wait_until_ready)
                 say(f"taximeter: ready at {url} (data in {data})")
