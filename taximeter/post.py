@@ -41,8 +41,8 @@ class Totals:
     rejected: int = 0
     retries: int = 0
     codes: Counter[str] = field(default_factory=Counter)
-    examples: list[str] = field(default_factory=list)
-    """What was said of the first few rejected events."""
+    examples: list[tuple[int, str]] = field(default_factory=list)
+    """The number (from 1) of the first few rejected events, and what was said of each."""
     position: dict[int, int] = field(default_factory=dict)
     begun: float = field(default_factory=time.monotonic)
 
@@ -58,7 +58,7 @@ class Totals:
                 self.codes[verdict.code or "?"] += 1
                 if len(self.examples) < EXAMPLES_MAX:
                     at = first + (verdict.line - 1 if verdict.line is not None else verdict.index or 0) + 1
-                    self.examples.append(f"event {at}: {verdict.path or 'event'}: {verdict.message}")
+                    self.examples.append((at, f"{verdict.path or 'event'}: {verdict.message}"))
         for partition, offset in decode_position(answer.position).items():
             self.position[partition] = max(offset, self.position.get(partition, 0))
 
