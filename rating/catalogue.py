@@ -186,6 +186,8 @@ class Tiers:
     peak: pl.Series = field(default_factory=pl.Series)
     """The greatest amount of any quantity in the tiers before each one (scaled)."""
     monotone: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    falling: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
+    """Whether more usage costs less than nought, so that spend rises where usage falls."""
     whole: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     has_blocks: bool = False
 
@@ -213,6 +215,7 @@ class Tiers:
             block=column([tier.block for tier in flat]),
             peak=column([peak for table in tables for peak in table.peaks]),
             monotone=np.array([table.monotone for table in tables], dtype=np.bool_),
+            falling=np.array([any(tier.unit_amount < 0 for tier in table.tiers) for table in tables], dtype=np.bool_),
             whole=np.array([table.whole for table in tables], dtype=np.bool_),
             has_blocks=any(tier.block for tier in flat),
         )

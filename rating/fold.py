@@ -179,13 +179,17 @@ def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         reached = reach_columns(tiers, table[wavering], _less_free(rates, rate[wavering], quantity), enter)
         highest = highest.scatter(wavering, reached.amount)
         amounts.overflow[wavering] |= reached.overflow
+    falling = tiers.falling[table]
+    if falling.any():  # spend rises where usage falls: no bound from above holds, so levels are watched event by event
+        level = to_int128(state.bills["next_level"][cells["bill"].to_numpy()])
+        falling &= (level < NO_LEVEL).to_numpy()
     return cells.with_columns(
         amount=amounts.amount,
         rest=amounts.rest - pl.Series(state.cells["rest"][cell]),
         highest=highest,
         quantity_old=to_int128(state.cells["quantity"][cell]),
         amount_old=to_int128(state.cells["amount"][cell]),
-        careful=pl.col("careful") | pl.Series(amounts.overflow) | pl.Series(rates.coupled[rate]),
+        careful=pl.col("careful") | pl.Series(amounts.overflow | falling | rates.coupled[rate]),
     )
 
 
@@ -283,5 +287,5 @@ def _write(state: State, biller: Biller, cells: pl.DataFrame, lines: pl.DataFram
     table["through"][line] = np.maximum(table["through"][line], lines["through"].to_numpy())
     bill: Rows = bills["bill"].to_numpy()
     state.bills["spend"][bill] = to_wide(bills["spend"])
-    biller.changed.update(line.tolist())
+    biller.changed_columns.append(line)
     biller.amount_change += sum(bills["change"].to_list()) if len(bills) else 0

@@ -185,6 +185,9 @@ class State:
         self.several.clear()
         for number, (tenant, customer) in enumerate(self.customers.values):
             slots = own.get(number, [])
+            left = self.subscription_names.find((TENANT, DEFAULT_ID, customer, False)) if slots else None
+            if left is not None:  # bills from before it had one of its own still stand under the default plan
+                self.subscriptions["plan"][left] = catalogue.default_plan
             if len(slots) > 1:
                 self.several[number] = slots
                 self.customer_subscription[number] = SEVERAL
