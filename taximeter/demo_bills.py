@@ -12,7 +12,6 @@ from rich.text import Text
 
 from taximeter.demo_check import Expected
 from taximeter.demo_compare import Outputs
-from taximeter.demo_prices import cents
 
 _BILLS: Final = 3
 _WIDTH_MAX: Final = 100
@@ -83,11 +82,11 @@ def _invoice_count(invoices: Iterable[Any]) -> str:
 
 def show_result(console: Console, expected: Expected, outputs: Outputs, found: list[str], seconds: float) -> None:
     """Says in a line what was compared and whether it holds; else the first differences."""
-    cents_total = sum((cents(line.amount) for line in expected.lines.values()), Decimal(0))
+    whole = sum(expected.bills.values(), Decimal(0))
     compared = (
         f"{len(expected.lines):,} line items (quantity, amount, events, times), {len(outputs.invoices):,} invoices, "
         f"{len(outputs.spend):,} customers' totals, {len(expected.levels):,} levels, "
-        f"{sum(expected.codes.values()):,} rejections and conflicts; ${cents_total:,.2f} of usage and fees; "
+        f"{sum(expected.codes.values()):,} rejections and conflicts; ${whole:,.2f} in all; "
         f"{expected.duplicates:,} duplicates counted once"
     )
     if not found:

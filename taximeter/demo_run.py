@@ -44,6 +44,8 @@ class Place:
     spend: str
     title: str
     at_half: Callable[[View], Awaitable[None]] | None = None
+    shared: str = "Sender, door, engine, spend store and this view share this machine."
+    """What stands behind the measured rate."""
 
 
 def prepare(run: Run) -> DayFacts:
@@ -71,7 +73,7 @@ async def run_day(run: Run, facts: DayFacts, place: Place) -> int:
         first = customers_of(1)[0]
         with make_view(run.console, place.title, run.events, run.plain) as view:
             seconds = await _send(run, place, door, queries, totals, view)
-        _say_rate(run.console, totals, facts, seconds)
+        _say_rate(run.console, place, totals, facts, seconds)
         closed = await door.tick(CLOSING_TICK)
         await queries.reach(first, closed)
         begun = time.monotonic()
@@ -93,7 +95,7 @@ async def _send(run: Run, place: Place, door: DoorClient, queries: Queries, tota
 
     async def before(handed: int) -> None:
         nonlocal half_done
-        if not half_done and handed * 2 >= run.events:
+        if not half_done and (handed * 2 >= run.events or handed + BATCH >= run.events):
             half_done = True
             assert place.at_half is not None
             await place.at_half(view)
@@ -124,13 +126,12 @@ async def _send(run: Run, place: Place, door: DoorClient, queries: Queries, tota
             await watching
 
 
-def _say_rate(console: Console, totals: Totals, facts: DayFacts, seconds: float) -> None:
+def _say_rate(console: Console, place: Place, totals: Totals, facts: DayFacts, seconds: float) -> None:
     doubles = facts.duplicates + facts.conflicts
     under_way = doubles - totals.duplicates
     console.print(
         f"[bold]{totals.sent / seconds:,.0f} events/s[/]: {totals.sent:,} events over HTTP in {seconds:.1f} s, from "
-        "the first request until the last event stood in a bill that can be asked for. Sender, door, engine, spend "
-        "store and this view share this machine."
+        f"the first request until the last event stood in a bill that can be asked for. {place.shared}"
         + (f" {totals.retries:,} requests were sent again." if totals.retries else ""),
         highlight=False,
     )
