@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from rating.catalogue import TIME_MAX, FlatCharge, Plan, Rate
 from rating.exact import int_of, wide_of
@@ -26,15 +27,20 @@ from streams.processor import Output
 
 
 class Biller:
-    """Makes invoices and alerts out of a partition's state, into `outputs`; notes in `changed` which lines changed."""
+    """Makes invoices and alerts out of a partition's state, into `outputs`; notes which lines changed."""
 
     def __init__(self, state: State) -> None:
         self.state = state
         self.outputs: list[Output] = []
-        self.changed: set[int] = set()
+        self.changed: list[int] = []
+        self.changed_columns: list[NDArray[np.int64]] = []
         self.amount_change = 0
         self.invoices = 0
         self.alerts = 0
+
+    def changed_lines(self) -> NDArray[np.int64]:
+        """The lines that changed, each once, rising."""
+        return np.unique(np.concatenate([np.array(self.changed, dtype=np.int64), *self.changed_columns]))
 
     # Opening -----------------------------------------------------------------------------------------------------
 
@@ -70,7 +76,7 @@ class Biller:
         state.lines["revision"][line] += 1
         state.lines["through"][line] = offset
         self.change_spend(bill, amount - before)
-        self.changed.add(line)
+        self.changed.append(line)
 
     def change_spend(self, bill: int, change: int) -> None:
         """Adds to the sum of a bill's charges."""
@@ -100,7 +106,7 @@ class Biller:
     def _rerate(self, bill: int, line: int) -> None:
         state = self.state
         rate = state.catalogue.rates[int(state.lines["rate"][line])]
-        cells = cells_in_order(state, line)
+        cells = state.cells_of(line)
         total = 0
         for cell, (_, exact) in zip(cells, rate_cells(state, rate, line), strict=True):
             set_exact(state.cells, "amount", cell, exact)
@@ -112,7 +118,7 @@ class Biller:
         if amount != before:
             state.lines["revision"][line] += 1
             self.change_spend(bill, amount - before)
-            self.changed.add(line)
+            self.changed.append(line)
 
     # Thresholds --------------------------------------------------------------------------------------------------
 
@@ -346,19 +352,15 @@ class Biller:
         _, tenant, customer, subscription = self.who(bill)
         start = format_time(int(state.bills["start"][bill]))
         charge = state.charges.values[state.lines["charge"][line]]
-        flat = [part for name, value in self.dimensions(line).items() for part in _parts(name, value)]
-        return output_id("li", tenant, customer, subscription, charge, start, *flat)
+        return output_id(
+            "li", tenant, customer, subscription, start, charge, *dimension_parts(self.dimensions(line))
+        )
 
 
 def unused_amount(rate: Rate) -> int:
     """What a charge comes to in a period without any usage: nought in the cell that matches no named value."""
     gross = rate.tables[-1].amount(0, enter_at_nought=rate.bill_zero_usage)
     return clamp(gross, rate)
-
-
-def cells_in_order(state: State, line: int) -> list[int]:
-    """The cells of a line as the price book writes them."""
-    return sorted(state.cells_of(line), key=lambda cell: int(state.cells["number"][cell]))
 
 
 def rate_cells(state: State, rate: Rate, line: int, changed: dict[int, int] | None = None) -> list[tuple[int, int]]:
@@ -369,7 +371,7 @@ def rate_cells(state: State, rate: Rate, line: int, changed: dict[int, int] | No
     """
     free = rate.free_units
     found: list[tuple[int, int]] = []
-    for cell in cells_in_order(state, line):
+    for cell in state.cells_of(line):
         quantity = int_of(state.cells["quantity"][cell])
         if changed:
             quantity = changed.get(cell, quantity)
@@ -400,8 +402,18 @@ def clamp(gross: int, rate: Rate) -> int:
     return gross
 
 
-def _parts(name: str, value: str | None) -> tuple[str, ...]:
-    return (name, "0") if value is None else (name, "1", value)
+def dimension_parts(dimensions: dict[str, str | None]) -> list[str]:
+    """The parts of a line's identity that say its group: an absent value is none of all texts."""
+    parts: list[str] = []
+    for name, value in dimensions.items():
+        parts.extend((name, "0") if value is None else (name, "1", value))
+    return parts
+
+
+def sized(*parts: str) -> bytes:
+    """What `schemas.identity.digest` takes the hash of, for identities that share their first or last parts."""
+    raw = [part.encode() for part in parts]
+    return b"".join(len(part).to_bytes(4, "little") + part for part in raw)
 
 
 def _describe(plan: Plan, charge: str, rate: Rate | None) -> tuple[int, str]:

@@ -5,22 +5,27 @@ written one by one from `line_item`. Both ways give the same bytes (a law in the
 """
 
 from collections.abc import Sequence
+from hashlib import blake2b
+from itertools import repeat
+from operator import itemgetter
 from typing import Any
 
 import msgspec
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from rating.billing import Biller, cells_in_order, rate_cells
+from rating.billing import Biller, dimension_parts, rate_cells, sized
 from rating.catalogue import Rate, Tiers
 from rating.columns import Batch
 from rating.exact import int_of, literal, to_int128
 from rating.kernel import count_blocks, find_tiers
 from rating.metering import Refusal
-from rating.state import SEVERAL, State
+from rating.state import State
 from schemas import topics
+from schemas.identity import IDENTITY_BYTES
 from schemas.numbers import format_scaled
 from schemas.output import LineItem, Through, TierAmount
 from schemas.paths import DECIMAL
@@ -33,10 +38,11 @@ _BY_HAND_BELOW = 8
 """Fewer lines than this are not worth columns."""
 
 
-def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[tuple[str, bytes]]:
-    """(id, JSON) of each line that has something to say: a nought one only where it takes an earlier one back."""
+def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[Output]:
+    """Each line that has something to say: a nought one only where it takes an earlier one back."""
     table = state.lines
-    nought = ~(table["quantity"][lines].any(axis=1) | table["amount"][lines].any(axis=1))
+    quantity, amount = table["quantity"].take(lines, axis=0), table["amount"].take(lines, axis=0)
+    nought = (quantity[:, 0] | quantity[:, 1] | amount[:, 0] | amount[:, 1]) == 0
     lines = lines[~nought | (table["written"][lines] == 1)]
     table["written"][lines] = 1
     if len(lines) < _BY_HAND_BELOW:
@@ -47,27 +53,30 @@ def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) ->
     return [*found, *(_by_hand(state, biller, line) for line in lines[by_hand].tolist())]
 
 
-def _by_hand(state: State, biller: Biller, line: int) -> tuple[str, bytes]:
+def _by_hand(state: State, biller: Biller, line: int) -> Output:
     item = line_item(state, biller, line)
-    return item.id, _ENCODE(item)
+    return Output(topics.LINE_ITEMS, item.id.encode(), _ENCODE(item))
 
 
 # By columns ----------------------------------------------------------------------------------------------------------
 
 
-def _by_columns(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[tuple[str, bytes]]:
+def _by_columns(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[Output]:
     if not len(lines):
         return []
-    heads = [_head(state, biller, line) for line in lines.tolist()]
+    if state.heads is None:
+        state.heads = Heads(state)
+    keys, starts, heads = state.heads.of(biller, lines)
     table = state.lines
+    subscription = state.bills["subscription"][table["bill"][lines]]
     frame = pl.DataFrame(
         {
-            "id": pl.Series([head[0] for head in heads]),
-            "head": pl.Series([head[1] for head in heads]),
-            "book": pl.Series([head[2] for head in heads]),
+            "start": pl.Series(starts),
             "revision": table["revision"][lines],
-            "quantity": _texts_of(to_int128(table["quantity"][lines])),
-            "amount": _texts_of(to_int128(table["amount"][lines])),
+            "head": pl.Series(heads),
+            "quantity": _texts_of(to_int128(table["quantity"].take(lines, axis=0))),
+            "amount": _texts_of(to_int128(table["amount"].take(lines, axis=0))),
+            "book": state.heads.books.gather(state.subscriptions["plan"][subscription]),
             "tiers": _tier_lists(state, lines),
             "events": table["events"][lines],
             "first": _times(table["first"][lines]),
@@ -76,34 +85,103 @@ def _by_columns(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[
         }
     )
     parts: Sequence[Any] = [
-        *(pl.lit('{"id":"'), "id", pl.lit('","revision":'), "revision", "head"),
-        *(pl.lit(',"quantity":"'), "quantity", pl.lit('","amount":"'), "amount", pl.lit('"'), "book"),
-        *(pl.lit(',"tiers":['), "tiers", pl.lit('],"events":'), "events"),
-        *(pl.lit(',"first_event":"'), "first", pl.lit('Z","last_event":"'), "last"),
+        *("start", "revision", "head", "quantity", pl.lit('","amount":"'), "amount", "book", "tiers"),
+        *(pl.lit('],"events":'), "events", pl.lit(',"first_event":"'), "first", pl.lit('Z","last_event":"'), "last"),
         *(pl.lit(f'Z","through":{{"partition":{state.partition},"offset":'), "through", pl.lit("}}")),
     ]
     texts = frame.select(json=pl.concat_str(parts).cast(pl.Binary))["json"]
-    return [(head[0], value) for head, value in zip(heads, texts.to_list(), strict=True)]
+    return list(map(Output, repeat(topics.LINE_ITEMS), keys, texts.to_list()))
+
+
+class Heads:
+    """The parts of each line's JSON that do not change under one catalogue, made when they are first asked for."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._known = np.zeros(0, dtype=np.bool_)
+        self._keys: list[bytes] = []
+        self._starts: list[str] = []
+        self._heads: list[str] = []
+        self._bills: dict[int, tuple[bytes, str, str]] = {}
+        self._groups: dict[tuple[int, int, int], tuple[bytes, str]] = {}
+        books = [
+            f'","price_book":"{plan.price_book}","price_version":{plan.price_version},"tiers":['
+            for plan in state.catalogue.plans
+        ]
+        self.books = pl.Series(books, dtype=pl.String)
+        """For each plan what stands between the amount and the tiers."""
+
+    def of(self, biller: Biller, lines: NDArray[np.int64]) -> tuple[Sequence[bytes], Sequence[str], Sequence[str]]:
+        """For each line: its id, what stands before its revision, and between that and its quantity."""
+        grown = self._state.lines.size - len(self._known)
+        if grown:
+            self._known = np.concatenate([self._known, np.zeros(grown, dtype=np.bool_)])
+            self._keys.extend(repeat(b"", grown))
+            self._starts.extend(repeat("", grown))
+            self._heads.extend(repeat("", grown))
+        self._make(biller, lines[~self._known[lines]])
+        at = lines.tolist()
+        pick = itemgetter(*at, at[0])  # of one place alone it would give no tuple
+        return pick(self._keys)[:-1], pick(self._starts)[:-1], pick(self._heads)[:-1]
+
+    def _make(self, biller: Biller, lines: NDArray[np.int64]) -> None:
+        table = self._state.lines
+        bill, rate, combo = table["bill"][lines], table["rate"][lines], table["combo"][lines]
+        plan = self._state.subscriptions["plan"][self._state.bills["subscription"][bill]]
+        columns = (lines, bill, plan, rate, combo)
+        for line, of, *group in zip(*(column.tolist() for column in columns), strict=True):
+            id_head, who, period = self._bills.get(of) or self._bill(biller, of)
+            id_tail, what = self._groups.get(tuple(group)) or self._group(biller, line, *group)
+            id = "li_" + blake2b(id_head + id_tail, digest_size=IDENTITY_BYTES).hexdigest()
+            self._keys[line] = id.encode()
+            self._starts[line] = f'{{"id":"{id}","revision":'
+            self._heads[line] = f"{who}{what}{period}"
+        self._known[lines] = True
+
+    def _bill(self, biller: Biller, bill: int) -> tuple[bytes, str, str]:
+        _, tenant, customer, subscription = biller.who(bill)
+        span = biller.span(bill)
+        who = _members({"tenant": tenant, "customer": customer, "subscription": subscription})
+        period = _members({"period": span})
+        id_head = sized(tenant, customer, subscription, span.start)
+        found = self._bills[bill] = (id_head, f",{who},", f',{period},"quantity":"')
+        return found
+
+    def _group(self, biller: Biller, line: int, plan: int, rate: int, combo: int) -> tuple[bytes, str]:
+        of, dimensions = self._state.catalogue.rates[rate], biller.dimensions(line)
+        currency = self._state.catalogue.plans[plan].currency
+        what = {"charge": of.charge, "meter": of.meter, "dimensions": dimensions, "currency": currency}
+        id_tail = sized(of.charge, *dimension_parts(dimensions))
+        found = self._groups[plan, rate, combo] = (id_tail, _members(what))
+        return found
+
+
+def _members(of: dict[str, Any]) -> str:
+    """An object's JSON without its braces."""
+    return _ENCODE(of).decode()[1:-1]
 
 
 def _tier_lists(state: State, lines: NDArray[np.int64]) -> pl.Series:
     """For each line the JSON of its tiers, joined by commas: those of its cells, in the order of the price book."""
-    only = state.lines["cell"][lines]
-    several = np.flatnonzero(only == SEVERAL)
-    more = [(int(at), cell) for at in several.tolist() for cell in state.line_cells[int(lines[at])]]
-    single = np.flatnonzero(only >= 0)
-    at = np.concatenate([single, np.array([a for a, _ in more], dtype=np.int64)])
-    cell = np.concatenate([only[single], np.array([c for _, c in more], dtype=np.int64)]).astype(np.int64)
-    number = state.cells["number"][cell]
-    order = np.lexsort((number, at))
-    at, cell, number = at[order], cell[order], number[order]
-    rate = state.lines["rate"][lines[at]].astype(np.int64)
-    texts = _cell_texts(state, cell, number, rate)
-    shown = pl.DataFrame({"at": at, "text": texts}).filter(pl.col("text") != "")
-    joined = shown.group_by("at", maintain_order=True).agg(pl.col("text").str.join(","))
-    found = np.full(len(lines), "", dtype=object)
-    found[joined["at"].to_numpy()] = joined["text"].to_list()
-    return pl.Series(found.tolist(), dtype=pl.String)
+    ats, cells = [], []
+    at, cell = np.arange(len(lines)), state.lines["cell"][lines]
+    while len(at):
+        ats.append(at)
+        cells.append(cell)
+        following = state.cells["next"][cell]
+        more = np.flatnonzero(following >= 0)
+        at, cell = at[more], following[more]
+    at, cell = np.concatenate(ats), np.concatenate(cells)
+    order = np.argsort(at, kind="stable")
+    at, cell = at[order], cell[order]
+    texts = _cell_texts(state, cell, state.cells["number"][cell], state.lines["rate"][lines[at]].astype(np.int64))
+    if len(at) == len(lines):
+        return texts
+    shown = (texts != "").to_numpy()
+    ends = np.cumsum(np.bincount(at[shown], minlength=len(lines)))
+    offsets = np.concatenate([[0], ends]).astype(np.int32)
+    lists = pa.ListArray.from_arrays(pa.array(offsets), texts.filter(shown).to_arrow())
+    return pl.Series(pc.binary_join(lists, pa.scalar(",", pa.large_string())))
 
 
 def _cell_texts(state: State, cell: NDArray[np.int64], number: NDArray[np.int32], rate: NDArray[np.int64]) -> pl.Series:
@@ -112,7 +190,7 @@ def _cell_texts(state: State, cell: NDArray[np.int64], number: NDArray[np.int32]
     tiers = compiled.tiers
     table = compiled.rate_table[rate] + number
     free = pl.Series([r.free_units for r in compiled.rates], dtype=pl.Int128).gather(rate)
-    frame = pl.DataFrame({"q": to_int128(state.cells["quantity"][cell]), "free": free})
+    frame = pl.DataFrame({"q": to_int128(state.cells["quantity"].take(cell, axis=0)), "free": free})
     left = pl.max_horizontal(pl.col("q") - pl.col("free"), literal(0))
     billed = frame.select(pl.when(pl.col("q") > 0).then(left).otherwise(pl.col("q")))["q"]
     tier = find_tiers(tiers, table, billed)
@@ -123,7 +201,7 @@ def _cell_texts(state: State, cell: NDArray[np.int64], number: NDArray[np.int32]
             "head": heads.gather(tier),
             "quantity": _texts_of(billed),
             "middle": middles.gather(tier),
-            "amount": _texts_of(to_int128(state.cells["amount"][cell])),
+            "amount": _texts_of(to_int128(state.cells["amount"].take(cell, axis=0))),
             "tail": tails.gather(tier),
             "packages": _packages(tiers, table, tier, billed),
             "end": ends.gather(tier),
@@ -148,29 +226,6 @@ def _packages(tiers: Tiers, table: NDArray[np.int64], tier: NDArray[np.int64], b
     frame = pl.DataFrame({"q": billed, "block": tiers.block.gather(tier)})
     count = count_blocks("q", pl.Series(tiers.blocks_down[table])).cast(pl.String)
     return frame.select(pl.when(pl.col("block") > 0).then(count).otherwise(pl.lit(""))).to_series()
-
-
-def _head(state: State, biller: Biller, line: int) -> tuple[str, str, str]:
-    """(id, the constant part before the quantity, the constant part after the amount) of a line."""
-    found = state.heads.get(line)
-    if found is None:
-        lines = state.lines
-        bill = int(lines["bill"][line])
-        plan, tenant, customer, subscription = biller.who(bill)
-        rate = state.catalogue.rates[int(lines["rate"][line])]
-        constant = {
-            "tenant": tenant,
-            "customer": customer,
-            "subscription": subscription,
-            "charge": rate.charge,
-            "meter": rate.meter,
-            "dimensions": biller.dimensions(line),
-            "currency": plan.currency,
-            "period": biller.span(bill),
-        }
-        book = f',"price_book":"{plan.price_book}","price_version":{plan.price_version}'
-        found = state.heads[line] = (biller.line_id(line), "," + _ENCODE(constant).decode()[1:-1], book)
-    return found
 
 
 def _texts_of(scaled: pl.Series) -> pl.Series:
@@ -247,7 +302,7 @@ def line_item(state: State, biller: Biller, line: int) -> LineItem:
 
 def _tiers(state: State, line: int, rate: Rate) -> list[TierAmount]:
     shown: list[TierAmount] = []
-    for cell, (billed, _) in zip(cells_in_order(state, line), rate_cells(state, rate, line), strict=True):
+    for cell, (billed, _) in zip(state.cells_of(line), rate_cells(state, rate, line), strict=True):
         number = int(state.cells["number"][cell])
         shown.extend(rate.tables[number].breakdown(billed, rate.bill_zero_usage, _label(rate, number)))
     return shown

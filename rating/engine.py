@@ -20,7 +20,6 @@ from rating.metering import Refusal, meter_batch
 from rating.replay import replay_events
 from rating.state import State
 from schemas import entry as entries
-from schemas import topics
 from schemas.catalogue import merge
 from schemas.entry import Entry, decode_tick
 from schemas.faults import encode_document
@@ -146,13 +145,8 @@ class RatingEngine:
     # Outputs -----------------------------------------------------------------------------------------------------
 
     def _emit(self, biller: Biller, counts: _Counts, rejections: list[Output]) -> Step:
-        lines = np.array(sorted(biller.changed), dtype=np.int64)
-        items = encode_line_items(self.state, biller, lines)
-        outputs = [
-            *(Output(topics.LINE_ITEMS, id.encode(), value) for id, value in items),
-            *biller.outputs,
-            *rejections,
-        ]
+        items = encode_line_items(self.state, biller, biller.changed_lines())
+        outputs = [*items, *biller.outputs, *rejections]
         summary = Summary(
             entries=counts.entries,
             events=counts.events,

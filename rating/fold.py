@@ -287,5 +287,5 @@ def _write(state: State, biller: Biller, cells: pl.DataFrame, lines: pl.DataFram
     table["through"][line] = np.maximum(table["through"][line], lines["through"].to_numpy())
     bill: Rows = bills["bill"].to_numpy()
     state.bills["spend"][bill] = to_wide(bills["spend"])
-    biller.changed.update(line.tolist())
+    biller.changed_columns.append(line)
     biller.amount_change += sum(bills["change"].to_list()) if len(bills) else 0

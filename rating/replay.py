@@ -107,7 +107,7 @@ def _count(state: State, batch: Batch, items: list[_Item], biller: Biller) -> No
     for item, after, line, change in worked:
         _write(state, batch, item, after, line, time)
         biller.change_spend(item.bill, change)
-        biller.changed.add(line.line)
+        biller.changed.append(line.line)
 
 
 def _cell_after(state: State, item: _Item, time: int) -> _CellAfter:

@@ -53,7 +53,7 @@ LINES: Final = {
     "charge": (_I4, 1),
     "combo": (_I4, 1),
     "rate": (_I4, 1),  # -1: a flat charge, or one whose price is gone
-    "cell": (_I4, 1),  # its only cell, -1 for none, -2 for several
+    "cell": (_I4, 1),  # its first cell in the order of the price book, -1 for none; the others follow by `next`
     "quantity": (_I8, 2),
     "gross": (_I8, 2),  # the sum of its cells' amounts
     "rest": (_I8, 1),  # what rounding took from them, in units of 10^-24
@@ -69,6 +69,7 @@ LINES: Final = {
 CELLS: Final = {
     "line": (_I4, 1),
     "number": (_I4, 1),
+    "next": (_I4, 1),  # the cell that follows it in its line, -1 for none
     "events": (_I8, 1),
     "value": (_I8, 2),
     "at": (_I8, 1),
@@ -125,9 +126,8 @@ class State:
         self.values_seen = HashIndex()
         self.bills, self.lines, self.cells = Table(BILLS), Table(LINES), Table(CELLS)
         self.bill_lines: list[list[int]] = []
-        self.line_cells: dict[int, list[int]] = {}
-        self.heads: dict[int, tuple[str, str, str]] = {}
-        """line -> the parts of its JSON that do not change under one catalogue (a cache; see `rating.emit`)."""
+        self.heads: Any = None
+        """The parts of each line's JSON that do not change under one catalogue (a cache; see `rating.emit`)."""
         self.fired: dict[int, dict[str, int]] = {}
         """bill -> spend of a threshold (as text) -> how many of its levels have been crossed."""
 
@@ -169,7 +169,7 @@ class State:
     def bind(self, catalogue: Compiled) -> None:
         """Takes a catalogue into force: subscriptions, and the rate of every line."""
         self.catalogue = catalogue
-        self.heads.clear()
+        self.heads = None
         own: dict[int, list[int]] = {}
         for sub in catalogue.subscriptions:
             if partition_of(TENANT, sub.customer, self.partitions) != self.partition:
@@ -247,18 +247,34 @@ class State:
 
     def attach_cells(self, cells: NDArray[np.int64], lines: NDArray[np.int64]) -> None:
         """Notes which cells each line holds."""
-        known = self.lines["cell"]
-        for cell, line in zip(cells.tolist(), lines.tolist(), strict=True):
-            if known[line] == -1:
-                known[line] = cell
-            else:
-                self.line_cells.setdefault(line, [int(known[line])] if known[line] >= 0 else []).append(cell)
-                known[line] = SEVERAL
+        first = self.lines["cell"]
+        self.cells["next"][cells] = -1
+        empty = np.flatnonzero(first[lines] == -1)[::-1]  # written last, the first one of a line stays
+        first[lines[empty]] = cells[empty]
+        others = np.flatnonzero(first[lines] != cells)
+        for cell, line in zip(cells[others].tolist(), lines[others].tolist(), strict=True):
+            self._attach_cell(cell, line)
+
+    def _attach_cell(self, cell: int, line: int) -> None:
+        """Puts a cell into its line's chain behind those that the price book writes before it."""
+        first, following, number = self.lines["cell"], self.cells["next"], self.cells["number"]
+        before, at = -1, int(first[line])
+        while at >= 0 and number[at] <= number[cell]:
+            before, at = at, int(following[at])
+        following[cell] = at
+        if before < 0:
+            first[line] = cell
+        else:
+            following[before] = cell
 
     def cells_of(self, line: int) -> list[int]:
-        """The cells of a line, in the order in which they came."""
-        only = int(self.lines["cell"][line])
-        return self.line_cells[line] if only == SEVERAL else [only] if only >= 0 else []
+        """The cells of a line as the price book writes them."""
+        found = []
+        at = int(self.lines["cell"][line])
+        while at >= 0:
+            found.append(at)
+            at = int(self.cells["next"][at])
+        return found
 
     @property
     def nbytes(self) -> int:
@@ -288,7 +304,6 @@ class State:
                 "shapes": self.shapes.values,
                 "indexes": indexes,
                 "tables": tables,
-                "line_cells": list(self.line_cells.items()),
                 "fired": list(self.fired.items()),
             }
         )
@@ -318,7 +333,6 @@ class State:
         state.bill_lines = [[] for _ in range(state.bills.size)]
         for line, bill in enumerate(state.lines["bill"][: state.lines.size].tolist()):
             state.bill_lines[bill].append(line)
-        state.line_cells = dict(dumped["line_cells"])
         state.fired = dict(dumped["fired"])
         state.bind(load_catalogue(dumped["catalogue"]))
         return state
