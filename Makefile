@@ -47,7 +47,7 @@ check: $(STAMP) ## Format, lint, types, import arrows and unit tests: under a mi
 
 test: check kafka-jars ## Everything: check, then all tests, those on a real Kafka broker included
 	@echo "==> all tests"
-	@$(BIN)/python -m pytest tests -q
+	@$(BIN)/python -m pytest tests -q --ignore=tests/unit
 
 bench: $(STAMP) ## Measure speed on this machine
 	@$(BIN)/python -m benchmarks

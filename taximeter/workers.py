@@ -1,13 +1,14 @@
 """`taximeter ingest`, `rate` and `spend`: the parts as separate processes, joined by Kafka alone."""
 
 import asyncio
-import json
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
+
+import orjson
 
 from ingest.app import routes as door_routes
 from ingest.columns import rejection_record
@@ -187,7 +188,7 @@ class _Health:
             def do_GET(self) -> None:
                 known = self.path in ("/health/live", "/health/ready")
                 status = 404 if not known else 200 if self.path == "/health/live" or ready() else 503
-                body = json.dumps({"ready": ready()}).encode()
+                body = orjson.dumps({"ready": ready()})
                 self.send_response(status)
                 self.send_header("Content-Type", "application/json")
                 self.send_header("Content-Length", str(len(body)))
