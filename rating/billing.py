@@ -352,9 +352,7 @@ class Biller:
         _, tenant, customer, subscription = self.who(bill)
         start = format_time(int(state.bills["start"][bill]))
         charge = state.charges.values[state.lines["charge"][line]]
-        return output_id(
-            "li", tenant, customer, subscription, start, charge, *dimension_parts(self.dimensions(line))
-        )
+        return output_id("li", tenant, customer, subscription, start, charge, *dimension_parts(self.dimensions(line)))
 
 
 def unused_amount(rate: Rate) -> int:

@@ -73,7 +73,7 @@ class Deduplicator:
                 unknown &= ~known
         own = self._buckets.setdefault(number, HashIndex())
         rows = np.flatnonzero(unknown) if not unknown.all() else np.arange(len(identity))
-        places, new = own.add(identity[rows])
+        places, new = own.add(identity if len(rows) == len(identity) else identity.take(rows, axis=0))
         own.values[places[new]] = content[rows[new]]
         fresh[rows[new]] = True
         conflict[rows] |= own.values[places] != content[rows]

@@ -102,7 +102,7 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
     )
     cell = folded["cell"].to_numpy()
     held = state.cells
-    old = to_int128(held["value"][cell])
+    old = to_int128(held["value"].take(cell, axis=0))
     folded = folded.with_columns(
         value_old=old,
         events_old=pl.Series(held["events"][cell]),
@@ -187,8 +187,8 @@ def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         amount=amounts.amount,
         rest=amounts.rest - pl.Series(state.cells["rest"][cell]),
         highest=highest,
-        quantity_old=to_int128(state.cells["quantity"][cell]),
-        amount_old=to_int128(state.cells["amount"][cell]),
+        quantity_old=to_int128(state.cells["quantity"].take(cell, axis=0)),
+        amount_old=to_int128(state.cells["amount"].take(cell, axis=0)),
         careful=pl.col("careful") | pl.Series(amounts.overflow | falling | rates.coupled[rate]),
     )
 
@@ -220,11 +220,11 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     line, rate = lines["line"].to_numpy(), lines["rate"].to_numpy()
     held = state.lines
     lines = lines.with_columns(
-        quantity=pl.col("quantity") + to_int128(held["quantity"][line]),
-        gross=pl.col("gross") + to_int128(held["gross"][line]),
+        quantity=pl.col("quantity") + to_int128(held["quantity"].take(line, axis=0)),
+        gross=pl.col("gross") + to_int128(held["gross"].take(line, axis=0)),
         rest=pl.col("rest") + pl.Series(held["rest"][line]),
-        highest=pl.col("highest") + to_int128(held["gross"][line]),
-        amount_old=to_int128(held["amount"][line]),
+        highest=pl.col("highest") + to_int128(held["gross"].take(line, axis=0)),
+        amount_old=to_int128(held["amount"].take(line, axis=0)),
     )
     huge = (pl.col("quantity").cast(pl.Float64).abs() >= _SAFE) | (pl.col("gross").cast(pl.Float64).abs() >= _SAFE)
     lines = lines.with_columns(careful=pl.col("careful") | huge)
@@ -256,8 +256,8 @@ def _fold_bills(state: State, lines: pl.DataFrame) -> pl.DataFrame:
     )
     bill = bills["bill"].to_numpy()
     bills = bills.with_columns(
-        spend=pl.col("change") + to_int128(state.bills["spend"][bill]),
-        next=to_int128(state.bills["next_level"][bill]),
+        spend=pl.col("change") + to_int128(state.bills["spend"].take(bill, axis=0)),
+        next=to_int128(state.bills["next_level"].take(bill, axis=0)),
     )
     watched = pl.col("next") < literal(NO_LEVEL)
     # No order of the batch's events takes the sum above this: each line at its highest, all at once.

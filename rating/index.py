@@ -37,46 +37,49 @@ class HashIndex:
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """The place of each key in `values`, or -1 where it is not held."""
         keys = _without_nought(keys)
-        places = np.full(len(keys), -1, dtype=np.int64)
-        mask = np.int64(len(self._keys) - 1)
-        rows = np.arange(len(keys))
-        at = self._home(keys)
-        while len(rows):
-            held = self._keys[at]
-            same = (held[:, 0] == keys[rows, 0]) & (held[:, 1] == keys[rows, 1])
-            places[rows[same]] = at[same]
-            going = ~same & ((held[:, 0] | held[:, 1]) != 0)
-            rows, at = rows[going], (at[going] + 1) & mask
-        return places
+        places, held = self._seek(keys, self._home(keys))
+        return places if held.all() else np.where(held, places, -1)
 
     def add(self, keys: Keys) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """Adds what is not held. Returns each key's place in `values`, and whether this row was the first to bring it.
 
         The values of new keys have no meaning until the caller writes them. Places hold until the next `add`.
         """
-        self._make_room(len(keys))
         keys = _without_nought(keys)
-        places = np.empty(len(keys), dtype=np.int64)
         new = np.zeros(len(keys), dtype=np.bool_)
-        mask = np.int64(len(self._keys) - 1)
-        rows = np.arange(len(keys))
-        at = self._home(keys)
+        places, held = self._seek(keys, self._home(keys))
+        if held.all():
+            return places, new
+        rows = np.flatnonzero(~held)
+        if self._make_room(len(rows)):
+            places, _ = self._seek(keys, self._home(keys))
+        at = places[rows]
         while len(rows):
-            held = self._keys[at]
-            empty = (held[:, 0] | held[:, 1]) == 0
-            if empty.any():
-                # The first row to ask for an empty place gets it: written last, it stays. The others look again.
-                asked, asking = at[empty], rows[empty]
-                self.values[asked[::-1]] = asking[::-1]
-                won = self.values[asked] == asking
-                self._keys[asked[won]] = keys[asking[won]]
-                new[asking[won]] = True
-                held = self._keys[at]
-            same = (held[:, 0] == keys[rows, 0]) & (held[:, 1] == keys[rows, 1])
-            places[rows[same]] = at[same]
-            rows, at = rows[~same], (at[~same] + 1) & mask
+            # The first row to ask for an empty place gets it: written last, it stays. The others look again.
+            self.values[at[::-1]] = rows[::-1]
+            won = self.values[at] == rows
+            self._keys[at[won]] = keys.take(rows[won], axis=0)
+            new[rows[won]] = True
+            rows = rows[~won]
+            at, held = self._seek(keys.take(rows, axis=0), at[~won])
+            places[rows] = at
+            rows, at = rows[~held], at[~held]
         self.count += int(new.sum())
         return places, new
+
+    def _seek(self, keys: Keys, at: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """From `at` on, where each key is held or would be, and whether it is."""
+        found = self._keys.take(at, axis=0)  # several times faster than [at], of rows of two
+        held = (found[:, 0] == keys[:, 0]) & (found[:, 1] == keys[:, 1])
+        going = np.flatnonzero(~held & ((found[:, 0] | found[:, 1]) != 0))
+        mask = np.int64(len(self._keys) - 1)
+        while len(going):
+            at[going] = further = (at[going] + 1) & mask
+            found, sought = self._keys.take(further, axis=0), keys.take(going, axis=0)
+            same = (found[:, 0] == sought[:, 0]) & (found[:, 1] == sought[:, 1])
+            held[going[same]] = True
+            going = going[~same & ((found[:, 0] | found[:, 1]) != 0)]
+        return at, held
 
     def items(self) -> tuple[Keys, NDArray[np.uint32]]:
         """All keys and their values, in the order of their places."""
@@ -98,10 +101,11 @@ class HashIndex:
         shift = np.uint64(64 - (len(self._keys).bit_length() - 1))
         return (mixed >> shift).astype(np.int64)
 
-    def _make_room(self, extra: int) -> None:
+    def _make_room(self, extra: int) -> bool:
+        """Whether the places have changed."""
         size = len(self._keys)
         if self.count + extra <= size * _FILL_MAX:
-            return
+            return False
         while self.count + extra > size * _FILL_MAX:
             size *= 2
         keys, values = self.items()
@@ -110,6 +114,7 @@ class HashIndex:
         self.count = 0
         places, _ = self.add(keys)
         self.values[places] = values
+        return True
 
 
 def _without_nought(keys: Keys) -> Keys:
