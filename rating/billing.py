@@ -44,39 +44,48 @@ class Biller:
 
     # Opening -----------------------------------------------------------------------------------------------------
 
-    def open(self, bill: int) -> None:
-        """A bill that has just been made: charges in advance are due at once."""
+    def open(self, bills: NDArray[np.int64]) -> None:
+        """Bills that have just been made: charges in advance are due at once."""
         state = self.state
-        for flat in state.plan_of(bill).flats:
-            if flat.in_advance:
-                self._charge_flat(bill, flat, int(state.bills["opened"][bill]))
-        subscription = int(state.bills["subscription"][bill])
-        cursor, end = state.subscriptions["cursor"], int(state.bills["end"][bill])
-        if state.subscription_names.values[subscription][3] is False:
-            cursor[subscription] = min(int(cursor[subscription]), end)
+        subscription = state.bills["subscription"][bills]
+        plans = state.subscriptions["plan"][subscription]
+        for number in np.unique(plans).tolist():
+            own = bills[plans == number]
+            for flat in state.catalogue.plans[number].flats:
+                if flat.in_advance:
+                    self._charge_flat(own, flat, state.bills["opened"][own])
+        names = state.subscription_names.values
+        default = np.array([names[slot][3] is False for slot in subscription.tolist()], dtype=np.bool_)
+        np.minimum.at(state.subscriptions["cursor"], subscription[default], state.bills["end"][bills[default]])
 
-    def _charge_flat(self, bill: int, flat: FlatCharge, offset: int) -> None:
-        state = self.state
-        amount = flat.amount
+    def _charge_flat(self, bills: NDArray[np.int64], flat: FlatCharge, offset: NDArray[np.int64]) -> None:
+        """Charges bills of one plan."""
+        table = self.state.bills
+        amounts = [flat.amount] * len(bills)
         if flat.prorate:
-            length = int(state.bills["end"][bill] - state.bills["start"][bill])
-            amount = divide_half_up(amount * length, int(state.bills["whole"][bill]))
-        if amount:
-            self._due(bill, flat.charge, amount, ONE, offset)
+            lengths, wholes = (table["end"][bills] - table["start"][bills]).tolist(), table["whole"][bills].tolist()
+            amounts = [divide_half_up(flat.amount * n, whole) for n, whole in zip(lengths, wholes, strict=True)]
+        due = np.array([amount != 0 for amount in amounts], dtype=np.bool_)
+        if due.any():
+            self._due(bills[due], flat.charge, [amount for amount in amounts if amount], ONE, offset[due])
 
-    def _due(self, bill: int, charge: str, amount: int, quantity: int, offset: int) -> None:
-        """A line that no event makes: a flat charge, or usage of nought that is billed."""
+    def _due(
+        self, bills: NDArray[np.int64], charge: str, amounts: list[int], quantity: int, offset: NDArray[np.int64]
+    ) -> None:
+        """Lines that no event makes, for bills of one plan: a flat charge, or usage of nought that is billed."""
         state = self.state
-        none = np.zeros(1, np.int64)
-        rate = state.plan_of(bill).rates.get(charge, -1)
-        line = int(find_lines(state, np.array([bill]), state.charges.number(charge), none, np.array([rate]))[0])
-        before = int_of(state.lines["amount"][line])
-        for name, value in (("quantity", quantity), ("gross", amount), ("amount", amount)):
-            state.lines[name][line] = wide_of(value)
-        state.lines["revision"][line] += 1
-        state.lines["through"][line] = offset
-        self.change_spend(bill, amount - before)
-        self.changed.append(line)
+        rate = state.plan_of(int(bills[0])).rates.get(charge, -1)
+        none = np.zeros(len(bills), np.int64)
+        lines = find_lines(state, bills, state.charges.number(charge), none, none + rate)
+        table = state.lines
+        before = [int_of(wide) for wide in table["amount"][lines].tolist()]
+        table["quantity"][lines] = wide_of(quantity)
+        table["gross"][lines] = table["amount"][lines] = [wide_of(amount) for amount in amounts]
+        table["revision"][lines] += 1
+        table["through"][lines] = offset
+        for bill, amount, held in zip(bills.tolist(), amounts, before, strict=True):
+            self.change_spend(bill, amount - held)
+        self.changed_columns.append(lines)
 
     def change_spend(self, bill: int, change: int) -> None:
         """Adds to the sum of a bill's charges."""
@@ -293,7 +302,7 @@ class Biller:
             bill = state.add_bill(subscription, start, end)
             state.bill_index.values[places[0]] = bill
             state.bills["opened"][bill] = offset
-            self.open(bill)
+            self.open(np.array([bill]))
             return [bill]
         return []
 
@@ -303,14 +312,14 @@ class Biller:
         plan = state.plan_of(bill)
         for flat in plan.flats:
             if not flat.in_advance:
-                self._charge_flat(bill, flat, offset)
+                self._charge_flat(np.array([bill]), flat, np.array([offset]))
         charged = {int(state.lines["charge"][line]) for line in state.bill_lines[bill]}
         for charge, index in plan.rates.items():
             rate = state.catalogue.rates[index]
             if rate.due_unused and state.charges.number(charge) not in charged:
                 amount = unused_amount(rate)
                 if amount:
-                    self._due(bill, charge, amount, 0, offset)
+                    self._due(np.array([bill]), charge, [amount], 0, np.array([offset]))
         state.bills["closed"][bill] = 1
         self._invoice(bill, "period", None, self._commitment(bill, plan))
         state.fired.pop(bill, None)

@@ -5,6 +5,8 @@ from the packs' path columns where they have it and from `data` itself where the
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Literal, NamedTuple
 
 import msgspec
@@ -22,6 +24,10 @@ from schemas.paths import DECIMAL, TEXTS, Extractor
 
 Status = Literal[0, 1, 2, 3]
 FOUND, MISSING, INVALID, OUT_OF_RANGE = 0, 1, 2, 3
+
+
+_READ = pa.ipc.IpcReadOptions(use_threads=False)
+"""Handing buffers as small as a pack's to threads takes longer than to decompress them."""
 
 
 class PackError(ValueError):
@@ -89,7 +95,10 @@ class PathColumn:
         """A code for each row (-1 where absent), and the different values that the codes stand for."""
         if self._coded is None:
             values: dict[Value, int] = {}
-            codes = [self._codes(chunk, values) for chunk in self._chunks]
+            chunks = self._chunks
+            if all(chunk.type == TEXTS for chunk in chunks):
+                chunks = pa.chunked_array(chunks, TEXTS).unify_dictionaries().chunks
+            codes = [self._codes(chunk, values) for chunk in chunks]
             self._coded = (np.concatenate(codes) if codes else np.empty(0, np.int32)), list(values)
         return self._coded
 
@@ -97,7 +106,7 @@ class PathColumn:
         """The scaled number of each row (nought where there is none), and its status."""
         if self._numbers is None:
             if all(chunk.type == DECIMAL for chunk in self._chunks):
-                column = pl.concat([from_decimal(chunk) for chunk in self._chunks])
+                column = from_decimal(pa.chunked_array(self._chunks, DECIMAL)).rechunk()
                 status = column.is_null().to_numpy().astype(np.uint8)
                 self._numbers = column.fill_null(0), status
             else:
@@ -160,13 +169,13 @@ class Batch:
         return np.concatenate([pack.columns.column(name).to_numpy() for pack in self.packs])
 
     def codes(self, name: str, code_of: Any) -> NDArray[np.int32]:
-        """A code for each row of a dictionary column: `code_of(tenant, text)` for each different text of a pack."""
-        parts = []
-        for pack in self.packs:
-            column = pack.columns.column(name)
-            local = np.array([code_of(pack.tenant, text) for text in column.dictionary.to_pylist()], dtype=np.int32)
-            parts.append(local[column.indices.to_numpy()] if len(local) else np.empty(0, np.int32))
-        return np.concatenate(parts)
+        """A code for each row of a dictionary column: `code_of(tenant, text)` for each text, in their order."""
+        parts: list[NDArray[np.int32]] = []
+        for tenant, packs in groupby(self.packs, key=attrgetter("tenant")):
+            chunks = pa.chunked_array([pack.columns.column(name) for pack in packs], TEXTS).unify_dictionaries().chunks
+            local = np.array([code_of(tenant, text) for text in chunks[-1].dictionary.to_pylist()], dtype=np.int32)
+            parts.extend(local[chunk.indices.to_numpy()] for chunk in chunks if len(chunk))
+        return np.concatenate(parts) if parts else np.empty(0, np.int32)
 
     def path(self, path: str, paths: Sequence[str]) -> PathColumn:
         """The column of one path. `paths` are all that may be asked for: what a pack lacks is read together."""
@@ -214,7 +223,7 @@ class Batch:
 
 def _read_pack(entry: Entry) -> Pack:
     try:
-        reader = pa.ipc.open_stream(pa.py_buffer(entry.payload))
+        reader = pa.ipc.open_stream(pa.py_buffer(entry.payload), options=_READ)
         columns = reader.read_next_batch()
         metadata = reader.schema.metadata or {}
         if metadata.get(b"version") != PACK_VERSION:

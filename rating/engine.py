@@ -121,8 +121,8 @@ class RatingEngine:
         first_bill = state.bills.size
         contributions, refused = meter_batch(state, batch, verdicts.fresh)
         refusals.extend(refused)
-        for bill in range(first_bill, state.bills.size):
-            biller.open(bill)
+        if state.bills.size > first_bill:
+            biller.open(np.arange(first_bill, state.bills.size))
         careful = fold_columns(state, batch, contributions, biller)
         if len(careful):
             refusals.extend(replay_events(state, batch, contributions, careful, biller))
@@ -131,7 +131,11 @@ class RatingEngine:
             rejections.append(encode_rejection(batch, refusal, self._where(batch, refusal.row)))
 
     def _where(self, batch: Batch, row: int) -> Where:
-        return Where(partition=self.state.partition, offset=int(batch.offset[row]))
+        """The event's place in the log; where all events of a pack stand at one offset, with its place in the pack."""
+        at = int(np.searchsorted(batch.starts, row, side="right")) - 1
+        first, end = int(batch.starts[at]), int(batch.starts[at + 1])
+        shared = end - first > 1 and not batch.packs[at].numbered
+        return Where(self.state.partition, int(batch.offset[row]), index=row - first if shared else None)
 
     def _catalogue(self, payload: bytes, biller: Biller) -> None:
         """Documents are added and changed; one that is not named again stays in force."""
