@@ -65,7 +65,7 @@ async def run_day(run: Run, facts: DayFacts, place: Place) -> int:
 
     Raises: DoorRefused, DoorUnavailable, AnswerMissing, OSError.
     """
-    limits = httpx.Limits(max_connections=64, max_keepalive_connections=32)
+    limits = httpx.Limits(max_connections=64, max_keepalive_connections=32, keepalive_expiry=2.0)
     async with httpx.AsyncClient(timeout=_TIMEOUT_S, limits=limits, trust_env=False) as client:
         queries = Queries(client, place.spend)
         door = DoorClient(client, place.door)
@@ -76,11 +76,12 @@ async def run_day(run: Run, facts: DayFacts, place: Place) -> int:
         _say_rate(run.console, place, totals, facts, seconds)
         closed = await door.tick(CLOSING_TICK)
         await queries.reach(first, closed)
+        run.console.print("The month is closed. Asking for every bill, and calculating each of them again …")
         begun = time.monotonic()
         expected = await asyncio.to_thread(_calculate, run.events_file)
         outputs = await queries.everything(sorted({customer for customer, _ in expected.bills}))
     found = await asyncio.to_thread(differences, expected, outputs)
-    run.console.print("The month is closed. The largest bills:\n", highlight=False)
+    run.console.print("The largest bills:\n")
     show_bills(run.console, outputs)
     run.console.print()
     show_result(run.console, expected, outputs, found, time.monotonic() - begun)

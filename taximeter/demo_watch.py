@@ -14,6 +14,8 @@ from taximeter.demo_day import PERIOD_START
 _PAGE: Final = 1000
 _AT_ONCE: Final = 8
 _PATIENCE_S: Final = 180
+_TRIES: Final = 4
+_PAUSE_S: Final = 0.25
 
 
 class AnswerMissing(Exception):
@@ -85,8 +87,13 @@ class Queries:
         return msgspec.json.decode(response.content)
 
     async def _ask(self, path: str, parameters: dict[str, str]) -> httpx.Response:
+        """Asks, and once more where the server has just closed an idle connection. Raises: AnswerMissing."""
         async with self._turns:
-            try:
-                return await self._client.get(self._url + path, params=parameters)
-            except httpx.TransportError as error:
-                raise AnswerMissing(f"GET {path}: {str(error) or type(error).__name__}") from None
+            for tries in range(1, _TRIES + 1):
+                try:
+                    return await self._client.get(self._url + path, params=parameters)
+                except httpx.TransportError as error:
+                    if tries == _TRIES:
+                        raise AnswerMissing(f"GET {path}: {str(error) or type(error).__name__}") from None
+                    await asyncio.sleep(_PAUSE_S)
+            raise AssertionError
