@@ -472,10 +472,13 @@ class _Compiler:
         if not self._zone(terms.timezone, where):
             return None
         try:
+            load_zone(zone)
+        except PeriodError:
+            return None  # the customer's, where it is noted
+        try:
             return make_calendar(terms.period, terms.anchor, zone, start)
         except PeriodError as error:
-            if terms.timezone or not known or zone != known.timezone:
-                self.faults.add(join(where, "anchor"), str(error))
+            self.faults.add(join(where, "anchor"), str(error))
             return None
 
     def _subscriptions(self, books: dict[str, int]) -> list[CompiledSubscription]:

@@ -41,7 +41,13 @@ def main(context: click.Context, settings: Path | None, log_level: str) -> None:
     "--data", type=FOLDER, default=Path("taximeter-data"), show_default=True, help="Where everything is kept."
 )
 @click.option("--catalogue", type=FILE, help="YAML whose documents are brought into force first.")
-@click.option("--partitions", default=1, show_default=True, help="Engine threads; fixed when the folder is made.")
+@click.option(
+    "--partitions",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1, 1024),
+    help="Engine threads; fixed when the folder is made.",
+)
 @click.option("--snapshots", help="Folder or object store URL for snapshots (default: in --data).")
 @click.option(
     "--max-ahead", default="1d", show_default=True, type=DURATION, help="How far ahead an event's time may be."
