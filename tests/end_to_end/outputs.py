@@ -38,10 +38,17 @@ class Queries:
         assert answer.status_code == 200, answer.text
         return str(answer.json()["position"])
 
-    def wait(self, position: str) -> dict[str, int]:
-        """Waits until the answers include a position; what they include then. Raises: AssertionError."""
-        through = self._get("line-items", {"position": position, "wait_ms": _WAIT_S * 1000, "limit": 1})["through"]
-        return dict(msgspec.json.decode(through))
+    def wait(self, position: str) -> None:
+        """Waits until the answers include a position. Raises: AssertionError."""
+        self._get("line-items", {"position": position, "wait_ms": _WAIT_S * 1000, "limit": 1})
+
+    def through(self) -> int:
+        """What the answers include, summed over the partitions."""
+        return sum(msgspec.json.decode(self._get("line-items", {"limit": 1})["through"]).values())
+
+    def events(self) -> int:
+        """How many events the answers include, by the charge that counts every one."""
+        return sum(item["events"] for item in read(self._pages("line_items", "", charge="requests")))
 
     def outputs(self, position: str) -> Outputs:
         """Everything, page by page, as it is once `position` is included."""
@@ -51,10 +58,12 @@ class Queries:
         """Everything, once it is this time (where the door and the answers are one process)."""
         return self.outputs(self.tick(time))
 
-    def _pages(self, listing: str, position: str) -> Iterable[bytes]:
+    def _pages(self, listing: str, position: str, **where: str) -> Iterable[bytes]:
+        parameters: dict[str, Any] = {"limit": _PAGE, **where}
+        if position:
+            parameters |= {"position": position, "wait_ms": _WAIT_S * 1000}
         cursor: str | None = ""
         while cursor is not None:
-            parameters = {"position": position, "wait_ms": _WAIT_S * 1000, "limit": _PAGE}
             page = self._get(listing.replace("_", "-"), parameters | ({"cursor": cursor} if cursor else {}))
             yield from map(bytes, msgspec.json.decode(page[listing], type=list[msgspec.Raw]))
             cursor = msgspec.json.decode(page["next_cursor"])
