@@ -9,6 +9,7 @@ import logging
 import os
 import signal
 import socket
+import tempfile
 import threading
 import time
 import uuid
@@ -113,6 +114,7 @@ class Worker:
         self._snapshots = snapshots
         self._bindings = {settings.topic(binding.source): binding for binding in bindings}
         self._on_state = on_state
+        self._scratch = tempfile.TemporaryDirectory(prefix="taximeter-worker-")
         self._writer = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
         self._partitions: dict[TP, Partition] = {}
         self._assignment_number = 0
@@ -191,6 +193,7 @@ class Worker:
             table_standby_replicas=0,  # without tables and standbys the assignor is Kafka's plain round robin
             stream_recovery_delay=0.0,
             store="memory://",
+            datadir=self._scratch.name,  # Faust makes its folder even where it has nothing to keep
             TableManager=_NoTables,
             topic_allow_declare=False,
             topic_disable_leader=True,
