@@ -1,5 +1,6 @@
 """The engine's promises: time, closing, changes of the catalogue, snapshots; whatever the cut."""
 
+import os
 import random
 from typing import Any
 
@@ -14,7 +15,12 @@ from schemas.times import HOUR
 from tests.oracle.generate import Thrown, cases
 from tests.unit.rating.engines import Log, decoded, event, latest_lines, open_engine, plain_dump, run
 
-THROWS = settings(max_examples=40, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
+THROWS = settings(
+    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "12")),
+    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 BOOK = """
 meters: {units: {event: use, aggregate: sum, value: $.n, dimensions: {model: $.model}}}
 price_books:
