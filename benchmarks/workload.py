@@ -1,16 +1,21 @@
 """Seeded workloads: the same events every time, as the door packs them.
 
-The default one: 220 bytes an event, 20,000 customers by a power law, three meters, five charges; no two events alike.
+`default`: 220 bytes an event, 20,000 customers by a power law, three meters, five charges; no two events alike.
+`own-keys`: every event has a customer of its own: nothing to sum up, each event makes a bill and its lines.
+`hot`: one customer has all events: its lines are changed by every batch.
+`duplicates`: of ten events of `default` three come again, within the next 10,000.
 """
 
 import random
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Callable, Iterator
 
 from ingest.door import Routed
 from ingest.pack import encode_packs
 from ingest.parse import parse_texts
 from ingest.route import Router, View
-from rating.catalogue import Compiled, load_catalogue
+from rating.catalogue import load_catalogue
+from rating.compiled import Compiled
 from schemas.entry import EVENTS, Entry, encode_entry
 from schemas.times import format_time, parse_time
 
@@ -47,10 +52,10 @@ def compiled() -> Compiled:
 
 
 def events(count: int, seed: int = 7, customers: int = 20_000, start: int = 0) -> Iterator[bytes]:
-    """CloudEvents as JSON texts; event times rise through a day."""
+    """CloudEvents as JSON texts; event times rise through a day. No `customers`: each event has its own."""
     dice = random.Random(f"{seed}:{start}")
     weights = [1 / rank for rank in range(1, customers + 1)]
-    owners = dice.choices(range(customers), weights, k=count)
+    owners = dice.choices(range(customers), weights, k=count) if customers else range(start, start + count)
     for i, owner in enumerate(owners, start):
         time = format_time(START + (i * 86_400_000) % DAY + dice.randrange(1_000_000))
         if dice.random() < 0.3:
@@ -66,6 +71,28 @@ def events(count: int, seed: int = 7, customers: int = 20_000, start: int = 0) -
             f'{{"specversion":"1.0","id":"{seed}-{i:012d}","source":"/bench/gateway","type":"{kind}",'
             f'"subject":"customer-{owner:06d}","time":"{time}","data":{data}}}'
         ).encode()
+
+
+def _with_duplicates(count: int) -> Iterator[bytes]:
+    """`count` events, three tenths of them copies of earlier ones."""
+    dice = random.Random(11)
+    fresh = events(count)
+    recent: deque[bytes] = deque(maxlen=10_000)
+    for _ in range(count):
+        if recent and dice.random() < 0.3:
+            yield recent[dice.randrange(len(recent))]
+        else:
+            recent.append(next(fresh))
+            yield recent[-1]
+
+
+WORKLOADS: dict[str, Callable[[int], Iterator[bytes]]] = {
+    "default": events,
+    "own-keys": lambda count: events(count, customers=0),
+    "hot": lambda count: events(count, customers=1),
+    "duplicates": _with_duplicates,
+}
+"""name -> the texts of that many events."""
 
 
 def packs(texts: Iterator[bytes], catalogue: Compiled, size: int = 1000) -> Iterator[Entry]:

@@ -18,8 +18,8 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rating.billing import Biller, dimension_parts, rate_cells, sized
-from rating.catalogue import Rate, Tiers
 from rating.columns import Batch
+from rating.compiled import Rate, Tiers
 from rating.exact import int_of, literal, to_int128
 from rating.kernel import count_blocks, find_tiers
 from rating.metering import Refusal
@@ -211,12 +211,13 @@ def _cell_texts(state: State, cell: NDArray[np.int64], number: NDArray[np.int32]
     rest = np.flatnonzero(~one)
     if not len(rest):
         return texts
-    by_hand = []
-    for at, quantity in zip(rest.tolist(), billed.gather(rest).to_list(), strict=True):
-        of = compiled.rates[int(rate[at])]
-        shown = of.tables[int(number[at])].breakdown(quantity, of.bill_zero_usage, _label(of, int(number[at])))
-        by_hand.append(_ENCODE(shown).decode()[1:-1])
-    return texts.scatter(rest, by_hand)
+    keys = list(zip(rate[rest].tolist(), number[rest].tolist(), billed.gather(rest).to_list(), strict=True))
+    by_hand = {key: "" for key in keys}  # most are nought, what the free units leave: the same text
+    for at, nth, quantity in by_hand:
+        of = compiled.rates[at]
+        shown = of.tables[nth].breakdown(quantity, of.bill_zero_usage, _label(of, nth))
+        by_hand[at, nth, quantity] = _ENCODE(shown).decode()[1:-1]
+    return texts.scatter(rest, [by_hand[key] for key in keys])
 
 
 def _packages(tiers: Tiers, table: NDArray[np.int64], tier: NDArray[np.int64], billed: pl.Series) -> pl.Series:

@@ -1,0 +1,27 @@
+"""All benchmarks one after the other, each in a process of its own, with short settings: `python -m benchmarks`.
+
+For numbers to quote, run them by themselves and longer: see README.md.
+"""
+
+import subprocess
+import sys
+
+RUNS = (
+    ("engine", "--events", "300000"),
+    ("door", "--seconds", "1"),
+    ("sqlite_log", "--seconds", "2"),
+    ("spend_store", "200000"),
+)
+
+
+def main() -> int:
+    """Runs them all, whichever fails. Returns the number of those that failed."""
+    failed = 0
+    for name, *options in RUNS:
+        print(f"\n== {name} {' '.join(options)}", flush=True)
+        failed += subprocess.run([sys.executable, "-m", f"benchmarks.{name}", *options], check=False).returncode != 0
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())
