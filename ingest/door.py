@@ -123,16 +123,18 @@ def refuse_unroutable(
     """The events that may go in, and all refused ones in order: those of `parsed`, and those that
 
     belong to no possible customer, or are further ahead of their arrival than `max_ahead` (microseconds) allows.
-    `arrived` is by position in the request. A void's own time has no meaning, so it is not looked at.
+    `arrived` is by position in the request. A void is refused: taking usage back is not there yet.
     """
     events = parsed.events
     wrong: dict[int, Fault] = {}
     for i, route in enumerate(router.routes(events.subject)):
-        if route is None:
+        if events.type[i] == VOID_TYPE:
+            wrong[i] = Fault("invalid_event", "type", "this version cannot take usage back: nothing was changed")
+        elif route is None:
             wrong[i] = Fault("invalid_event", "subject", explain_no_route(events.subject[i]))
     if max_ahead is not None and events.micros and max(events.micros) > min(arrived) + max_ahead:
         for i, (at, micros) in enumerate(zip(events.at, events.micros, strict=True)):
-            if i not in wrong and micros > arrived[at] + max_ahead and events.type[i] != VOID_TYPE:
+            if i not in wrong and micros > arrived[at] + max_ahead:
                 wrong[i] = Fault("time_out_of_bounds", "time", _explain_ahead(events.time[i], arrived[at] + max_ahead))
     if not wrong:
         return events, parsed.refused

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rating.catalogue import TIME_MAX, FlatCharge, Plan, Rate
+from rating.compiled import TIME_MAX, FlatCharge, Plan, Rate
 from rating.exact import int_of, wide_of
 from rating.metering import bill_keys, find_lines
 from rating.state import NO_LEVEL, State

@@ -9,7 +9,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rating.catalogue import Tiers
+from rating.compiled import Tiers
 from rating.exact import literal, round_to_scale
 from schemas.numbers import ONE, SCALED_MAX, divide_half_up
 

@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rating.catalogue import CompiledMeter, Shape
 from rating.columns import FOUND, INVALID, MISSING, Batch
+from rating.compiled import CompiledMeter, Shape
 from rating.exact import int128
 from rating.index import Keys
 from rating.state import NO_SUBSCRIPTION, SEVERAL, State

@@ -11,7 +11,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from rating.catalogue import TENANT, TIME_MAX, TIME_MIN, Compiled, Plan, load_catalogue
+from rating.catalogue import load_catalogue
+from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Plan
 from rating.deduplicate import Deduplicator
 from rating.exact import wide_of
 from rating.index import HashIndex

@@ -4,6 +4,7 @@ Here stands what a document may hold; `rating.catalogue` checks what documents s
 them, and each price model owns its own parameters (`rating.prices`), so a price is a plain mapping here.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
@@ -242,6 +243,10 @@ def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
     return str(loader.construct_scalar(node))
 
 
+# YAML 1.1 asks for a point in a number with an exponent; people (and JSON) write 1e3.
+_ExactLoader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+\Z", re.ASCII), list("-+0123456789")
+)
 _ExactLoader.add_constructor("tag:yaml.org,2002:int", _number)
 _ExactLoader.add_constructor("tag:yaml.org,2002:float", _number)
 _ExactLoader.add_constructor("tag:yaml.org,2002:timestamp", _text)

@@ -248,7 +248,7 @@ _NAMES: dict[type, str] = {
 
 
 def encode_document(document: Any) -> bytes:
-    """The canonical JSON of a document: sorted keys, decimals as texts, numbers of free form as JSON numbers."""
+    """A document as JSON, its keys in the order written: decimals as texts, numbers of free form as JSON numbers."""
     return _ENCODER.encode(document)
 
 
@@ -261,4 +261,4 @@ def _encode_number(value: Any) -> Any:
         return value.text
 
 
-_ENCODER = msgspec.json.Encoder(order="sorted", enc_hook=_encode_number)
+_ENCODER = msgspec.json.Encoder(enc_hook=_encode_number)

@@ -24,7 +24,8 @@ CODES: tuple[str, ...] = get_args(Code)
 
 
 class Where(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Where an event came in: a partition and offset of the log, a line of a file, or an index in a request."""
+    """Where an event came in: a line of a file, an index in a request, or a partition and offset of the log (and an
+    index in the pack that stands there, where the log numbers messages and not events)."""
 
     partition: int | None = None
     offset: int | None = None

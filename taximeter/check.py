@@ -6,7 +6,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from rating.catalogue import Compiled, Plan, Rate
+from rating.compiled import Compiled, Plan, Rate
 from rating.prices.tiers import TierTable
 from schemas.catalogue import Catalogue
 from schemas.numbers import ONE, NumberError, format_scaled

@@ -84,6 +84,7 @@ def ingest(**options: Any) -> None:
 @kafka
 @click.option("--snapshots", required=True, help="Folder or object store URL that all workers share.")
 @click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /health/live and /health/ready here.")
+@click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of the health port.")
 @periods
 def rate(**options: Any) -> None:
     """A rating worker on Kafka: a Faust agent that owns some partitions. Run as many as there are partitions."""

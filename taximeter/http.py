@@ -39,17 +39,17 @@ def make_app(parts: Sequence[BaseRoute], ready: Ready) -> Starlette:
 
 
 async def _not_found(request: Request, _: Exception) -> Response:
-    return _problem(404, "Not Found", f"no such resource: {request.url.path}")
+    return _problem(404, "Not Found", "not_found", f"no such resource: {request.url.path}")
 
 
 async def _not_allowed(request: Request, error: Exception) -> Response:
     allowed = getattr(error, "headers", None) or {}
     detail = f"{request.method} is not allowed here, expected {allowed.get('Allow', 'another method')}"
-    return _problem(405, "Method Not Allowed", detail, dict(allowed))
+    return _problem(405, "Method Not Allowed", "method_not_allowed", detail, dict(allowed))
 
 
-def _problem(status: int, title: str, detail: str, headers: dict[str, str] | None = None) -> Response:
-    body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail})
+def _problem(status: int, title: str, code: str, detail: str, headers: dict[str, str] | None = None) -> Response:
+    body = orjson.dumps({"type": "about:blank", "title": title, "status": status, "detail": detail, "code": code})
     return Response(body, status, headers, media_type="application/problem+json")
 
 

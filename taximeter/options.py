@@ -71,6 +71,7 @@ kafka = grouped(
     click.option("--partitions", default=4, show_default=True, type=click.IntRange(1, 10_000), help="Of the events."),
     click.option("--prefix", default="", help="Stands before every topic's name, to share a cluster."),
     click.option("--replication", default=1, show_default=True, help="Copies of each topic. In production: 3."),
+    click.option("--security", multiple=True, metavar="NAME=VALUE", help="TLS and SASL, by librdkafka's names."),
 )
 periods = grouped(
     click.option(

@@ -20,7 +20,8 @@ from ingest.door import Routed, refuse_unroutable
 from ingest.pack import encode_packs
 from ingest.parse import parse_texts
 from ingest.route import Router, View
-from rating.catalogue import TENANT, Compiled, load_catalogue
+from rating.catalogue import load_catalogue
+from rating.compiled import TENANT, Compiled
 from rating.engine import RatingProcessor, RatingSettings
 from schemas import topics
 from schemas.entry import CATALOGUE, EVENTS, Entry, encode_entry, encode_tick

@@ -42,8 +42,14 @@ _DAY_SECONDS = 86400
 _FAILURES = (LogUnavailable, TopicError, SnapshotError, Unready, OSError, ValueError)
 
 
-def _settings(bootstrap: str, partitions: int, prefix: str, replication: int) -> KafkaSettings:
-    return KafkaSettings(bootstrap, prefix, partitions, replication, min(2, replication))
+def _settings(bootstrap: str, partitions: int, prefix: str, replication: int, security: Sequence[str]) -> KafkaSettings:
+    """Raises: ValueError where a setting is wrong."""
+    pairs = [pair.partition("=") for pair in security]
+    wrong = [name for name, equals, _ in pairs if not equals]
+    if wrong:
+        raise ValueError(f"--security: found {wrong[0]!r}, expected NAME=VALUE such as security.protocol=SASL_SSL")
+    names = {name: value for name, _, value in pairs}
+    return KafkaSettings(bootstrap, prefix, partitions, replication, min(2, replication), security=names)
 
 
 class _Rejections:
@@ -82,10 +88,11 @@ async def _ingest(
     partitions: int,
     prefix: str,
     replication: int,
+    security: Sequence[str],
     catalogue: Path | None,
     max_ahead: int,
 ) -> int:
-    settings = _settings(bootstrap, partitions, prefix, replication)
+    settings = _settings(bootstrap, partitions, prefix, replication, security)
     documents = None if catalogue is None else read_catalogue_file(catalogue)
     await asyncio.to_thread(ensure_topics, settings)
     follower = CatalogueFollower(settings)
@@ -121,18 +128,20 @@ def rate(
     partitions: int,
     prefix: str,
     replication: int,
+    security: Sequence[str],
     snapshots: str,
+    health_host: str,
     health_port: int | None,
     lateness: int,
     window: int,
     tick: int,
 ) -> int:
     """Runs a rating worker until it is told to stop. Returns the exit status."""
-    settings = _settings(bootstrap, partitions, prefix, replication)
-    follower = CatalogueFollower(settings)
     try:
+        settings = _settings(bootstrap, partitions, prefix, replication, security)
         ensure_topics(settings)
         store = SnapshotStore(snapshots)
+        follower = CatalogueFollower(settings)
         follower.start()
     except (*_FAILURES, CatalogueError) as error:
         complain(f"taximeter rate: {error}")
@@ -147,7 +156,7 @@ def rate(
             entry=_json_entry,
         ),
     ]
-    health = _Health(health_port)
+    health = _Health(health_host, health_port)
     try:
         return run_worker(settings, bindings, store, on_state=health.tell)
     finally:
@@ -162,11 +171,11 @@ def _json_entry(message: SourceMessage) -> bytes:
 class _Health:
     """Says when the worker owns its partitions: on standard output, and over HTTP where a port is given."""
 
-    def __init__(self, port: int | None) -> None:
+    def __init__(self, host: str, port: int | None) -> None:
         self._ready = False
         self._server: ThreadingHTTPServer | None = None
         if port is not None:
-            self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
+            self._server = ThreadingHTTPServer((host, port), self._handler())
             threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     def tell(self, state: WorkerState) -> None:
@@ -214,10 +223,11 @@ async def _spend(
     partitions: int,
     prefix: str,
     replication: int,
+    security: Sequence[str],
     data: Path,
     clickhouse: str | None,
 ) -> int:
-    settings = _settings(bootstrap, partitions, prefix, replication)
+    settings = _settings(bootstrap, partitions, prefix, replication, security)
     await asyncio.to_thread(ensure_topics, settings)
     store = _open_store(data, clickhouse)
     view = SpendView(store, KafkaSource(settings))

@@ -91,7 +91,8 @@ class TierTable:
         if quantity <= 0:
             first = self.tiers[0]
             amount = self.amount(quantity, enter_at_nought)
-            return [self._show(first, quantity, amount, cell)] if quantity or enter_at_nought else []
+            entered = amount != 0 or (quantity == 0 and enter_at_nought)
+            return [self._show(first, quantity, amount, cell)] if entered else []
         if self.whole:
             tier = self._holding(quantity)
             return [self._show(tier, quantity, self.amount(quantity), cell)]

@@ -159,7 +159,6 @@ async def test_a_full_queue_refuses_before_anything_is_taken(bound: dict[str, in
         (None, "9998-01-01T00:00:00Z", "t", True),
         (0, "2026-11-21T10:00:00Z", "t", True),
         (DAY, "1970-01-01T00:00:00Z", "t", True),
-        (DAY, "9998-01-01T00:00:00Z", VOID_TYPE, True),
     ],
 )
 async def test_time_bounds(max_ahead: int | None, time: str, type: str, taken: bool) -> None:
@@ -168,6 +167,13 @@ async def test_time_bounds(max_ahead: int | None, time: str, type: str, taken: b
     answer = (await door.take(text(event(time=time, type=type)), JSON, "default")).answer()
     assert answer.accepted == taken
     assert taken or (answer.events[0].code, answer.events[0].path) == ("time_out_of_bounds", "time")
+
+
+async def test_a_void_is_refused_and_not_swallowed() -> None:
+    log = ListLog()
+    answer = (await make_door(log).take(text(event(type=VOID_TYPE)), JSON, "default")).answer()
+    assert answer.accepted == 0
+    assert (answer.events[0].code, answer.events[0].path) == ("invalid_event", "type")
 
 
 async def test_a_rejection_shows_the_event() -> None:

@@ -10,7 +10,8 @@ from ingest.door import Routed, refuse_unroutable
 from ingest.pack import encode_packs
 from ingest.parse import parse_texts
 from ingest.route import Router, View
-from rating.catalogue import TENANT, load_catalogue
+from rating.catalogue import load_catalogue
+from rating.compiled import TENANT
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
 from schemas import topics
 from schemas.entry import CATALOGUE, EVENTS, Entry, encode_entry, encode_tick

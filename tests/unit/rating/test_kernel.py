@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from rating.catalogue import Tiers
+from rating.compiled import Tiers
 from rating.exact import int128
 from rating.kernel import find_tiers, rate_columns, reach_columns
 from rating.prices import read_price
