@@ -8,6 +8,7 @@ answer never depends on how the input was cut into batches.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 
@@ -39,6 +40,11 @@ class RatingSettings:
     partitions: int = 1
     lateness: int = 1 * HOUR
     window_days: int | None = 35
+
+
+FOLDED_PACKS_MAX: Final = 64
+"""Packs that are folded at once. Measured: fewer cost more for each event; with more, a bill that crosses a level is
+replayed over more events, and the columns leave the processor's cache. It changes no result."""
 
 
 class RatingProcessor:
@@ -84,6 +90,9 @@ class RatingEngine:
         for entry in log:
             if entry.kind == entries.EVENTS:
                 packs.append(entry)
+                if len(packs) == FOLDED_PACKS_MAX:
+                    self._events(packs, biller, counts, rejections)
+                    packs = []
                 continue
             self._events(packs, biller, counts, rejections)
             packs = []

@@ -82,8 +82,6 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
             "cell": part.cell,
             "value": part.value,
             "time": time,
-            "rate": part.rate,
-            "bill": part.bill,
             "offset": batch.offset[part.row],
         }
     )
@@ -93,8 +91,6 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
     folded = frame.group_by("cell").agg(
         aggregate.fold().alias("value"),
         pl.len().alias("added"),
-        pl.col("rate").first(),
-        pl.col("bill").first(),
         pl.col("time").min().alias("first"),
         pl.col("time").max().alias("at"),
         pl.col("offset").last().alias("through"),
@@ -103,12 +99,15 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
     cell = folded["cell"].to_numpy()
     held = state.cells
     old = to_int128(held["value"].take(cell, axis=0))
+    line = held["line"][cell].astype(np.int64)
     folded = folded.with_columns(
         value_old=old,
         events_old=pl.Series(held["events"][cell]),
         at_old=pl.Series(held["at"][cell]),
         number=pl.Series(held["number"][cell].astype(np.int64)),
-        line=pl.Series(held["line"][cell].astype(np.int64)),
+        line=pl.Series(line),
+        bill=pl.Series(state.lines["bill"][line].astype(np.int64)),
+        rate=pl.Series(state.lines["rate"][line].astype(np.int64)),
     )
     overflow = pl.lit(False)
     if aggregate.additive and reach * len(frame) + greatest(old) > SCALED_MAX:
@@ -204,8 +203,6 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     """One row for each line that changes."""
     unsafe = _unsafe_sums(cells, ("quantity", "quantity_old"), ("amount", "amount_old"), ("highest", "amount_old"))
     lines = cells.group_by("line").agg(
-        pl.col("bill").first(),
-        pl.col("rate").first(),
         pl.col("added").sum(),
         (pl.col("quantity") - pl.col("quantity_old")).sum(),
         (pl.col("amount") - pl.col("amount_old")).sum().alias("gross"),
@@ -217,9 +214,11 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         pl.col("through").max(),
         pl.col("careful").any() | unsafe,
     )
-    line, rate = lines["line"].to_numpy(), lines["rate"].to_numpy()
     held = state.lines
+    line = lines["line"].to_numpy()
+    rate = held["rate"][line].astype(np.int64)
     lines = lines.with_columns(
+        bill=pl.Series(held["bill"][line].astype(np.int64)),
         quantity=pl.col("quantity") + to_int128(held["quantity"].take(line, axis=0)),
         gross=pl.col("gross") + to_int128(held["gross"].take(line, axis=0)),
         rest=pl.col("rest") + pl.Series(held["rest"][line]),
@@ -279,7 +278,6 @@ def _write(state: State, biller: Biller, cells: pl.DataFrame, lines: pl.DataFram
         table[name][line] = to_wide(lines[name])
     table["rest"][line] = lines["rest"].to_numpy()
     added: NDArray[Any] = lines["added"].to_numpy()
-    table["rate"][line] = lines["rate"].to_numpy()
     table["events"][line] += added
     table["revision"][line] += added
     table["first"][line] = np.minimum(table["first"][line], lines["first"].to_numpy())

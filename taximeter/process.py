@@ -1,6 +1,7 @@
 """What every long-running command shares: the event loop, signals, logging."""
 
 import asyncio
+import gc
 import logging
 import signal
 import sys
@@ -14,9 +15,16 @@ _SWITCH_SECONDS = 0.0005
 threads, and at the default of 5 ms single posts take ten times as long."""
 
 
+def spare_the_collector() -> None:
+    """Makes Python's cycle collector rare. The engine makes hundreds of thousands of short-lived objects a second, no
+    cycles: looking through them takes a tenth of its time at the default threshold."""
+    gc.set_threshold(200_000, 20, 50)
+
+
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Runs a command's coroutine to its exit status."""
     sys.setswitchinterval(_SWITCH_SECONDS)
+    spare_the_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)
 

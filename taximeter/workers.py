@@ -36,7 +36,7 @@ from streams.snapshots import SnapshotError, SnapshotStore
 from taximeter.documents import read_catalogue_file
 from taximeter.follower import CatalogueFollower
 from taximeter.http import Unready, make_app, running
-from taximeter.process import complain, say, until_signalled
+from taximeter.process import complain, say, spare_the_collector, until_signalled
 
 _DAY_SECONDS = 86400
 _FAILURES = (LogUnavailable, TopicError, SnapshotError, Unready, OSError, ValueError)
@@ -146,6 +146,7 @@ def rate(
     except (*_FAILURES, CatalogueError) as error:
         complain(f"taximeter rate: {error}")
         return 1
+    spare_the_collector()
     rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1))
     bindings = [
         Binding(RatingProcessor(rating), tick_s=tick or None),
