@@ -22,7 +22,7 @@ from rating.compiled import (
 )
 from rating.filters import read_condition
 from rating.prices import read_price
-from rating.prices.model import Cell, FlatPrice, UsagePrice
+from rating.prices.model import FlatPrice, UsagePrice
 from rating.prices.tiers import TierTable
 from schemas.catalogue import (
     Catalogue,
@@ -55,6 +55,39 @@ def load_catalogue(text: str | bytes) -> Compiled:
     if faults:
         raise CatalogueError(faults)
     return compiled
+
+
+def check_change(before: Compiled, after: Compiled) -> None:
+    """Prices may change under open periods; how a charge reads usage may not: totals already counted would have no
+    meaning under the new reading. Raises: CatalogueError that names each such charge.
+    """
+    faults = Faults()
+    old = {sub.id: sub.plan for sub in before.subscriptions}
+    pairs = [(f"subscriptions.{sub.id}", old[sub.id], sub.plan) for sub in after.subscriptions if sub.id in old]
+    if before.default_plan >= 0 and after.default_plan >= 0:
+        pairs.append(("default_subscription", before.default_plan, after.default_plan))
+    for where, earlier, later in pairs:
+        was, now = _readings(before, earlier), _readings(after, later)
+        for charge in was.keys() & now.keys():
+            if was[charge] != now[charge]:
+                faults.add(
+                    join(where, charge),
+                    f"found another reading of usage than the one in force (was: {was[charge]}; now: {now[charge]}); "
+                    "only prices may change, so give the charge a new name",
+                )
+    if faults:
+        raise CatalogueError(Faults(sorted(faults)))
+
+
+def _readings(compiled: Compiled, plan: int) -> dict[str, str]:
+    """Charge -> what it reads: its aggregate and the signature of its shape, or that it is flat."""
+    aggregates = {meter.name: meter.aggregate.name for meter in compiled.meters}
+    found = {flat.charge: "flat" for flat in compiled.plans[plan].flats}
+    for shapes in compiled.shapes.values():
+        for shape in shapes:
+            if compiled.plan_rates[plan, shape.index] >= 0:
+                found[shape.charge] = f"{aggregates[shape.meter]} {shape.signature}"
+    return found
 
 
 class _Compiler:
@@ -349,6 +382,3 @@ class _Compiler:
 
 def _scaled(value: Decimal) -> int:
     return parse_scaled(value)
-
-
-__all__ = ["Cell", "Compiled", "CompiledMeter", "Plan", "Rate", "Shape", "Tiers", "load_catalogue"]

@@ -7,7 +7,7 @@ from the packs' path columns where they have it and from `data` itself where the
 from collections.abc import Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,7 +22,6 @@ from schemas.event import PACK_VERSION
 from schemas.numbers import NumberError, NumberRangeError, format_scaled, parse_scaled
 from schemas.paths import DECIMAL, TEXTS, Extractor
 
-Status = Literal[0, 1, 2, 3]
 FOUND, MISSING, INVALID, OUT_OF_RANGE = 0, 1, 2, 3
 
 

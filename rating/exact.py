@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from schemas.numbers import ONE, SCALED_MAX
 
-INT128_MAX: Final = 2**127 - 1
 _WORD: Final = 2**64
 _PLAIN: Final = pa.decimal128(38, 0)
 _ONE_LITERAL = pl.lit(ONE, dtype=pl.Int128)

@@ -13,7 +13,6 @@ class Table:
     """
 
     def __init__(self, spec: dict[str, tuple[Any, int]], capacity: int = 1024) -> None:
-        self._spec = spec
         self._columns = {
             name: np.zeros((capacity, width) if width > 1 else capacity, dtype=dtype)
             for name, (dtype, width) in spec.items()

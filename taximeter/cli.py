@@ -12,7 +12,7 @@ import click
 
 from schemas.catalogue import CatalogueError
 from taximeter.options import DURATION, FILE, FOLDER, TIME, kafka, listening, periods, read_settings
-from taximeter.process import complain, run, say, set_up_logging
+from taximeter.process import complain, run, set_up_logging
 
 _LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
 
@@ -202,6 +202,3 @@ def _exit(status: int) -> None:
 def entry() -> None:
     """The console script: options from the environment as TAXIMETER_COMMAND_OPTION."""
     main(auto_envvar_prefix="TAXIMETER")
-
-
-__all__ = ["entry", "main", "say"]

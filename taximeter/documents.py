@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from ingest.route import View
-from rating.catalogue import load_catalogue
+from rating.catalogue import check_change, load_catalogue
 from schemas.catalogue import Catalogue, Filed, join_documents, merge, split_documents
 from schemas.entry import CATALOGUE, encode_entry
 from schemas.faults import encode_document
@@ -58,7 +58,7 @@ class CatalogueInForce:
         merged = merge(self.catalogue, fresh)
         if encode_document(merged) == encode_document(self.catalogue):
             return False
-        load_catalogue(encode_document(merged))
+        check_change(load_catalogue(encode_document(self.catalogue)), load_catalogue(encode_document(merged)))
         await to_partitions(encode_entry(CATALOGUE, encode_document(merged)))
         changed = [f for f in split_documents(merged) if self._filed.get(f.key) != f]
         records = [(filed.key, msgspec.json.encode(filed)) for filed in changed]

@@ -14,9 +14,6 @@ from typing import ClassVar, NamedTuple
 
 import polars as pl
 
-from rating.exact import literal
-from schemas.numbers import ONE
-
 
 class Total(NamedTuple):
     """What a cell holds: `events` counted, `value` (scaled) and `at` (microseconds)."""
@@ -59,7 +56,3 @@ class Aggregate:
     def quantities(self) -> pl.Expr:
         """`quantity` by columns, from `value` and `events` after the batch."""
         return pl.col("value")
-
-
-ONE_EACH = literal(ONE)
-"""What each counted event brings where nothing is read from it."""

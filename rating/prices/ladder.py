@@ -5,9 +5,11 @@ from decimal import Decimal
 
 import msgspec
 
-from rating.prices.model import check_not_negative
+from rating.prices.model import check_not_negative, scaled
+from rating.prices.tiers import Tier, TierTable
 from schemas.faults import Faults, join
 from schemas.limits import TIERS_MAX
+from schemas.numbers import ONE
 
 
 class TierStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -23,6 +25,19 @@ class FlatStep(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     flat_amount: Decimal
     up_to: Decimal | None = None
+
+
+def compile_whole(steps: Sequence[TierStep | FlatStep]) -> TierTable:
+    """The table in which all units stand in the tier that holds the total."""
+    tiers: list[Tier] = []
+    start = 0
+    for step in steps:
+        unit = scaled(step.unit_amount) if isinstance(step, TierStep) else 0
+        flat = scaled(step.flat_amount)
+        up_to = None if step.up_to is None else scaled(step.up_to)
+        tiers.append(Tier(start, up_to, flat * ONE + unit * start, unit, flat))
+        start = up_to or start
+    return TierTable(tuple(tiers), zero_amount=tiers[0].base, whole=True)
 
 
 def check_tiers(tiers: Sequence[TierStep | FlatStep], path: str, faults: Faults) -> None:

@@ -2,11 +2,9 @@
 
 from typing import ClassVar
 
-from rating.prices.ladder import FlatStep, check_tiers
-from rating.prices.model import CompiledPrice, PriceModel, one_table, scaled
-from rating.prices.tiers import Tier, TierTable
+from rating.prices.ladder import FlatStep, check_tiers, compile_whole
+from rating.prices.model import CompiledPrice, PriceModel, one_table
 from schemas.faults import Faults
-from schemas.numbers import ONE
 
 
 class Stairstep(PriceModel, frozen=True, kw_only=True):
@@ -21,11 +19,4 @@ class Stairstep(PriceModel, frozen=True, kw_only=True):
         check_tiers(self.tiers, path, faults)
 
     def compile(self) -> CompiledPrice:
-        compiled: list[Tier] = []
-        start = 0
-        for step in self.tiers:
-            flat = scaled(step.flat_amount)
-            up_to = None if step.up_to is None else scaled(step.up_to)
-            compiled.append(Tier(start, up_to, flat * ONE, 0, flat))
-            start = up_to or start
-        return one_table(TierTable(tuple(compiled), zero_amount=compiled[0].base, whole=True))
+        return one_table(compile_whole(self.tiers))
