@@ -23,9 +23,7 @@ Expression = Annotated[str, Meta(min_length=1, max_length=1000)]
 EventText = Annotated[str, Meta(min_length=1, max_length=EVENT_TEXT_LENGTH_MAX)]
 Text = Annotated[str, Meta(max_length=2000)]
 
-Aggregate = Literal[
-    "count", "sum", "min", "max", "avg", "latest", "unique_count", "time_weighted", "percentile"
-]
+Aggregate = Literal["count", "sum", "min", "max", "avg", "latest", "unique_count", "time_weighted", "percentile"]
 PeriodUnit = Literal["hour", "day", "week", "month", "quarter", "year"]
 When = Literal["in_arrears", "in_advance"]
 
