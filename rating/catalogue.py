@@ -25,6 +25,7 @@ from rating.compiled import (
     nodes,
 )
 from rating.filters import read_condition
+from rating.gauges import UNITS, Reading
 from rating.prices import read_price
 from rating.prices.model import ByDimensions, FlatPrice, UsagePrice, one_table
 from rating.prices.tiers import NOTHING
@@ -141,7 +142,7 @@ class _Compiler:
 
     @staticmethod
     def _paths(meter: CompiledMeter) -> list[str]:
-        own = [meter.value] if meter.value else []
+        own = [path for path in (meter.value, meter.key) if path]
         return [*own, *meter.dimensions.values(), *(condition.path for condition in meter.conditions)]
 
     def _meter(self, name: str, meter: Meter) -> None:
@@ -170,7 +171,17 @@ class _Compiler:
             for path, value in meter.where.items()
         ]
         conditions = tuple(condition for condition in found if condition is not None)
-        self.meters[name] = CompiledMeter(name, meter.event, aggregate, meter.value, conditions, dict(meter.dimensions))
+        self.meters[name] = CompiledMeter(
+            name,
+            meter.event,
+            aggregate,
+            meter.value,
+            conditions,
+            dict(meter.dimensions),
+            key=meter.key,
+            gauge=_reading(meter) if meter.aggregate == "time_weighted" else None,
+            percentile=_scaled(meter.percentile or Decimal(0)),
+        )
 
     # Price books -------------------------------------------------------------------------------------------------
 
@@ -446,7 +457,7 @@ class _Compiler:
         discount = charge.discount or Discount()
         reduction = None
         if discount.percent is not None or discount.amount is not None:
-            reduction = Reduction(_scaled(discount.percent or Decimal(0)) // 100, _scaled(discount.amount or Decimal(0)))
+            reduction = Reduction(_scaled(discount.percent or Decimal(0)), _scaled(discount.amount or Decimal(0)))
         rate = Rate(
             charge=name,
             order=order,
@@ -581,6 +592,10 @@ class _Compiler:
             default_timelines=defaults,
             paths=paths,
         )
+
+
+def _reading(meter: Meter) -> Reading:
+    return Reading(UNITS[meter.unit or "hour"], meter.reads == "change", meter.align == "day")
 
 
 def _scaled(value: Decimal) -> int:

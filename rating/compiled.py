@@ -8,6 +8,7 @@ price books cost a thousand rates, and the work for an event stays the same.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 
 from rating.aggregates import Aggregate
 from rating.filters import Condition
+from rating.gauges import Reading
 from rating.prices.model import ByDimensions, ByTime, Choice, Leaf, Split
 from rating.prices.tiers import TierTable
 from schemas.catalogue import Catalogue, Tax, Terms
@@ -39,6 +41,9 @@ class CompiledMeter:
     conditions: tuple[Condition, ...]
     dimensions: dict[str, str]
     key: str | None = None
+    gauge: Reading | None = None
+    percentile: int = 0
+    convert_event: Any = None
     convert_total: Any = None
 
 
@@ -92,13 +97,13 @@ def nodes(choice: Choice) -> Iterator[ByDimensions | ByTime]:
 
 @dataclass(frozen=True, slots=True)
 class Reduction:
-    """A charge's discount: a share of its price (scaled; 0.1 is ten percent), or an amount."""
+    """A charge's discount: a percentage of its price, or an amount; scaled."""
 
-    share: int = 0
+    percent: int = 0
     amount: int = 0
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Rate:
     """What a charge of usage asks. Amounts and units are scaled. `free_units` include a discount's units."""
 
@@ -118,23 +123,31 @@ class Rate:
     """Whether its aggregation needs every event of a total (`rating.kept`)."""
     taxes: tuple[Tax, ...] | None = None
 
-    @property
+    @cached_property
     def tables(self) -> tuple[TierTable, ...]:
         """The table of each cell."""
         return tuple(table for leaf in self.leaves for table in leaf.tables)
 
-    @property
+    @cached_property
+    def counted(self) -> tuple[bool, ...]:
+        """For each cell whether its quantity is the line's: channel 0 of a leaf."""
+        return tuple(channel == 0 for leaf in self.leaves for channel in range(len(leaf.tables)))
+
+    @cached_property
+    def ordered(self) -> bool:
+        """Whether what an event brings depends on those before it."""
+        return any(leaf.split is not None and leaf.split.ordered for leaf in self.leaves)
+
+    @cached_property
     def by_hand(self) -> bool:
         """Whether its lines are not simply the sum of what their cells cost, each looked up in its table."""
-        several = len(self.leaves) > 1
-        ordered = any(leaf.split is not None and leaf.split.ordered for leaf in self.leaves)
         changed = self.reduction is not None or self.convert is not None
-        return bool(self.free_units and several) or ordered or changed or self.kept
+        return bool(self.free_units and len(self.leaves) > 1) or self.ordered or changed or self.kept
 
-    @property
+    @cached_property
     def monotone(self) -> bool:
         """Whether the amount never falls as usage rises."""
-        return all(table.monotone for table in self.tables)
+        return not self.kept and not self.ordered and all(table.monotone for table in self.tables)
 
     @property
     def due_unused(self) -> bool:
@@ -301,10 +314,21 @@ class Compiled:
     default_timelines: dict[str | None, tuple[Entry, ...]]
     """The timeline of a customer without a subscription of its own; under None that of all who are not named."""
     paths: tuple[str, ...]
+    meters_by_name: dict[str, CompiledMeter] | None = None
     columns: Any = None
     """The rates as columns, made by the first fold that needs them."""
     tier_texts: tuple[pl.Series, ...] | None = None
     """The constant parts of each tier's JSON, made by the first emission that needs them."""
+
+    def meter(self, name: str) -> CompiledMeter:
+        """The meter of that name."""
+        if self.meters_by_name is None:
+            self.meters_by_name = {meter.name: meter for meter in self.meters}
+        return self.meters_by_name[name]
+
+    def shape_of(self, signature: str) -> Shape | None:
+        """The shape of that signature, if any plan has it."""
+        return next((s for shapes in self.shapes.values() for s in shapes if s.signature == signature), None)
 
     def default_timeline(self, customer: str) -> tuple[Entry, ...]:
         """The timeline of a customer that has no subscription of its own; empty where there is no default."""
