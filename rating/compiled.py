@@ -284,7 +284,7 @@ class Tiers:
             below_unit=np.array([table.below_nought == "unit" for table in tables], dtype=np.bool_),
             blocks_down=np.array([table.blocks_down for table in tables], dtype=np.bool_),
             start=column([tier.start for tier in flat]),
-            up_to=column([tier.up_to or 0 for tier in flat]),
+            up_to=column([table.last(tier) or 0 for table in tables for tier in table.tiers]),
             base=column([tier.base if table.columnar else 0 for table in tables for tier in table.tiers]),
             unit=column([tier.unit_amount for tier in flat]),
             block=column([tier.block for tier in flat]),
