@@ -77,6 +77,13 @@ class Contributions:
     shape: int = -1
     gauge: Rows | None = None
 
+    def take(self, at: Rows) -> "Contributions":
+        """Some of them."""
+        gauge = None if self.gauge is None else self.gauge[at]
+        columns = (self.row[at], self.bill[at], self.cell[at], self.rate[at], self.value.gather(at), self.wide[at])
+        of = (self.meter, self.order, self.aggregate)
+        return Contributions(*of, *columns, self.counted, self.kept, self.shape, gauge)
+
 
 def locate(state: State, batch: Batch, shape: Shape, use: Use, refusals: list[Refusal]) -> list[Contributions]:
     """What the events of one meter bring to the charges of one shape: their cells are found, or made."""
@@ -103,21 +110,14 @@ def locate(state: State, batch: Batch, shape: Shape, use: Use, refusals: list[Re
     first = Contributions(*of, aggregate, use.row, use.bill, cell, use.rate, value, wide, True, kept_whole, uid, gauge)
     found = [first]
     if ordered.any() and not ordered.all():
-        found = [_part(first, np.flatnonzero(ordered[leaf] == flag), flag) for flag in (False, True)]
+        found = [first.take(np.flatnonzero(ordered[leaf] == flag)) for flag in (False, True)]
+        found[1].kept = True
     for at, split in enumerate(shape.splits):
         if split is not None and not split.ordered:
             rows = np.flatnonzero(leaf == at)
             extra = None if split.extra is None else extras[split.extra].gather(rows)
             found.extend(_spread(state, shape, at, split, use.take(rows), combo[rows], value.gather(rows), extra))
     return found
-
-
-def _part(whole: Contributions, at: Rows, kept: bool) -> Contributions:
-    columns = (whole.row[at], whole.bill[at], whole.cell[at], whole.rate[at], whole.value.gather(at), whole.wide[at])
-    gauge = None if whole.gauge is None else whole.gauge[at]
-    return Contributions(
-        whole.meter, whole.order, whole.aggregate, *columns, whole.counted, kept or whole.kept, whole.shape, gauge
-    )
 
 
 def _spread(

@@ -135,6 +135,10 @@ class State:
         self.customer_events: NDArray[np.int64] = np.zeros(1024, np.int64)
         """For each customer how many events were accepted, voids included."""
         self.ticks = 0
+        self.arrivals = 0
+        """How many events have come: the arrival of an event is its place among them."""
+        self.corrected_from = TIME_MIN
+        """Periods that end at or before it are closed for good."""
         self.timelines = Timelines()
         self.partition = partition
         self.partitions = partitions
@@ -404,6 +408,8 @@ class State:
                 "gauges": self.gauges.values,
                 "dropped": self.ledger.dropped,
                 "ticks": self.ticks,
+                "arrivals": self.arrivals,
+                "corrected_from": self.corrected_from,
                 "customer_newest": self.customer_newest[: len(self.customers.values)].tobytes(),
                 "customer_events": self.customer_events[: len(self.customers.values)].tobytes(),
             }
@@ -437,7 +443,8 @@ class State:
         size, columns = dumped["tables"]["ledger"]
         state.ledger = Ledger(Table.load(LEDGER, columns, size), dumped["dropped"])
         state.gauges = Names([tuple(texts) for texts in dumped["gauges"]])
-        state.ticks = dumped["ticks"]
+        state.ticks, state.arrivals = dumped["ticks"], dumped["arrivals"]
+        state.corrected_from = dumped["corrected_from"]
         room, known = len(state.customer_subscription), len(dumped["customers"])
         state.customer_newest = np.full(room, TIME_MIN, np.int64)
         state.customer_newest[:known] = np.frombuffer(dumped["customer_newest"], np.int64)
