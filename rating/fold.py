@@ -74,7 +74,7 @@ def fold_columns(
     for part in parts:
         offset, time = batch.offset[part.row], batch.time[part.row]
         state.ledger.append(batch.identity[part.row], time, offset, part.cell, part.wide, part.gauge)
-    biller.rerate_later(lines.filter("hand")["line"].to_list() if len(lines) else [])
+    biller.rerate_later(parts, batch)
     return careful
 
 
@@ -117,6 +117,7 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
             "value": part.value,
             "time": time,
             "offset": batch.offset[part.row],
+            "row": part.row,
         }
     )
     reach = greatest(part.value)
@@ -126,6 +127,7 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
         aggregate.fold().alias("value"),
         (pl.len() if part.counted else pl.lit(0, dtype=pl.UInt32)).alias("added"),
         pl.len().alias("brought"),
+        pl.col("row").first().alias("born"),
         pl.col("time").min().alias("first"),
         pl.col("time").max().alias("at"),
         pl.col("offset").last().alias("through"),
@@ -150,6 +152,7 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
         bound = pl.col("value_old").cast(pl.Float64).abs() + pl.col("brought").cast(pl.Float64) * float(reach)
         overflow = bound >= _SAFE
     return folded.with_columns(
+        born=pl.col("born") + state.arrivals,
         last=pl.col("at"),
         value=aggregate.combine(),
         events=pl.col("events_old") + pl.col("brought").cast(pl.Int64),
@@ -167,6 +170,7 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
         "events",
         "value",
         "at",
+        "born",
         "first",
         "last",
         "through",
@@ -247,6 +251,7 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         pl.col("rest").sum(),
         # One unit of the last digit for each cell: the line's amount may be rounded up where each cell's was not.
         (pl.max_horizontal("highest", "amount_old") - pl.col("amount_old") + literal(1)).sum().alias("highest"),
+        pl.col("born").min(),
         pl.col("first").min(),
         pl.col("last").max(),
         pl.col("through").max(),
@@ -363,6 +368,7 @@ def _write(state: State, biller: Biller, cells: pl.DataFrame, lines: pl.DataFram
         table[name][line] = to_wide(lines[name])
     table["rest"][line] = lines["rest"].to_numpy()
     added: NDArray[Any] = lines["added"].to_numpy()
+    table["born"][line] = np.where(table["events"][line] == 0, lines["born"].to_numpy(), table["born"][line])
     table["events"][line] += added
     table["revision"][line] += added
     table["first"][line] = np.minimum(table["first"][line], lines["first"].to_numpy())

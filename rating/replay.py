@@ -54,15 +54,15 @@ class Replay:
         self.keeper = Keeper(state, batch)
         self.refusals: list[Refusal] = []
 
-    def run(self, contributions: list[Contributions], takebacks: Iterable[Takeback], moves: dict[int, list[int]]) -> None:
-        """In the log's order. `moves`: row -> periods whose gauges move on with that event, whatever counts it."""
+    def run(self, contributions: list[Contributions], takebacks: Iterable[Takeback], moves: dict[int, int]) -> None:
+        """In the log's order. `moves`: row -> the customer whose gauges move on with that event, whatever counts it."""
         items = self._items(contributions)
         voids = {takeback.row: takeback for takeback in takebacks}
         by_row: dict[int, list[_Item]] = {}
         for item in items:
             by_row.setdefault(item.row, []).append(item)
         for row in sorted(by_row.keys() | voids.keys() | moves.keys()):
-            self._event(row, by_row.get(row, []), voids.get(row), moves.get(row, []))
+            self._event(row, by_row.get(row, []), voids.get(row), moves.get(row, -1))
 
     def _items(self, contributions: list[Contributions]) -> list[_Item]:
         found: list[_Item] = []
@@ -80,10 +80,11 @@ class Replay:
             )
         return found
 
-    def _event(self, row: int, items: list[_Item], void: Takeback | None, moved: list[int]) -> None:
+    def _event(self, row: int, items: list[_Item], void: Takeback | None, customer: int) -> None:
         """One event: all its charges, then the levels of the periods that it touched."""
         state, biller = self.state, self.biller
-        customer = biller.advance(self.batch, row) if moved or void else -1
+        if customer >= 0:
+            biller.advance(self.batch, row, customer)
         for order in sorted({item.order for item in items}):
             own = [item for item in items if item.order == order]
             try:
@@ -93,10 +94,10 @@ class Replay:
                 self.refusals.append(Refusal(row, order, own[0].part.meter.name, "out_of_range", None, message))
         touched = {item.head: None for item in items}
         if void is not None:
-            touched |= dict.fromkeys(take_back(state, biller, void, self.careful))
-        if moved:
-            biller.move_gauges(customer, self.batch, row)
-            touched |= dict.fromkeys(moved)
+            touched |= dict.fromkeys(take_back(state, biller, void, self.careful, within=True))
+        if customer >= 0:
+            offset = int(self.batch.offset[row])
+            touched |= dict.fromkeys(biller.move_gauges(customer, offset, self.careful, int(self.batch.time[row])))
         if not touched:
             return
         reference = EventRef(self.batch.text_at("source", row), self.batch.text_at("id", row))
@@ -140,7 +141,7 @@ class Replay:
             self._write_cell(item, changed[item.cell], after)
         for line, (after_line, head) in worked.items():
             self._write_line(line, after_line, head, [i for i in items if self.state.cells["line"][i.cell] == line])
-        self.biller.rerate_later(list(worked))
+        self.biller.rerate_later([item.part.take(np.array([item.at])) for item in items], self.batch)
 
     def _segmented(self, head: int) -> bool:
         return bool(self.state.bills["next"][head] >= 0)
@@ -195,6 +196,8 @@ class Replay:
         lines["quantity"][line] = wide_of(after.quantity)
         self.biller.set_exact(lines, "gross", line, after.exact)
         lines["amount"][line] = wide_of(after.amount)
+        if not lines["events"][line]:
+            lines["born"][line] = self.state.arrivals + row
         lines["events"][line] += counted
         lines["revision"][line] += counted
         lines["first"][line] = min(int(lines["first"][line]), time)

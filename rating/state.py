@@ -86,6 +86,7 @@ LINES: Final = {
     "last": (_I8, 1),
     "through": (_I8, 1),
     "written": (_U1, 1),
+    "born": (_I8, 1),  # the arrival of its first event, where its period has several segments
 }
 CELLS: Final = {
     "line": (_I4, 1),
@@ -309,7 +310,9 @@ class State:
         table["start"][bill], table["end"][bill] = first, last
         table["whole"][bill] = end - start
         table["next"][bill] = -1
-        table["opens"][bill] = entry.opens and (entry.start == first or entry.start == TIME_MIN)
+        begins = entry.start == first or (entry.start == TIME_MIN and not self.subscriptions["opened"][subscription])
+        table["opens"][bill] = entry.opens and begins
+        self.subscriptions["opened"][subscription] = 1
         head = bill
         if before >= 0:
             head = int(table["head"][before])
@@ -322,6 +325,35 @@ class State:
         table["from"][bill], table["until"][head] = start, last
         self.bill_lines.append([])
         return bill
+
+    def cut_period(self, head: int) -> list[int]:
+        """Cuts an open period's segments where the subscription's timeline changes now. Returns those that are new.
+
+        A segment whose entry is gone stays, and stands under what is in force at its start."""
+        table = self.bills
+        subscription, start = int(table["subscription"][head]), int(table["from"][head])
+        end = start + int(table["whole"][head])
+        held = {int(table["start"][bill]): bill for bill in self.segments(head)}
+        entries = self.timelines.entries(int(self.subscriptions["timeline"][subscription]))
+        made: list[int] = []
+        for at, entry in enumerate(entries):
+            until = entries[at + 1].start if at + 1 < len(entries) else TIME_MAX
+            first, last = max(entry.start, start), min(until, end)
+            if entry.plan < 0 or first >= last:
+                continue
+            if first not in held and first > int(table["start"][head]):
+                held[first] = self._add_bill(subscription, start, end, first, last, entry, head)
+                made.append(held[first])
+            if first in held:
+                table["end"][held[first]] = last
+        chain = [held[first] for first in sorted(held)]
+        for bill, following in zip(chain, [*chain[1:], -1], strict=True):
+            table["next"][bill] = following
+            if following >= 0:
+                table["end"][bill] = min(int(table["end"][bill]), int(table["start"][following]))
+                table["carries"][following] = self._carries(bill, following)
+        table["until"][head] = int(table["end"][chain[-1]])
+        return made
 
     def _carries(self, before: int, bill: int) -> bool:
         """Whether units used in the segment before stay used: under the same price book, and not from a trial."""
@@ -455,6 +487,7 @@ class State:
             state.bill_lines[bill].append(line)
         state.fired = dict(dumped["fired"])
         state.bind(load_catalogue(dumped["catalogue"]))
+        keep_again(state)
         return state
 
 

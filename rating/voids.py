@@ -18,7 +18,7 @@ from rating.columns import Batch
 from rating.compiled import Rate
 from rating.exact import int128, to_int128, wide_of
 from rating.index import Keys
-from rating.keeper import keep_again
+from rating.keeper import keep_again, shape_of
 from rating.state import State
 from schemas.event import VOID_TYPE
 from schemas.identity import event_identity
@@ -47,7 +47,7 @@ def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[li
     found: list[Takeback] = []
     first: dict[tuple[int, int], int] = {}
     for row in rows.tolist():
-        named = msgspec.json.decode(batch.data_at(row), type=EventRef)
+        named = msgspec.json.decode(batch.text_at("data", row), type=EventRef)
         tenant, customer = customers[slot[row]]
         raw = event_identity(tenant, customer, named.source, named.id)
         low, high = np.frombuffer(raw, dtype=np.uint64).tolist()
@@ -73,17 +73,15 @@ def periods_of(state: State, takebacks: Iterable[Takeback]) -> dict[int, list[in
     return found
 
 
-def take_back(state: State, biller: Biller, takeback: Takeback, only: set[int] | None) -> list[int]:
+def take_back(state: State, biller: Biller, takeback: Takeback, heads: set[int], within: bool) -> list[int]:
     """Takes one event back out of every total it is in. Returns the periods that changed.
 
-    `only`: leaves the totals of other periods alone."""
+    `heads`: only the totals of these periods (`within`), or only those of all others."""
     rows = state.ledger.of_events(_keys(takeback))
     cells = state.ledger.table["cell"][rows]
-    bills = state.lines["bill"][state.cells["line"][cells]]
-    heads = state.bills["head"][bills]
-    if only is not None:
-        inside = np.isin(heads, np.array(sorted(only)))
-        rows, cells, heads = rows[inside], cells[inside], heads[inside]
+    of = state.bills["head"][state.lines["bill"][state.cells["line"][cells]]]
+    chosen = np.isin(of, np.array(sorted(heads), dtype=np.int64)) == within
+    rows, cells, of = rows[chosen], cells[chosen], of[chosen]
     if not len(rows):
         return []
     wide = state.ledger.table["value"][rows].copy()
@@ -92,15 +90,11 @@ def take_back(state: State, biller: Biller, takeback: Takeback, only: set[int] |
     _forget_texts(state, cells, wide)
     keep_again(state, changed.tolist())
     recount(state, changed)
-    lines = np.unique(state.cells["line"][changed])
-    for line in lines.tolist():
-        counted = int(np.sum(_counted(state, cells[state.cells["line"][cells] == line])))
-        state.lines["events"][line] -= counted
+    for line in np.unique(state.cells["line"][changed]).tolist():
+        state.lines["events"][line] -= sum(_counted(state, cells[state.cells["line"][cells] == line]))
         _recount_times(state, line)
-        state.lines["through"][line] = max(int(state.lines["through"][line]), takeback.offset)
-        biller.rerate(line, revised=True)
-    biller.rerate_later(lines.tolist())
-    return np.unique(heads).tolist()
+        biller.rerate_after_void(line, takeback.offset)
+    return np.unique(of).tolist()
 
 
 def recount(state: State, cells: NDArray[np.int32]) -> None:
@@ -136,7 +130,7 @@ def _forget_texts(state: State, cells: NDArray[np.int32], wide: NDArray[np.int64
         if state.catalogue.meter(rate.meter).aggregate.reads != "text":
             continue
         head = int(state.bills["head"][state.lines["bill"][line]])
-        signature, number = signature_of(state, line), np.array([state.cells["number"][cell]], dtype=np.int64)
+        signature, number = shape_of(state, line).signature, np.array([state.cells["number"][cell]], dtype=np.int64)
         combo = np.array([state.lines["combo"][line]], dtype=np.int64)
         siblings = [
             other
@@ -150,13 +144,6 @@ def _forget_texts(state: State, cells: NDArray[np.int32], wide: NDArray[np.int64
         if not (state.ledger.table["value"][rows] == digest).all(axis=1).any():
             keys = seen_keys(state, signature, digest.reshape(1, 2), np.array([head]), combo, number)
             state.values_seen.values[state.values_seen.find(keys)] = 0
-
-
-def signature_of(state: State, line: int) -> str:
-    """How a line reads usage."""
-    from rating.keeper import shape_of
-
-    return shape_of(state, line).signature
 
 
 def _recount_times(state: State, line: int) -> None:
