@@ -61,6 +61,18 @@ PRICE_DEPTH_MAX: Final = 4
 LEAVES_MAX: Final = 4_000
 """Totals of their own that one price keeps apart: all its cells and windows, whatever they stand in."""
 
+COUPONS_MAX: Final = 100
+"""Coupons of one customer."""
+
+CREDIT_GRANTS_MAX: Final = 1_000
+"""Credit grants of one customer."""
+
+TAXES_MAX: Final = 16
+"""Taxes of one customer or charge."""
+
+BUDGET_ALERTS_MAX: Final = 100
+"""Shares of one budget that make an alert."""
+
 DIMENSIONS_MAX: Final = 16
 PATHS_MAX: Final = 256
 """Different paths into `data` over all meters."""
