@@ -16,7 +16,15 @@ from rating.compiled import TIME_MAX, FlatCharge, Level, Plan
 from rating.exact import int_of, wide_of
 from rating.invoices import Invoicer
 from rating.keeper import gauge_lines, spread_gauges
-from rating.lines import billed_quantities, cell_totals, earlier_segments, later_segments, rate_line, sibling, unused_amount
+from rating.lines import (
+    billed_quantities,
+    cell_totals,
+    earlier_segments,
+    later_segments,
+    rate_line,
+    sibling,
+    unused_amount,
+)
 from rating.metering import bill_keys, make_period
 from rating.state import NO_LEVEL, State
 from rating.table import Table
@@ -380,7 +388,9 @@ class Biller:
         """Whether some plan in force within a period asks something without usage."""
         entries = self.state.timelines.entries(timeline)
         ends = [entry.start for entry in entries[1:]] + [TIME_MAX]
-        plans = [e.plan for e, last in zip(entries, ends, strict=True) if e.plan >= 0 and e.start < end and last > start]
+        plans = [
+            e.plan for e, last in zip(entries, ends, strict=True) if e.plan >= 0 and e.start < end and last > start
+        ]
         return any(self._asks_unused(self.state.catalogue.plans[plan]) for plan in plans)
 
     def _asks_unused(self, plan: Plan) -> bool:

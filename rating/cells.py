@@ -178,9 +178,7 @@ def refuse_value(coded: tuple[NDArray[np.int32], list[Any]], row: int, status: i
 # Lines and cells -----------------------------------------------------------------------------------------------------
 
 
-def find_cells(
-    state: State, shape: Shape, bills: Rows, combo: Rows, number: Rows, rates: NDArray[np.int64]
-) -> Rows:
+def find_cells(state: State, shape: Shape, bills: Rows, combo: Rows, number: Rows, rates: NDArray[np.int64]) -> Rows:
     """The cell of each row; new ones are made, with the lines that they need."""
     uid = state.shapes.number(shape.signature)
     high = (bills.astype(np.uint64) << np.uint64(32)) | np.uint64(uid)
@@ -229,7 +227,9 @@ def _groups(state: State, batch: Batch, shape: Shape, use: Use) -> tuple[Rows, R
         return state.combos.number(tuple(texts[:groups])), choose(shape.choice, dimensions, windows.__getitem__)
 
     if np.prod([len(values) + 1 for _, values in columns], dtype=object) >= 2**62:
-        found = [meaning([None if codes[i] < 0 else values[codes[i]] for codes, values in columns]) for i in range(len(rows))]
+        found = [
+            meaning([None if codes[i] < 0 else values[codes[i]] for codes, values in columns]) for i in range(len(rows))
+        ]
         return np.array([c for c, _ in found], dtype=np.int64), np.array([n for _, n in found], dtype=np.int64)
     code = np.zeros(len(rows), dtype=np.int64)
     for codes, values in columns:
@@ -286,9 +286,7 @@ def _first_seen(
     return pl.Series(brought * ONE).cast(pl.Int128), wide
 
 
-def seen_keys(
-    state: State, signature: str, digests: NDArray[np.int64], bill: Rows, combo: Rows, number: Rows
-) -> Keys:
+def seen_keys(state: State, signature: str, digests: NDArray[np.int64], bill: Rows, combo: Rows, number: Rows) -> Keys:
     """What `values_seen` holds for values of some totals: the total is mixed into all 128 bits of the digest."""
     head = state.bills["head"][bill].astype(np.uint64)
     total = (head << np.uint64(32)) | np.uint64(state.shapes.number(signature))

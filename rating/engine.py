@@ -14,9 +14,9 @@ import numpy as np
 
 from rating.billing import Biller
 from rating.catalogue import load_catalogue
+from rating.cells import Refusal
 from rating.columns import Batch
 from rating.emit import encode_line_items, encode_rejection
-from rating.cells import Refusal
 from rating.metering import meter_batch
 from rating.stages import fold_batch
 from rating.state import State

@@ -246,7 +246,11 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     unsafe = _unsafe_sums(cells, ("quantity", "quantity_old"), ("amount", "amount_old"), ("highest", "amount_old"))
     lines = cells.group_by("line").agg(
         pl.col("added").sum(),
-        pl.when("counted").then(pl.col("quantity") - pl.col("quantity_old")).otherwise(literal(0)).sum().alias("quantity"),
+        pl.when("counted")
+        .then(pl.col("quantity") - pl.col("quantity_old"))
+        .otherwise(literal(0))
+        .sum()
+        .alias("quantity"),
         (pl.col("amount") - pl.col("amount_old")).sum().alias("gross"),
         pl.col("rest").sum(),
         # One unit of the last digit for each cell: the line's amount may be rounded up where each cell's was not.

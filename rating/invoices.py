@@ -55,9 +55,7 @@ class Invoicer:
         plan, tenant, customer, subscription = self.naming.who(bill)
         span = self.naming.period(bill)
         alert = Alert(
-            id=output_id(
-                "al", tenant, customer, subscription, span.start, kind, because.threshold, because.level
-            ),
+            id=output_id("al", tenant, customer, subscription, span.start, kind, because.threshold, because.level),
             kind=kind,  # type: ignore[arg-type]
             tenant=tenant,
             customer=customer,

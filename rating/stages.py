@@ -36,7 +36,9 @@ def fold_batch(
     gauge_heads = _gauge_heads(state, contributions, gauged)
     careful |= _watched(state, {head for heads in gauge_heads.values() for head in heads})
     held_back = {c for c in gauged if careful & gauge_heads[c]}
-    moves = {row: int(customer[row]) for row in accepted.tolist() if int(customer[row]) in held_back} if held_back else {}
+    moves = (
+        {row: int(customer[row]) for row in accepted.tolist() if int(customer[row]) in held_back} if held_back else {}
+    )
     _advance(state, batch, customer, np.array([r for r in accepted.tolist() if r not in moves]) if moves else accepted)
     careful = fold_columns(state, batch, contributions, biller, careful)
     refusals: list[Refusal] = []

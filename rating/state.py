@@ -180,9 +180,7 @@ class State:
         number = self.customers.number((tenant, customer))
         if number >= len(self.customer_subscription):
             more = len(self.customer_subscription)
-            self.customer_subscription = np.append(
-                self.customer_subscription, np.full(more, NO_SUBSCRIPTION, np.int32)
-            )
+            self.customer_subscription = np.append(self.customer_subscription, np.full(more, NO_SUBSCRIPTION, np.int32))
             self.customer_newest = np.append(self.customer_newest, np.full(more, TIME_MIN, np.int64))
             self.customer_events = np.append(self.customer_events, np.zeros(more, np.int64))
         self.customer_subscription[number] = NO_SUBSCRIPTION

@@ -155,7 +155,8 @@ def _recount_times(state: State, line: int) -> None:
 
 def _counted(state: State, cells: NDArray[np.int32]) -> list[bool]:
     return [
-        _rate(state, int(state.cells["line"][cell])).counted[int(state.cells["number"][cell])] for cell in cells.tolist()
+        _rate(state, int(state.cells["line"][cell])).counted[int(state.cells["number"][cell])]
+        for cell in cells.tolist()
     ]
 
 
@@ -165,5 +166,3 @@ def _rate(state: State, line: int) -> Rate:
 
 def _keys(takeback: Takeback) -> Keys:
     return np.array([takeback.identity], dtype=np.uint64)
-
-
