@@ -21,6 +21,7 @@ from rating.compiled import (
     Tiers,
 )
 from rating.filters import read_condition
+from rating.meters import check_meter, read_convert, read_value
 from rating.prices import read_price
 from rating.prices.model import FlatPrice, UsagePrice
 from rating.prices.tiers import TierTable
@@ -119,24 +120,20 @@ class _Compiler:
 
     @staticmethod
     def _paths(meter: CompiledMeter) -> list[str]:
-        own = [meter.value] if meter.value else []
+        own = [path for path in (meter.value, meter.key) if path is not None]
+        if meter.expression is not None:
+            own += meter.expression.paths
         return [*own, *meter.dimensions.values(), *(condition.path for condition in meter.conditions)]
 
     def _meter(self, name: str, meter: Meter) -> None:
         where = join("meters", name)
-        aggregate = AGGREGATES[meter.aggregate]
         if len(self.documents.meters) > METERS_MAX:
             self.faults.add("meters", f"found {len(self.documents.meters)}, expected at most {METERS_MAX}")
-        if aggregate.reads != "nothing" and meter.value is None:
-            self.faults.add(join(where, "value"), f"missing: {meter.aggregate} reads a value, such as $.tokens")
-        if aggregate.reads == "nothing" and meter.value is not None:
-            self.faults.add(join(where, "value"), f"found {meter.value!r}, expected none: count reads no value")
         if len(meter.dimensions) > DIMENSIONS_MAX:
             self.faults.add(
                 join(where, "dimensions"), f"found {len(meter.dimensions)}, expected at most {DIMENSIONS_MAX}"
             )
-        named = {join(where, "value"): meter.value} if meter.value else {}
-        named |= {join(join(where, "dimensions"), key): path for key, path in meter.dimensions.items()}
+        named = {join(join(where, "dimensions"), key): path for key, path in meter.dimensions.items()}
         named |= {join(join(where, "where"), path): path for path in meter.where}
         for at, path in named.items():
             try:
@@ -148,7 +145,25 @@ class _Compiler:
             for path, value in meter.where.items()
         ]
         conditions = tuple(condition for condition in found if condition is not None)
-        self.meters[name] = CompiledMeter(name, meter.event, aggregate, meter.value, conditions, dict(meter.dimensions))
+        value, expression = read_value(meter, where, self.faults)
+        check_meter(meter, where, self.faults)
+        event, total = read_convert(meter, where, self.faults)
+        self.meters[name] = CompiledMeter(
+            name=name,
+            event=meter.event,
+            aggregate=AGGREGATES[meter.aggregate],
+            value=value,
+            conditions=conditions,
+            dimensions=dict(meter.dimensions),
+            expression=expression,
+            convert_event=event,
+            convert_total=total,
+            key=meter.key,
+            unit=meter.unit or "hour",
+            reads=meter.reads,
+            align=meter.align,
+            percentile=0 if meter.percentile is None else _scaled(meter.percentile),
+        )
 
     def _plan(self, name: str, book: PriceBook, where: str) -> int:
         if book.currency not in MINOR_DIGITS:

@@ -16,6 +16,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rating.aggregates import Aggregate
+from rating.convert import Conversion
+from rating.expressions import Expression
 from rating.filters import Condition
 from rating.prices.tiers import TierTable
 from schemas.catalogue import (
@@ -32,7 +34,11 @@ TENANT = "default"
 
 @dataclass(frozen=True, slots=True)
 class CompiledMeter:
-    """A meter ready to read a batch."""
+    """A meter ready to read a batch.
+
+    `value` is a plain path, `expression` any other value; `convert_event` comes after either, `convert_total` after the
+    aggregation. For gauges: `key` is a path, `unit`, `reads` and `align` are the document's; `percentile` is scaled.
+    """
 
     name: str
     event: str
@@ -40,6 +46,14 @@ class CompiledMeter:
     value: str | None
     conditions: tuple[Condition, ...]
     dimensions: dict[str, str]
+    expression: Expression | None = None
+    convert_event: Conversion | None = None
+    convert_total: Conversion | None = None
+    key: str | None = None
+    unit: str = "hour"
+    reads: str = "level"
+    align: str | None = None
+    percentile: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,13 +12,15 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rating.columns import FOUND, INVALID, MISSING, Batch
+from rating.columns import FOUND, INVALID, MISSING, OUT_OF_RANGE, Batch, Value
 from rating.compiled import CompiledMeter, Shape
+from rating.convert import Conversion
 from rating.exact import int128
+from rating.expressions import ValueFault, explain
 from rating.index import Keys
 from rating.state import NO_SUBSCRIPTION, SEVERAL, State
 from schemas.identity import digest
-from schemas.numbers import ONE
+from schemas.numbers import ONE, format_scaled
 from schemas.rejection import Code
 from schemas.times import format_time
 
@@ -198,35 +200,63 @@ def _values(
     order: int,
     refusals: list[Refusal],
 ) -> tuple[Rows, pl.Series | None]:
-    assert meter.value is not None
-    column = batch.path(meter.value, state.catalogue.paths)
     rows = pairs.row[passing]
-    if meter.aggregate.reads == "text":
-        status = np.where(column.coded()[0][rows] < 0, MISSING, FOUND).astype(np.uint8)
-        value = None
+    value: pl.Series | None = None
+    faults: dict[int, ValueFault] = {}
+    if meter.expression is not None:
+        value, status, faults = meter.expression.columns(lambda path: batch.path(path, state.catalogue.paths), rows)
     else:
-        numbers, all_status = column.numbers()
-        status = all_status[rows]
-        value = numbers.gather(rows)
+        assert meter.value is not None
+        column = batch.path(meter.value, state.catalogue.paths)
+        if meter.aggregate.reads == "text":
+            status = np.where(column.coded()[0][rows] < 0, MISSING, FOUND).astype(np.uint8)
+        else:
+            numbers, all_status = column.numbers()
+            status, value = all_status[rows], numbers.gather(rows)
+    if meter.convert_event is not None and value is not None:
+        value, status = _convert(meter, meter.convert_event, value, status, rows, faults)
     wrong = status != FOUND
     if not wrong.any():
         return passing, value
-    path = "data" + meter.value[1:]
-    for row in np.unique(rows[wrong]).tolist():
-        code, message = _refuse_value(column.coded(), row, int(status[np.flatnonzero(rows == row)[0]]))
-        refusals.append(Refusal(row, order, meter.name, code, path, message))
+    for row, found in dict(zip(rows[wrong].tolist(), status[wrong].tolist(), strict=True)).items():
+        fault = faults[row] if row in faults else _refuse_value(meter, column.coded(), row, found)
+        path = None if fault.path is None else "data" + fault.path[1:]
+        refusals.append(Refusal(row, order, meter.name, _CODES[fault.status], path, str(fault)))
     good = np.flatnonzero(~wrong)
     return passing[good], None if value is None else value.gather(good)
 
 
-def _refuse_value(coded: tuple[NDArray[np.int32], list[Any]], row: int, status: int) -> tuple[Code, str]:
+def _convert(
+    meter: CompiledMeter,
+    convert: Conversion,
+    value: pl.Series,
+    status: NDArray[np.uint8],
+    rows: Rows,
+    faults: dict[int, ValueFault],
+) -> tuple[pl.Series, NDArray[np.uint8]]:
+    """The values in other units; those that do not fit there are faults."""
+    converted = convert.convert_columns(value)
+    if not converted.null_count():
+        return converted, status
+    large = np.flatnonzero(converted.is_null().to_numpy())
+    status = status.copy()
+    status[large] = OUT_OF_RANGE
+    for row, number in zip(rows[large].tolist(), value.gather(large).to_list(), strict=True):
+        message = f"found {format_scaled(number)}, which `convert` would give more than 26 digits before the point"
+        faults[row] = ValueFault(OUT_OF_RANGE, meter.value, message)
+    return converted.fill_null(0), status
+
+
+_CODES: dict[int, Code] = {MISSING: "missing_value", INVALID: "invalid_value", OUT_OF_RANGE: "out_of_range"}
+
+
+def _refuse_value(
+    meter: CompiledMeter, coded: tuple[NDArray[np.int32], list[Value]], row: int, status: int
+) -> ValueFault:
+    """Why a plain path gives no value."""
     codes, values = coded
-    if status == MISSING:
-        return "missing_value", "found nothing (absent or null), expected the meter's value"
-    found = values[codes[row]].text[:60]
-    if status == INVALID:
-        return "invalid_value", f"found {found!r}, expected a finite number"
-    return "out_of_range", f"found {found}, expected at most 26 digits before and 12 after the point"
+    found = "" if status == MISSING else values[codes[row]].text
+    return ValueFault(status, meter.value, explain(status, found))
 
 
 def _bills(state: State, batch: Batch, pairs: Pairs, found: list[_Matched], refusals: list[Refusal]) -> Rows:
