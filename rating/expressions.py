@@ -41,8 +41,12 @@ from schemas.expressions import (
     parse_formula,
 )
 from schemas.numbers import DIGITS, ONE, SCALE, SCALED_MAX, NumberRangeError, check_scaled, divide_half_up
+from schemas.rejection import Code
 
-__all__ = ["Evaluated", "Expression", "ExpressionError", "ValueFault", "explain", "parse_expression"]
+__all__ = ["CODES", "Evaluated", "Expression", "ExpressionError", "ValueFault", "explain", "parse_expression"]
+
+CODES: Final[dict[int, Code]] = {MISSING: "missing_value", INVALID: "invalid_value", OUT_OF_RANGE: "out_of_range"}
+"""What a rejection says of each status."""
 
 Look = Callable[[str], Value | None]
 """What a path finds in one row; None: nothing."""

@@ -17,7 +17,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rating.prices.tiers import TierTable
-from schemas.faults import Faults
+from schemas.faults import MISSING, Faults
 from schemas.numbers import parse_scaled
 
 Match = tuple[tuple[str, tuple[str, ...]], ...]
@@ -125,6 +125,8 @@ class PriceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
     name: ClassVar[str]
     description: ClassVar[str]
+    of_usage: ClassVar[bool] = True
+    """Whether it prices usage, not the period itself: then it may stand inside another price."""
 
     def check(self, path: str, faults: Faults) -> None:
         """Notes what is wrong beyond the types of the parameters."""
@@ -132,6 +134,12 @@ class PriceModel(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def compile(self) -> CompiledPrice:
         """The compiled price. Only called where `check` noted nothing."""
         raise NotImplementedError
+
+    def build(self, path: str, faults: Faults, depth: int) -> CompiledPrice | Any:
+        """Checks and compiles at once, or `schemas.faults.MISSING`. `depth`: how many prices stand around this one."""
+        before = len(faults)
+        self.check(path, faults)
+        return self.compile() if len(faults) == before else MISSING
 
 
 def choose(choice: Choice, dimensions: dict[str, str | None], window: Callable[[ByTime], int | None]) -> int:
