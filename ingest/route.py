@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from schemas.catalogue import Catalogue
 from schemas.expressions import ExpressionError, is_path, value_paths
@@ -35,6 +35,9 @@ class View:
             paths += _value_paths(meter.value)
             paths += [*meter.where, *meter.dimensions.values()]
             paths += [meter.key] if meter.key is not None else []
+        for book in catalogue.price_books.values():
+            for prices in book.bodies():
+                paths += [path for charge in (prices.charges or {}).values() for path in _price_paths(charge.price)]
         return cls(subjects, paths)
 
 
@@ -97,6 +100,17 @@ def explain_no_route(subject: str) -> str:
         f"found {subject[:60]!r}, which no customer claims, expected at most {ID_LENGTH_MAX} letters, digits and "
         ". _ - : @ / (or a customer that claims it)"
     )
+
+
+def _price_paths(price: Any) -> list[str]:
+    """What a price, or one inside it, reads from each event: an `amount` that is a path."""
+    if isinstance(price, list):
+        return [path for one in price for path in _price_paths(one)]
+    if not isinstance(price, dict):
+        return []
+    amount = price.get("amount")
+    own = [amount] if isinstance(amount, str) and amount.startswith("$") else []
+    return [*own, *(path for inside in price.values() for path in _price_paths(inside))]
 
 
 def _value_paths(value: str | None) -> tuple[str, ...]:

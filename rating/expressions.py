@@ -377,7 +377,7 @@ class _Columns:
         if greatest(left) * greatest(right) > INT128_SAFE:
             status = _first(status, np.where(_size(left) * _size(right) >= INT128_SAFE, _ASK, FOUND))
             left, right = _where(left, status), _where(right, status)
-        product = pl.DataFrame({"value": left * right}).select(round_to_scale(pl.col("value")))["value"]
+        product = pl.DataFrame({"value": left * right}).select(value=round_to_scale(pl.col("value")))["value"]
         return _noughts(product, status)
 
     def _quotient(self, left: pl.Series, right: pl.Series, status: Status) -> _Numbers:
