@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from taximeter.rate_file import rate_events
 from tests.oracle.calendars import iso, moment
 from tests.oracle.reading import show
-from taximeter.rate_file import rate_events
 
 START = "2026-01-01T00:00:00Z"
 MINUTE = 60_000_000

@@ -20,7 +20,7 @@ from tests.oracle.calendars import clock, iso, moment
 
 Found = dict[str, Any]
 
-_AGGREGATES: dict[str, Row] = {
+_GAUGES: dict[str, Row] = {
     "weighted_sum": {"aggregate": "time_weighted", "reads": "change", "unit": "period"},
     "prorated_sum": {"aggregate": "time_weighted", "reads": "change", "unit": "period", "align": "day"},
 }
@@ -36,14 +36,15 @@ def metered(case: Case) -> Found:
         return _measured(case)
     agreement = Agreement()
     _meter(case, agreement)
-    _send(case, agreement)
-    return _in_windows(case, agreement) if "window" in case else _in_one(case, agreement)
+    if "window" in case:
+        return _in_windows(case, agreement)
+    return _integrated(case, agreement) if case["aggregation"] in _GAUGES else _in_one(case, agreement)
 
 
 def _meter(case: Case, agreement: Agreement) -> None:
     filters, groups = case.get("filter", {}), case.get("group_by", [])
     aggregate = case["aggregation"]
-    meter: Row = {"event": "use", **_AGGREGATES.get(aggregate, {"aggregate": aggregate})}
+    meter: Row = {"event": "use", **_GAUGES.get(aggregate, {"aggregate": aggregate})}
     if aggregate != "count":
         meter["value"] = "$.value"
     meter["where"] = {f"$.{name}": _condition(values) for name, values in filters.get("match", {}).items()}
@@ -77,29 +78,33 @@ def _send(case: Case, agreement: Agreement) -> None:
 
 
 def _in_one(case: Case, agreement: Agreement) -> Found:
-    """One period: the subscription begins and ends with it, or it is the one of the length that values are divided
-    by."""
-    if "from" not in case:
-        start, end = moment("2024-01-01T00:00:00Z"), moment("2025-01-01T00:00:00Z")
-    else:
-        start, end = moment(case["from"]), moment(case["to"]) + (1 if case.get("to_inclusive") else 0)
-    begin = start
-    if case["aggregation"] in _AGGREGATES:
-        agreement.terms = {"period": "month", "anchor": 1}
-        end = _next_month(start)
-        days = Fraction(end - _month(start), DAY)
-        assert days == Fraction(case.get("duration_days", days))
-        if "carried" in case:
-            # A level is carried in from the day before.
-            begin = start - DAY
-            agreement.events.insert(0, "")
-            agreement.use(case["carried"], iso(begin))
-            agreement.events[0] = agreement.events.pop()
-    else:
-        agreement.terms = {"period": "year", "end": iso(end)}
-    agreement.start = iso(begin)
-    found = agreement.rate(iso(end))
-    items = [item for item in found.items if moment(item["period"]["start"]) == start]
+    """One period: the subscription begins and ends with it."""
+    _send(case, agreement)
+    start = moment(case.get("from", "2024-01-01T00:00:00Z"))
+    end = moment(case.get("to", "2025-01-01T00:00:00Z")) + (1 if case.get("to_inclusive") else 0)
+    agreement.start = iso(start)
+    agreement.terms = {"period": "year", "end": iso(end)}
+    return _value(case, agreement.rate(iso(end)).items)
+
+
+def _integrated(case: Case, agreement: Agreement) -> Found:
+    """A gauge over a month: the period whose length its integral is divided by. A level is carried in from the day
+    before."""
+    start = moment(case["from"])
+    end = _month(_month(start) + 32 * DAY)
+    days = Fraction(end - _month(start), DAY)
+    assert days == Fraction(case.get("duration_days", days)), "the whole period is the one that values are divided by"
+    agreement.terms = {"period": "month", "anchor": 1}
+    agreement.start = iso(start)
+    if "carried" in case:
+        agreement.start = iso(start - DAY)
+        agreement.use(case["carried"], agreement.start)
+    _send(case, agreement)
+    items = agreement.rate(iso(end)).items
+    return _value(case, [item for item in items if moment(item["period"]["start"]) == start])
+
+
+def _value(case: Case, items: list[Row]) -> Found:
     if "group_by" in case:
         return {"value": _rows_of(case, [(item["dimensions"], None, item) for item in items])}
     return {"value": sum((Fraction(item["amount"]) for item in items), Fraction(0))}
@@ -107,6 +112,7 @@ def _in_one(case: Case, agreement: Agreement) -> Found:
 
 def _in_windows(case: Case, agreement: Agreement) -> Found:
     """A billing period for each window, the first of them the one that holds an event."""
+    _send(case, agreement)
     agreement.default = True
     agreement.terms = {"period": case["window"], "timezone": case.get("tz", "UTC")}
     found = agreement.rate(iso(moment(case["to"]) + 2 * DAY))
@@ -176,7 +182,3 @@ def _starts(case: Case) -> Found:
 def _month(time: int) -> int:
     """The beginning of a time's month, in UTC."""
     return moment(clock(time).strftime("%Y-%m-01T00:00:00Z"))
-
-
-def _next_month(time: int) -> int:
-    return _month(_month(time) + 32 * DAY)

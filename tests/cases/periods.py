@@ -7,8 +7,8 @@ from tests.cases.agreement import DAY, Agreement
 from tests.cases.prices import CHARGE, flat, lay, unit
 from tests.cases.reading import Case, Money
 from tests.oracle.calendars import iso, moment
-from tests.oracle.reading import show
 from tests.oracle.reading import number as exact
+from tests.oracle.reading import show
 
 Found = dict[str, Any]
 
@@ -140,5 +140,3 @@ def prorated_tiers(case: Case) -> Found:
         assert left.denominator == 1
         agreement.use(full, time=iso(share.end - int(left)))
     return {"amount": agreement.rate(iso(share.end)).amount(CHARGE)}
-
-

@@ -13,7 +13,7 @@ CHARGE = "case"
 
 
 def lay(case: Case) -> Agreement:
-    """The agreement of a price of usage: what lies under a minimum, maximum, discount, allowance or credit, and that."""
+    """The agreement of a price of usage, and what is laid over it: minimum, maximum, discount, allowance, credit."""
     price, money = case["price"], Money(case)
     base = price.get("base", price)
     model = base.get("model", case["model"])
@@ -132,22 +132,26 @@ def _package(price: Row) -> Row:
         found["round"] = price["package_rounding"]
     if not Fraction(price["zero_usage_packages"]):
         return {"price": found}
-    return {"price": found | {"zero_usage_packages": price["zero_usage_packages"]}, "bill_zero_usage": True}
+    return {"price": found | {"zero_usage_packages": int(price["zero_usage_packages"])}, "bill_zero_usage": True}
 
 
 _FREE_RULES = {"first_limit_reached": "first_limit", "amount_governs": "amount_governs"}
 
 
 def _percentage(price: Row) -> Row:
-    found = {"model": "percentage", "rate": share(price["rate_percent"]), "free_rule": _FREE_RULES[price["free_rule"]]}
+    found: Row = {
+        "model": "percentage",
+        "rate": share(price["rate_percent"]),
+        "free_rule": _FREE_RULES[price["free_rule"]],
+    }
     names = {
         "fixed_amount": "fixed_fee",
-        "free_events": "free_events",
         "free_amount": "free_amount",
         "min_amount": "per_transaction_min",
         "max_amount": "per_transaction_max",
     }
-    return {"price": found | {key: price[name] for key, name in names.items() if price.get(name) is not None}}
+    found |= {key: price[name] for key, name in names.items() if price.get(name) is not None}
+    return {"price": found | ({"free_events": int(price["free_events"])} if price.get("free_events") else {})}
 
 
 def _dynamic(price: Row) -> Row:

@@ -90,7 +90,7 @@ def _differences(expected: Any, found: Any, digits: dict[str, int], where: str) 
             return
         for i, (one, other) in enumerate(zip(expected, found, strict=True)):
             yield from _differences(one, other, digits, f"{where}[{i}] ")
-    elif not _same(expected, found, digits.get(where.split(" ")[0])):
+    elif not _same(expected, found, digits.get(where.split(" ", maxsplit=1)[0])):
         yield f"{where}: expected {expected}, found {_shown(found)}"
 
 

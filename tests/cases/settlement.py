@@ -11,8 +11,6 @@ from tests.oracle.calendars import iso, moment
 
 Found = dict[str, Any]
 
-_PROBE = "1000000000"
-
 
 def coupons(case: Case) -> Found:
     """Coupons on an invoice whose lines are fees."""
@@ -20,7 +18,8 @@ def coupons(case: Case) -> Found:
     listed = price["coupons"]
     if price["order"] == "percent_first":
         listed = sorted(listed, key=lambda coupon: coupon["kind"] != "percent")
-    return _taken_off(case, case["usage"]["lines"], [_coupon(Money(case), coupon) for coupon in listed])
+    documents = [_coupon(Money(case), coupon) for coupon in listed]
+    return _taken_off(case, case["usage"]["lines"], [coupon for coupon in documents if coupon])
 
 
 def allocation(case: Case) -> Found:
@@ -32,6 +31,9 @@ def allocation(case: Case) -> Found:
 
 
 def _coupon(money: Money, coupon: dict[str, Any]) -> dict[str, Any]:
+    """The coupon's document; empty for one of nought, which the catalogue refuses: it is no coupon."""
+    if not Fraction(coupon[coupon["kind"].replace("fixed", "amount")]):
+        return {}
     return {"percent": coupon["percent"]} if coupon["kind"] == "percent" else {"amount": money.read(coupon["amount"])}
 
 
@@ -121,7 +123,8 @@ def grants(case: Case) -> Found:
     agreement.customer["credit_grants"] = [one for _, one in listed]
     for event in usage["events"]:
         agreement.use(event["quantity"], time=event["time"])
-    agreement.use(_PROBE, time=usage["to"])
+    everything = sum((Fraction(one["amount"]) for _, one in listed), Fraction(1))
+    agreement.use(everything, time=usage["to"])
     found = agreement.rate(None)
     *earlier, last = found.all
     left = {row["grant"]: Fraction(row["amount"]) for row in drawn_of(last.row)}
