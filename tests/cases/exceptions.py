@@ -18,8 +18,8 @@ EXCEPTIONS = {
     ),
     "cg-cd-drift": Differs(
         {"amount": "0.3"},
-        "Three minutes at 0.1 are 0.3. CGRateS rounds the price of each single second up to nine digits and comes "
-        "to 0.3001; the source says itself that 0.3 is meant.",
+        "Three minutes at 0.1 are 0.3. CGRateS rounds the price of each single second, which adds up to 0.3001; the "
+        "source says itself that 0.3 is meant.",
     ),
     "lago-ongoing-neg": Differs(
         {"amount": "200", "drawn": {"b": "50", "a": "150"}},

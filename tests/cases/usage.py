@@ -17,7 +17,7 @@ def rated(case: Case) -> Found:
 
 
 def stepped(case: Case) -> Found:
-    """A stairstep whose further tiers have unit prices: as its tiers, and as the model `stairstep` of the steps alone."""
+    """A stairstep whose further tiers have unit prices: as its tiers, and as the model `stairstep` of its steps."""
     whole = _by_form(case, lay(case))
     agreement = lay(case)
     agreement.charges[CHARGE] = {"meter": "usage", **steps(case["price"])}
