@@ -21,6 +21,23 @@ EXCEPTIONS = {
         "Three minutes at 0.1 are 0.3. CGRateS rounds the price of each single second, which adds up to 0.3001; the "
         "source says itself that 0.3 is meant.",
     ),
+    "lago-wallet-kinds": Differs(
+        {
+            "amount": "5133",
+            "drawn": {
+                "priority": "1000",
+                "priority_charge": "1000",
+                "priority_subscription": "1000",
+                "normal": "1000",
+                "charge": "133",
+                "subscription": "1000",
+            },
+            "due": "17",
+        },
+        "Lago lets a wallet for everything pay the fees one after the other, the subscription's first. A grant here is "
+        "spread over all the lines that it pays for, in proportion, so that the grants for one kind of charge find "
+        "another rest.",
+    ),
     "lago-ongoing-neg": Differs(
         {"amount": "200", "drawn": {"b": "50", "a": "150"}},
         "Lago projects a balance below nought on the last wallet. A grant is money that was paid before: it pays what "
