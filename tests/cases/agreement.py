@@ -4,11 +4,13 @@ import json
 import re
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import Any, NamedTuple
+from itertools import takewhile
+from typing import Any, NamedTuple, TypeGuard
 
 import msgspec
 
-from taximeter.rate_file import rate_events
+from rating.catalogue import load_catalogue
+from taximeter.rate_file import BATCH, FileRater
 from tests.oracle.calendars import iso, moment
 from tests.oracle.reading import show
 
@@ -20,6 +22,12 @@ _MARK = 10**9
 """The spend at which an invoice is made, far above what any case comes to."""
 
 Row = dict[str, Any]
+
+
+class Tick(NamedTuple):
+    """Time has come this far: it stands among the events, and closes what has ended."""
+
+    time: str
 
 
 class Invoice(NamedTuple):
@@ -94,7 +102,7 @@ class Agreement:
     terms: Row = field(default_factory=dict)
     default: bool = False
     """Whether the terms are those of a default subscription, whose first period is the one that holds an event."""
-    events: list[str] = field(default_factory=list)
+    events: list[str | Tick] = field(default_factory=list)
     marks: int = 0
 
     def use(self, value: str | Fraction = "1", time: str | None = None, type: str = "use", **data: Any) -> str:
@@ -133,16 +141,35 @@ class Agreement:
             }
         )
 
+    def tick(self, time: str) -> None:
+        """Time comes this far before the next event."""
+        self.events.append(Tick(time))
+
     def rate(self, as_of: str | None = "2026-02-01T00:00:00Z") -> Rated:
-        """Through the engine, once in one piece and once event by event, which must say the same."""
-        texts = [event.encode() for event in self.events]
-        until = None if as_of is None else moment(as_of)
-        rated = rate_events(self.catalogue(), texts, until)
-        found = Rated(*map(_rows, (rated.line_items, rated.invoices, rated.rejections)))
-        again = rate_events(self.catalogue(), texts, until, batch=1)
-        assert _rows(again.invoices) == found.invoices
-        assert [_meaning(item) for item in _rows(again.line_items)] == [_meaning(item) for item in found.items]
+        """Through the engine, once in pieces as large as can be and once event by event, which must say the same."""
+        inputs = [*self.events, *([] if as_of is None else [Tick(as_of)])]
+        found, again = self._rate(inputs, BATCH), self._rate(inputs, 1)
+        assert again.invoices == found.invoices
+        assert [_meaning(item) for item in again.items] == [_meaning(item) for item in found.items]
         return found
+
+    def _rate(self, inputs: list[str | Tick], batch: int) -> Rated:
+        rater, at = FileRater(load_catalogue(self.catalogue())), 0
+        while at < len(inputs):
+            one = inputs[at]
+            if isinstance(one, Tick):
+                rater.finish(moment(one.time))
+                at += 1
+                continue
+            texts = [one.encode() for one in takewhile(_is_event, inputs[at : at + batch])]
+            rater.add(texts, list(range(at + 1, at + len(texts) + 1)))
+            at += len(texts)
+        rated = rater.finish(None)
+        return Rated(*map(_rows, (rated.line_items, rated.invoices, rated.rejections)))
+
+
+def _is_event(one: str | Tick) -> TypeGuard[str]:
+    return isinstance(one, str)
 
 
 def _rows(outputs: list[Any]) -> list[Row]:

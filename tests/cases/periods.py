@@ -139,4 +139,6 @@ def prorated_tiers(case: Case) -> Found:
         left = (share.end - share.start) * Fraction(prorated) / Fraction(full)
         assert left.denominator == 1
         agreement.use(full, time=iso(share.end - int(left)))
-    return {"amount": agreement.rate(iso(share.end)).amount(CHARGE)}
+    items = agreement.rate(iso(share.end)).of(CHARGE)
+    first = [item for item in items if moment(item["period"]["start"]) == share.start]
+    return {"amount": sum((Fraction(item["amount"]) for item in first), Fraction(0))}

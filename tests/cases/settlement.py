@@ -114,15 +114,19 @@ def grants(case: Case) -> Found:
     agreement.meters["usage"] = {"event": "use", "aggregate": "sum", "value": "$.value"}
     agreement.charges[CHARGE] = unit("1")
     agreement.book["thresholds"] = [{"spend": "1", "repeat": True}]
-    if price.get("resets"):
-        (reset,) = price["resets"]
-        hour, rest = divmod(moment(reset) // 60_000_000, 60)
+    resets = sorted(price.get("resets", []))
+    if resets:
+        hour, rest = divmod(moment(resets[0]) // 60_000_000, 60)
         assert not rest
         agreement.terms = {"period": "day", "timezone": f"Etc/GMT+{hour % 24}"}
     listed = [one for grant in price["grants"] for one in _granted(grant, price["start_balances"], usage["to"])]
     agreement.customer["credit_grants"] = [one for _, one in listed]
     for event in usage["events"]:
+        while resets and moment(resets[0]) <= moment(event["time"]):
+            agreement.tick(resets.pop(0))
         agreement.use(event["quantity"], time=event["time"])
+    for reset in resets:
+        agreement.tick(reset)
     everything = sum((Fraction(one["amount"]) for _, one in listed), Fraction(1))
     agreement.use(everything, time=usage["to"])
     found = agreement.rate(None)
