@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
 from itertools import takewhile
@@ -165,14 +166,14 @@ class Agreement:
             rater.add(texts, list(range(at + 1, at + len(texts) + 1)))
             at += len(texts)
         rated = rater.finish(None)
-        return Rated(*map(_rows, (rated.line_items, rated.invoices, rated.rejections)))
+        return Rated(_rows(rated.line_items), _rows(rated.invoices), _rows(rated.rejections))
 
 
 def _is_event(one: str | Tick) -> TypeGuard[str]:
     return isinstance(one, str)
 
 
-def _rows(outputs: list[Any]) -> list[Row]:
+def _rows(outputs: Sequence[Any]) -> list[Row]:
     return [json.loads(msgspec.json.encode(output)) for output in outputs]
 
 

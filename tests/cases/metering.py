@@ -5,6 +5,7 @@ cost nothing.
 """
 
 import json
+from collections.abc import Sequence
 from datetime import datetime
 from fractions import Fraction
 from typing import Any
@@ -131,7 +132,7 @@ def _measured(case: Case) -> Found:
     _meter(case, agreement)
     _send(case, agreement)
     meter = read_meters(agreement.catalogue().encode())["usage"]
-    events = [json.loads(text) for text in agreement.events]
+    events = [json.loads(text) for text in agreement.events if isinstance(text, str)]
     table = pa.table(
         {
             "time": pa.array([moment(event["time"]) for event in events], pa.int64()),
@@ -143,7 +144,7 @@ def _measured(case: Case) -> Found:
     return {"value": _rows_of(case, rows)}
 
 
-def _rows_of(case: Case, rows: list[tuple[Row, int | None, Row]]) -> list[Row]:
+def _rows_of(case: Case, rows: Sequence[tuple[Row, int | None, Row]]) -> list[Row]:
     """Rows in the order of the case's own; those that it does not have come last."""
     found = {}
     for dimensions, start, item in rows:
@@ -168,7 +169,7 @@ def _starts(case: Case) -> Found:
     agreement = Agreement(default=True)
     agreement.terms = {"period": case["window"], "timezone": case.get("tz", "UTC")}
     if case["window"] == "month":
-        anchored = datetime.fromisoformat(case.get("anchor", case["from"])).astimezone(zone)
+        anchored = datetime.fromisoformat(case["anchor"] if "anchor" in case else case["from"]).astimezone(zone)
         agreement.terms["anchor"] = anchored.day
     agreement.charges[CHARGE] = flat("1", when="in_advance")
     agreement.meters["usage"] = {"event": "use", "aggregate": "count"}

@@ -12,7 +12,7 @@ from tests.oracle.reading import show
 
 Found = dict[str, Any]
 
-_CALENDAR = {
+_CALENDAR: dict[int, tuple[str, int | str, str]] = {
     7: ("week", 1, "2026-01-05"),
     28: ("month", 1, "2026-02-01"),
     29: ("month", 1, "2024-02-01"),

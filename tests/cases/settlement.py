@@ -165,7 +165,8 @@ _TAX_ROUNDING = {"per_line_per_rate": "per_line", "once_on_invoice": "per_invoic
 
 def taxes(case: Case) -> Found:
     """Taxes on an invoice whose lines are fees, each with its own rates."""
-    money, lines = Money(case), []
+    money = Money(case)
+    lines: list[str] = []
     agreement = Agreement(money.currency)
     agreement.book["tax_rounding"] = _TAX_ROUNDING[case["price"]["tax_rounding"]]
     for line in case["usage"]["lines"]:
