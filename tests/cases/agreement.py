@@ -5,8 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import takewhile
-from typing import Any, NamedTuple, TypeGuard
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -155,22 +154,18 @@ class Agreement:
         return found
 
     def _rate(self, inputs: list[str | Tick], batch: int) -> Rated:
-        rater, at = FileRater(load_catalogue(self.catalogue())), 0
-        while at < len(inputs):
-            one = inputs[at]
+        rater, number = FileRater(load_catalogue(self.catalogue())), 0
+        waiting: list[bytes] = []
+        for one in [*inputs, None]:
+            if isinstance(one, str):
+                waiting.append(one.encode())
+            if waiting and (len(waiting) == batch or not isinstance(one, str)):
+                rater.add(waiting, list(range(number + 1, number + len(waiting) + 1)))
+                number, waiting = number + len(waiting), []
             if isinstance(one, Tick):
                 rater.finish(moment(one.time))
-                at += 1
-                continue
-            texts = [one.encode() for one in takewhile(_is_event, inputs[at : at + batch])]
-            rater.add(texts, list(range(at + 1, at + len(texts) + 1)))
-            at += len(texts)
         rated = rater.finish(None)
         return Rated(_rows(rated.line_items), _rows(rated.invoices), _rows(rated.rejections))
-
-
-def _is_event(one: str | Tick) -> TypeGuard[str]:
-    return isinstance(one, str)
 
 
 def _rows(outputs: Sequence[Any]) -> list[Row]:
