@@ -12,8 +12,8 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rating.cells import Refusal, Rows, Use, locate, make_keys, refuse_value
 from rating.cells import Contributions as Contributions
+from rating.cells import Refusal, Rows, Use, locate, make_keys, refuse_value
 from rating.columns import FOUND, MISSING, OUT_OF_RANGE, Batch
 from rating.compiled import CompiledMeter, Shape
 from rating.convert import Conversion
@@ -22,6 +22,7 @@ from rating.index import Keys
 from rating.state import NO_SUBSCRIPTION, SEVERAL, State
 from schemas.numbers import format_scaled
 from schemas.times import format_time
+
 
 @dataclass(slots=True)
 class Pairs:
