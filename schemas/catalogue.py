@@ -223,66 +223,73 @@ def read_plain(text: str | bytes, faults: Faults) -> Any:
 
     JSON is YAML too, and is read many times as fast by itself.
     """
+    if text.lstrip()[:1] in ("{", "[", b"{", b"["):
+        value = read_json(text, Faults())
+        if value is not MISSING:
+            return value
     try:
-        value = _plain_json(text)
-        if value is MISSING:
-            value = yaml.load(text, Loader=_ExactLoader)
+        return _fitting(yaml.load(text, Loader=_ExactLoader), faults)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         faults.add(place, f"not YAML: {getattr(error, 'problem', None) or error}")
-        return MISSING
     except (RecursionError, UnicodeDecodeError, ValueError, KeyError) as error:
         # PyYAML lets these through: texts nested too deep, and tags on what they do not fit.
         faults.add("", f"not YAML: {type(error).__name__}: {error}")
-        return MISSING
-    wrong = _unfit(value)
-    if wrong:
-        faults.add("", wrong)
-        return MISSING
-    return value
+    return MISSING
 
 
-def _plain_json(text: str | bytes) -> Any:
-    """The value of a JSON text; `MISSING` where it is none (YAML then says what is wrong, and where)."""
+def read_json(text: str | bytes, faults: Faults) -> Any:
+    """The plain value of a JSON text, its numbers as `Number`; `MISSING` where it is none (with its fault)."""
     try:
         decoded = text if isinstance(text, str) else text.decode()
-        if decoded.lstrip()[:1] not in ("{", "["):
-            return MISSING
-        return json.loads(
-            decoded, parse_int=Number, parse_float=Number, parse_constant=_no_number, object_pairs_hook=_no_key_twice
+        return _fitting(
+            json.loads(
+                decoded,
+                parse_int=Number,
+                parse_float=Number,
+                parse_constant=_no_number,
+                object_pairs_hook=_no_key_twice,
+            ),
+            faults,
         )
-    except (ValueError, RecursionError):
-        return MISSING
+    except json.JSONDecodeError as error:
+        faults.add(f"line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}")
+    except (RecursionError, UnicodeDecodeError, ValueError) as error:
+        faults.add("", f"not JSON: {error}")
+    return MISSING
 
 
 def _no_number(text: str) -> Any:
-    raise ValueError(text)
+    raise ValueError(f"found {text}, expected a number")
 
 
 def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key stands twice")
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
     return found
 
 
-def _unfit(value: Any) -> str:
-    """What is wrong with a plain value as a whole: too much of it (aliases of YAML can multiply), or no Unicode."""
+def _fitting(value: Any, faults: Faults) -> Any:
+    """The value, or `MISSING` where it is too much (aliases of YAML can multiply) or a text in it is no Unicode."""
     waiting, count = [value], 0
     while waiting:
         one = waiting.pop()
         count += 1
         if count > CATALOGUE_VALUES_MAX:
-            return f"found more than {CATALOGUE_VALUES_MAX} values, expected at most as many"
+            faults.add("", f"found more than {CATALOGUE_VALUES_MAX} values, expected at most as many")
+            return MISSING
         if isinstance(one, dict):
             waiting += one
             waiting += one.values()
         elif isinstance(one, list):
             waiting += one
         elif isinstance(one, str) and not one.isascii() and not _is_unicode(one):
-            return f"found {one[:60]!r}, which is no Unicode text"
-    return ""
+            faults.add("", f"found {one[:60]!r}, which is no Unicode text")
+            return MISSING
+    return value
 
 
 def _is_unicode(text: str) -> bool:

@@ -41,6 +41,9 @@ DOCUMENT_BYTES_MAX: Final = 1024 * 1024
 CATALOGUE_BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes of a whole catalogue in a request."""
 
+YAML_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of a request's YAML, which is slow to read. JSON is not."""
+
 CATALOGUE_VALUES_MAX: Final = 5_000_000
 """Keys and values in a catalogue's text: YAML's aliases can make much out of little."""
 

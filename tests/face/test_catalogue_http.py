@@ -121,7 +121,7 @@ def test_every_fault_is_listed_with_its_path_inside_the_document(server: Server)
     found = faults(put(server, "price-books/wrong", wrong, 422))
     assert found.keys() == {"|currency", "|charges.tokens.price.model", "|charges.calls.meter"}
     assert "did you mean 'unit'?" in found["|charges.tokens.price.model"]
-    for other in ("[]", '"text"', "3", "null", ""):
+    for other in ("[]", '"text"', "3", "null"):
         answer = server.client.put("/v1/meters/m", content=other, headers={"content-type": "application/json"})
         assert faults(answer.json()).keys() == {"|"}
 
@@ -144,9 +144,10 @@ def test_a_fault_in_another_document_names_that_one(server: Server) -> None:
         ("application/json", '{"event": "x", "event": "y", "aggregate": "count"}', 400, "invalid_document"),
         ("application/yaml", "a: [b", 400, "invalid_document"),
         ("application/yaml", 'name: "\\ud800"', 400, "invalid_document"),
-        ("application/json", b"\xff\xfe", 400, "invalid_document"),
+        ("application/json", b"{\xff", 400, "invalid_document"),
         ("application/json", "[" * 100_000, 400, "invalid_document"),
         ("text/csv", "a,b", 415, "unsupported_media_type"),
+        ("application/json", "{a: b}", 400, "invalid_document"),
         ("application/json", " " * (1024 * 1024 + 1), 413, "too_large"),
     ],
 )
