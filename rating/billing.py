@@ -1,27 +1,22 @@
 """Invoice: bills are opened, levels are crossed, periods are closed. One bill is one subscription's billing period.
 
-Owns what happens to a bill as a whole: the charges for the period itself, the invoices at thresholds and at the close,
-the true-up of a commitment. Every invoice bills what its lines have come to, rounded, less what was billed of them
-before: so the invoices of a period sum to the period, to the cent.
+Owns what happens to a bill as a whole: the charges for the period itself, and when an invoice is made (at levels and at
+the close). What an invoice holds is made in `rating.invoices`.
 """
 
-from typing import Any
-
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from rating.compiled import TIME_MAX, FlatCharge, Plan, Rate
 from rating.exact import int_of, wide_of
+from rating.invoices import Invoicer
 from rating.metering import bill_keys, find_lines
 from rating.state import NO_LEVEL, State
 from rating.table import Table
-from schemas import topics
-from schemas.currency import round_to_minor
 from schemas.identity import output_id
 from schemas.limits import CROSSED_LEVELS_MAX
 from schemas.numbers import ONE, check_scaled, divide_half_up, format_scaled
-from schemas.output import Alert, Because, EventRef, Invoice, InvoiceKind, InvoiceLine, Span
+from schemas.output import Because, EventRef, Span
 from schemas.times import format_time
 from streams.processor import Output
 
@@ -31,12 +26,25 @@ class Biller:
 
     def __init__(self, state: State) -> None:
         self.state = state
-        self.outputs: list[Output] = []
+        self.invoicer = Invoicer(state, self)
         self.changed: list[int] = []
         self.changed_columns: list[NDArray[np.int64]] = []
         self.amount_change = 0
-        self.invoices = 0
-        self.alerts = 0
+
+    @property
+    def outputs(self) -> list[Output]:
+        """Invoices and alerts, in the order in which they were made."""
+        return self.invoicer.outputs
+
+    @property
+    def invoices(self) -> int:
+        """How many invoices were made."""
+        return self.invoicer.invoices
+
+    @property
+    def alerts(self) -> int:
+        """How many alerts were made."""
+        return self.invoicer.alerts
 
     def changed_lines(self) -> NDArray[np.int64]:
         """The lines that changed, each once, rising."""
@@ -157,102 +165,9 @@ class Biller:
         when = None if tick is None else format_time(tick)
         highest, threshold = crossed[-1]
         because = Because(format_scaled(threshold), format_scaled(highest), event, when)
-        invoice = self._invoice(bill, "threshold", because, None)
+        invoice = self.invoicer.invoice(bill, "threshold", because)
         for level, of in crossed:
-            self._alert(bill, spend, Because(format_scaled(of), format_scaled(level), event, when), invoice)
-
-    def _alert(self, bill: int, spend: int, because: Because, invoice: str | None) -> None:
-        plan, tenant, customer, subscription = self.who(bill)
-        span = self.span(bill)
-        alert = Alert(
-            id=output_id(
-                "al", tenant, customer, subscription, span.start, "threshold", because.threshold, because.level
-            ),
-            kind="threshold",
-            tenant=tenant,
-            customer=customer,
-            subscription=subscription,
-            currency=plan.currency,
-            period=span,
-            spend=format_scaled(spend),
-            because=because,
-            invoice=invoice,
-        )
-        self.alerts += 1
-        self.outputs.append(Output(topics.ALERTS, alert.id.encode(), msgspec.json.encode(alert)))
-
-    # Invoices ----------------------------------------------------------------------------------------------------
-
-    def _invoice(self, bill: int, kind: InvoiceKind, because: Because | None, minimum: int | None) -> str | None:
-        """Bills what has not been billed yet. `minimum`: the least that the period's invoices come to, rounded."""
-        state = self.state
-        plan, tenant, customer, subscription = self.who(bill)
-        rates = state.catalogue.rates
-        lines: list[tuple[Any, InvoiceLine]] = []
-        subtotal = total_so_far = 0
-        for line in state.bill_lines[bill]:
-            rounded = round_to_minor(int_of(state.lines["amount"][line]), plan.currency, plan.rounding)
-            total_so_far += rounded
-            due = rounded - int_of(state.lines["billed"][line])
-            if not due:
-                continue
-            state.lines["billed"][line] = wide_of(rounded)
-            subtotal += due
-            charge = state.charges.values[state.lines["charge"][line]]
-            rate = int(state.lines["rate"][line])
-            order, description = _describe(plan, charge, None if rate < 0 else rates[rate])
-            dimensions = self.dimensions(line)
-            shown = InvoiceLine(
-                line_item=self.line_id(line),
-                charge=charge,
-                dimensions=dimensions,
-                quantity=format_scaled(int_of(state.lines["quantity"][line])),
-                description=description,
-                amount=format_scaled(due),
-            )
-            lines.append(((order, charge, [(v is not None, v or "") for v in dimensions.values()]), shown))
-        lines.sort(key=lambda item: item[0])
-        shown_lines = [shown for _, shown in lines]
-        true_up = 0
-        if minimum is not None and minimum > total_so_far:
-            true_up = minimum - total_so_far
-            shown_lines.append(
-                InvoiceLine(
-                    line_item=None,
-                    charge="minimum",
-                    dimensions={},
-                    quantity="1",
-                    description=f"minimum of {format_scaled(minimum)} {plan.currency} per period",
-                    amount=format_scaled(true_up),
-                )
-            )
-        if not shown_lines:
-            return None
-        span = self.span(bill)
-        level = "" if because is None else because.level
-        state.bills["invoices"][bill] += 1
-        invoice = Invoice(
-            id=output_id("inv", tenant, customer, subscription, span.start, kind, level),
-            revision=1,
-            kind=kind,
-            status="issued",
-            tenant=tenant,
-            customer=customer,
-            subscription=subscription,
-            currency=plan.currency,
-            period=span,
-            lines=shown_lines,
-            subtotal=format_scaled(subtotal),
-            minimum=format_scaled(true_up),
-            discounts="0",
-            credits="0",
-            taxes="0",
-            total=format_scaled(subtotal + true_up),
-            because=because,
-        )
-        self.invoices += 1
-        self.outputs.append(Output(topics.INVOICES, invoice.id.encode(), msgspec.json.encode(invoice)))
-        return invoice.id
+            self.invoicer.alert(bill, spend, Because(format_scaled(of), format_scaled(level), event, when), invoice)
 
     # Time --------------------------------------------------------------------------------------------------------
 
@@ -321,17 +236,8 @@ class Biller:
                 if amount:
                     self._due(np.array([bill]), charge, [amount], 0, np.array([offset]))
         state.bills["closed"][bill] = 1
-        self._invoice(bill, "period", None, self._commitment(bill, plan))
+        self.invoicer.invoice(bill, "period")
         state.fired.pop(bill, None)
-
-    def _commitment(self, bill: int, plan: Plan) -> int | None:
-        if plan.minimum is None or not plan.minimum.true_up:
-            return None
-        amount = plan.minimum.amount
-        if plan.minimum.prorate:
-            length = int(self.state.bills["end"][bill] - self.state.bills["start"][bill])
-            amount = divide_half_up(amount * length, int(self.state.bills["whole"][bill]))
-        return round_to_minor(amount, plan.currency, plan.rounding)
 
     # Names -------------------------------------------------------------------------------------------------------
 
@@ -421,12 +327,3 @@ def sized(*parts: str) -> bytes:
     """What `schemas.identity.digest` takes the hash of, for identities that share their first or last parts."""
     raw = [part.encode() for part in parts]
     return b"".join(len(part).to_bytes(4, "little") + part for part in raw)
-
-
-def _describe(plan: Plan, charge: str, rate: Rate | None) -> tuple[int, str]:
-    if rate is not None:
-        return rate.order, rate.description
-    for flat in plan.flats:
-        if flat.charge == charge:
-            return flat.order, flat.description
-    return len(plan.rates) + len(plan.flats), charge

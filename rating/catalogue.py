@@ -1,37 +1,47 @@
 """Compiles the catalogue: documents in, columns out (`rating.compiled`). Refused whole, every fault with its path."""
 
 from decimal import Decimal
-from typing import Any
+from itertools import pairwise
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
 from rating.aggregates import AGGREGATES
 from rating.compiled import (
-    TIME_MAX,
-    TIME_MIN,
     Commitment,
     Compiled,
     CompiledMeter,
     CompiledSubscription,
+    Entry,
     FlatCharge,
+    Level,
     Plan,
     Rate,
+    Reduction,
     Shape,
     Tiers,
+    TIME_MIN,
+    nodes,
 )
 from rating.filters import read_condition
+from rating.gauges import UNITS, Reading
 from rating.prices import read_price
-from rating.prices.model import FlatPrice, UsagePrice
-from rating.prices.tiers import TierTable
+from rating.prices.model import ByDimensions, FlatPrice, UsagePrice, one_table
+from rating.prices.tiers import NOTHING
+from rating.timelines import check_timeline, default_timeline, subscription_timeline
 from schemas.catalogue import (
+    Budget,
     Catalogue,
     CatalogueError,
     Charge,
+    Discount,
     Meter,
     Minimum,
     Overrides,
     PriceBook,
+    Prices,
+    Tax,
     Terms,
     Threshold,
     read_catalogue,
@@ -39,10 +49,14 @@ from schemas.catalogue import (
 from schemas.currency import MINOR_DIGITS
 from schemas.faults import MISSING, Faults, join, read, unknown
 from schemas.limits import CHARGES_MAX, DIMENSIONS_MAX, METERS_MAX, PATHS_MAX
-from schemas.numbers import parse_scaled
+from schemas.numbers import ONE, divide_half_up, parse_scaled
 from schemas.paths import PathError, parse_path
 from schemas.period import Calendar, PeriodError, load_zone, make_calendar
 from schemas.times import from_datetime
+
+
+KEPT_NAMES: Final = ("minimum", "overage")
+"""Charges of these names would be taken for lines that an invoice makes for itself."""
 
 
 def load_catalogue(text: str | bytes) -> Compiled:
@@ -60,27 +74,34 @@ def load_catalogue(text: str | bytes) -> Compiled:
 def check_change(before: Compiled, after: Compiled) -> None:
     """Prices may change under open periods; how a charge reads usage may not: totals already counted would have no
     meaning under the new reading. Raises: CatalogueError that names each such charge.
+
+    Where a version takes force it may read usage as it likes: it counts into segments of its own.
     """
     faults = Faults()
-    old = {sub.id: sub.plan for sub in before.subscriptions}
-    pairs = [(f"subscriptions.{sub.id}", old[sub.id], sub.plan) for sub in after.subscriptions if sub.id in old]
-    if before.default_plan >= 0 and after.default_plan >= 0:
-        pairs.append(("default_subscription", before.default_plan, after.default_plan))
+    old = {sub.id: sub.timeline for sub in before.subscriptions}
+    pairs = [(f"subscriptions.{sub.id}", old[sub.id], sub.timeline) for sub in after.subscriptions if sub.id in old]
+    pairs.append(("default_subscription", before.default_timeline(""), after.default_timeline("")))
     for where, earlier, later in pairs:
-        was, now = _readings(before, earlier), _readings(after, later)
-        for charge in was.keys() & now.keys():
-            if was[charge] != now[charge]:
-                faults.add(
-                    join(where, charge),
-                    f"found another reading of usage than the one in force (was: {was[charge]}; now: {now[charge]}); "
-                    "only prices may change, so give the charge a new name",
-                )
+        plans = {entry.start: entry.plan for entry in earlier}
+        for entry in later:
+            was = _readings(before, plans.get(entry.start, -1))
+            now = _readings(after, entry.plan)
+            for charge in was.keys() & now.keys():
+                if was[charge] != now[charge]:
+                    faults.add(
+                        join(where, charge),
+                        f"found another reading of usage than the one in force (was: {was[charge]}; now: "
+                        f"{now[charge]}); only prices may change, so give the charge a new name, or the price book a "
+                        "version that takes force later",
+                    )
     if faults:
-        raise CatalogueError(Faults(sorted(faults)))
+        raise CatalogueError(Faults(sorted(set(faults))))
 
 
 def _readings(compiled: Compiled, plan: int) -> dict[str, str]:
     """Charge -> what it reads: its aggregate and the signature of its shape, or that it is flat."""
+    if plan < 0 or compiled.plans[plan].trial:
+        return {}
     aggregates = {meter.name: meter.aggregate.name for meter in compiled.meters}
     found = {flat.charge: "flat" for flat in compiled.plans[plan].flats}
     for shapes in compiled.shapes.values():
@@ -97,29 +118,31 @@ class _Compiler:
         self.meters: dict[str, CompiledMeter] = {}
         self.shapes: dict[str, Shape] = {}
         self.rates: dict[Rate, int] = {}
-        self.tables: dict[TierTable, int] = {}
         self.rate_first: list[int] = []
         self.plans: list[Plan] = []
         self.plan_shapes: list[dict[int, int]] = []
+        self.variants: dict[tuple[str, str, bool], list[int]] = {}
 
     def compile(self) -> Compiled:
         for name, meter in self.documents.meters.items():
             self._meter(name, meter)
-        books = {name: self._plan(name, book, join("price_books", name)) for name, book in self._books()}
+        for name in self.documents.price_books:
+            self.book(name)
         self._customers()
-        subscriptions = self._subscriptions(books)
-        default_plan = self._default(books)
-        paths = {path for meter in self.meters.values() for path in self._paths(meter)}
+        subscriptions = self._subscriptions()
+        defaults = self._defaults()
+        paths = {path for meter in self.meters.values() for path in self._paths(meter)} | self._extra_paths()
         if len(paths) > PATHS_MAX:
             self.faults.add("meters", f"found {len(paths)} different paths, expected at most {PATHS_MAX}")
-        return self._finish(subscriptions, default_plan, tuple(sorted(paths)))
+        return self._finish(subscriptions, defaults, tuple(sorted(paths)))
 
-    def _books(self) -> list[tuple[str, PriceBook]]:
-        return list(self.documents.price_books.items())
+    def _extra_paths(self) -> set[str]:
+        splits = (leaf.split for rate in self.rates for leaf in rate.leaves)
+        return {split.extra for split in splits if split is not None and split.extra is not None}
 
     @staticmethod
     def _paths(meter: CompiledMeter) -> list[str]:
-        own = [meter.value] if meter.value else []
+        own = [path for path in (meter.value, meter.key) if path]
         return [*own, *meter.dimensions.values(), *(condition.path for condition in meter.conditions)]
 
     def _meter(self, name: str, meter: Meter) -> None:
@@ -148,37 +171,180 @@ class _Compiler:
             for path, value in meter.where.items()
         ]
         conditions = tuple(condition for condition in found if condition is not None)
-        self.meters[name] = CompiledMeter(name, meter.event, aggregate, meter.value, conditions, dict(meter.dimensions))
+        self.meters[name] = CompiledMeter(
+            name,
+            meter.event,
+            aggregate,
+            meter.value,
+            conditions,
+            dict(meter.dimensions),
+            key=meter.key,
+            gauge=_reading(meter) if meter.aggregate == "time_weighted" else None,
+            percentile=_scaled(meter.percentile or Decimal(0)),
+        )
 
-    def _plan(self, name: str, book: PriceBook, where: str) -> int:
-        if book.currency not in MINOR_DIGITS:
+    # Price books -------------------------------------------------------------------------------------------------
+
+    def book(
+        self,
+        name: str,
+        trial: bool = False,
+        customer: str | None = None,
+        overrides: Overrides | None = None,
+        where: str = "",
+    ) -> list[tuple[int, int]]:
+        """(effective from, plan) of each version of a price book with a customer's and a subscription's overrides.
+
+        Faults of the book itself are noted once. `trial`: as it is while everything is free.
+        """
+        known = self.documents.customers.get(customer or "")
+        layers = [(join(join("customers", customer or ""), "overrides"), known.overrides)] if known else []
+        if overrides is not None:
+            layers.append((where, overrides))
+        layers = [(at, layer) for at, layer in layers if layer != Overrides()]
+        key = (name, repr([layer for _, layer in layers]), trial)
+        if key not in self.variants:
+            self.variants[key] = self._versions(name, layers, trial)
+        book = self.documents.price_books[name]
+        starts = [TIME_MIN if p.effective_from is None else from_datetime(p.effective_from) for p in book.bodies()]
+        return list(zip(starts, self.variants[key], strict=True))
+
+    def _versions(self, name: str, layers: list[tuple[str, Overrides]], trial: bool) -> list[int]:
+        book = self.documents.price_books[name]
+        where = join("price_books", name)
+        first = not layers and not trial
+        if first:
+            self._check_versions(book, where)
+        plans = []
+        for number, prices in enumerate(book.bodies(), 1):
+            at = where if book.versions is None else join(join(where, "versions"), number - 1)
+            ignored = Faults()
+            for over, layer in layers:
+                prices = self._override(name, prices, layer, over, len(book.bodies()) > 1)
+                at = over
+            if first or layers:
+                plans.append(self._plan(name, number, prices, at, trial))
+            else:
+                kept, self.faults = self.faults, ignored  # the book's own faults have been noted
+                plans.append(self._plan(name, number, prices, at, trial))
+                self.faults = kept
+        return plans
+
+    def _check_versions(self, book: PriceBook, where: str) -> None:
+        if book.versions is None:
+            if book.currency is None:
+                self.faults.add(join(where, "currency"), "missing")
+            if book.charges is None:
+                self.faults.add(join(where, "charges"), "missing")
+            return
+        plain = PriceBook(versions=book.versions, description=book.description)
+        for field in PriceBook.__struct_fields__:
+            if getattr(book, field) != getattr(plain, field):
+                self.faults.add(join(where, field), "stands beside versions: each version says it for itself")
+        if not book.versions:
+            self.faults.add(join(where, "versions"), "found none, expected at least one")
+        for i, (before, after) in enumerate(pairwise(book.versions), 1):
+            at = join(join(where, "versions"), i)
+            if after.effective_from is None:
+                self.faults.add(join(at, "effective_from"), "missing: only the first version may be without")
+            elif before.effective_from is not None and after.effective_from <= before.effective_from:
+                message = f"found {after.effective_from}, expected a time after {before.effective_from}: versions rise"
+                self.faults.add(join(at, "effective_from"), message)
+            if after.currency != before.currency:
+                message = f"found {after.currency}, expected {before.currency}: another currency is another price book"
+                self.faults.add(join(at, "currency"), message)
+
+    def _plan(self, name: str, version: int, book: Prices, where: str, trial: bool) -> int:
+        if book.currency is not None and book.currency not in MINOR_DIGITS:
             self.faults.add(join(where, "currency"), f"found {book.currency!r}, expected an ISO 4217 code such as USD")
-        if len(book.charges) > CHARGES_MAX:
-            self.faults.add(join(where, "charges"), f"found {len(book.charges)}, expected at most {CHARGES_MAX}")
+        charges = book.charges or {}
+        if len(charges) > CHARGES_MAX:
+            self.faults.add(join(where, "charges"), f"found {len(charges)}, expected at most {CHARGES_MAX}")
         flats: list[FlatCharge] = []
         rates: dict[str, int] = {}
         by_shape: dict[int, int] = {}
-        for order, (key, charge) in enumerate(book.charges.items()):
+        for order, (key, charge) in enumerate(charges.items()):
             at = join(join(where, "charges"), key)
-            if key == "minimum":
-                self.faults.add(at, "the name `minimum` is kept for the commitment's line")
+            if key in KEPT_NAMES:
+                self.faults.add(at, f"the name `{key}` is kept for a line of the invoice")
             price = read_price(charge.price, join(at, "price"), self.faults)
+            taxes = None if charge.taxes is None else tuple(self._taxes(charge.taxes, join(at, "taxes")))
             if isinstance(price, FlatPrice):
-                self._check_flat(charge, at)
-                advance = charge.when == "in_advance"
-                flats.append(FlatCharge(key, order, price.amount, advance, charge.prorate, charge.description or key))
+                self._check_flat(charge, price, at)
+                if not trial:
+                    flats.append(self._flat(key, order, charge, price, taxes))
             elif self._check_usage(charge, price, at):
-                shape, rate = self._usage(key, order, charge, price)
+                charge, price = (_free(charge), one_table(NOTHING)) if trial else (charge, price)
+                shape, rate = self._usage(key, order, charge, price, taxes)
                 rates[key] = rate
                 by_shape[shape] = rate
-        thresholds = tuple(sorted((_scaled(t.spend), t.repeat) for t in self._thresholds(book.thresholds, where)))
-        start = TIME_MIN if book.effective_from is None else from_datetime(book.effective_from)
+        levels = self._levels(book, where)
         commitment = self._minimum(book.minimum, where)
+        self._check_book(book, where)
+        factor = None if book.overage_factor is None else _scaled(book.overage_factor)
         self.plans.append(
-            Plan(name, 1, book.currency, book.rounding, start, tuple(flats), rates, thresholds, commitment)
+            Plan(
+                price_book=name,
+                price_version=version,
+                currency=book.currency or "USD",
+                rounding=book.rounding,
+                tax_rounding=book.tax_rounding,
+                flats=tuple(flats),
+                rates=rates,
+                levels=() if trial else levels,
+                minimum=None if trial else commitment,
+                maximum=None if book.maximum is None else _scaled(book.maximum),
+                overage_factor=factor,
+                carry_usage=book.carry_usage,
+                corrections=book.corrections,
+                trial=trial,
+            )
         )
         self.plan_shapes.append(by_shape)
         return len(self.plans) - 1
+
+    @staticmethod
+    def _flat(key: str, order: int, charge: Charge, price: FlatPrice, taxes: tuple[Tax, ...] | None) -> FlatCharge:
+        return FlatCharge(
+            charge=key,
+            order=order,
+            amount=_reduced(price.amount, charge.discount),
+            in_advance=charge.when == "in_advance",
+            prorate=charge.prorate,
+            description=charge.description or key,
+            once=price.once,
+            taxes=taxes,
+        )
+
+    def _check_book(self, book: Prices, where: str) -> None:
+        if book.maximum is not None and book.maximum < 0:
+            self.faults.add(join(where, "maximum"), f"found {book.maximum}, expected nought or more")
+        if book.overage_factor is not None:
+            if book.overage_factor < 0:
+                self.faults.add(join(where, "overage_factor"), f"found {book.overage_factor}, expected nought or more")
+            if book.minimum is None:
+                self.faults.add(join(where, "overage_factor"), "multiplies what is above `minimum`, which is missing")
+
+    def _taxes(self, taxes: list[Tax], where: str) -> list[Tax]:
+        """Taxes with the documents that they name put in their place."""
+        return taxes
+
+    def _levels(self, book: Prices, where: str) -> tuple[Level, ...]:
+        found = [Level(_scaled(t.spend), t.repeat, "threshold", _scaled(t.spend)) for t in book.thresholds]
+        self._thresholds(book.thresholds, where)
+        if book.budget is not None:
+            self._check_budget(book.budget, join(where, "budget"))
+            amount = _scaled(book.budget.amount)
+            shares = [divide_half_up(amount * _scaled(share), 100 * ONE) for share in book.budget.alerts]
+            found.extend(Level(share, False, "budget", amount) for share in shares)
+        return tuple(sorted(found))
+
+    def _check_budget(self, budget: Budget, where: str) -> None:
+        if budget.amount <= 0:
+            self.faults.add(join(where, "amount"), f"found {budget.amount}, expected more than nought")
+        for i, share in enumerate(budget.alerts):
+            if share <= 0:
+                self.faults.add(join(join(where, "alerts"), i), f"found {share}, expected percents above nought")
 
     def _thresholds(self, thresholds: list[Threshold], where: str) -> list[Threshold]:
         seen: set[Decimal] = set()
@@ -199,7 +365,25 @@ class _Compiler:
             self.faults.add(join(where, "minimum"), f"found {full.amount}, expected nought or more")
         return Commitment(_scaled(full.amount), full.prorate, full.true_up)
 
-    def _check_flat(self, charge: Charge, at: str) -> None:
+    def _check_discount(self, discount: Discount | None, at: str) -> None:
+        if discount is None:
+            return
+        given = {name: getattr(discount, name) for name in ("percent", "amount", "units")}
+        given = {name: value for name, value in given.items() if value is not None}
+        if len(given) != 1:
+            found = " and ".join(given) or "none"
+            self.faults.add(join(at, "discount"), f"found {found}, expected one of percent, amount, units")
+        for name, value in given.items():
+            if value < 0 or (name == "percent" and value > 100):
+                expected = "from 0 to 100" if name == "percent" else "nought or more"
+                self.faults.add(join(join(at, "discount"), name), f"found {value}, expected {expected}")
+
+    def _check_flat(self, charge: Charge, price: FlatPrice, at: str) -> None:
+        self._check_discount(charge.discount, at)
+        if charge.discount is not None and charge.discount.units is not None:
+            self.faults.add(join(at, "discount.units"), "a flat charge has no units")
+        if price.once and charge.prorate:
+            self.faults.add(join(at, "prorate"), "found true, expected false: what is charged once is not prorated")
         wrong = {
             "meter": charge.meter is not None,
             "group_by": bool(charge.group_by),
@@ -227,10 +411,8 @@ class _Compiler:
                     found = unknown(name, list(meter.dimensions))
                     self.faults.add(join(join(at, "group_by"), i), f"no dimension of meter {charge.meter}: {found}")
             if isinstance(price, UsagePrice):
-                for i, name in enumerate(price.by):
-                    if name not in meter.dimensions:
-                        found = unknown(name, list(meter.dimensions))
-                        self.faults.add(join(join(at, "price.by"), i), f"no dimension of meter {charge.meter}: {found}")
+                self._check_price(charge, meter, price, at)
+        self._check_discount(charge.discount, at)
         for key in ("free_units", "minimum", "maximum"):
             value = getattr(charge, key)
             if value is not None and value < 0:
@@ -245,28 +427,56 @@ class _Compiler:
             self.faults.add(join(at, "prorate"), "found true, expected false: only a flat charge is prorated by time")
         return price is not MISSING and len(self.faults) == before
 
-    def _usage(self, name: str, order: int, charge: Charge, price: UsagePrice) -> tuple[int, int]:
+    def _check_price(self, charge: Charge, meter: Meter, price: UsagePrice, at: str) -> None:
+        """What a price asks of the meter that it prices."""
+        for node in nodes(price.choice):
+            for i, name in enumerate(node.by if isinstance(node, ByDimensions) else ()):
+                if name not in meter.dimensions:
+                    found = unknown(name, list(meter.dimensions))
+                    self.faults.add(join(join(at, "price.by"), i), f"no dimension of meter {charge.meter}: {found}")
+        if not any(leaf.split for leaf in price.leaves):
+            return
+        model = charge.price.get("model")
+        extra = all(leaf.split is None or leaf.split.extra is not None for leaf in price.leaves)
+        if meter.aggregate not in ("sum", "count") and not extra:
+            message = f"found {model}, which asks something of each event's value: its meter must be a sum or a count"
+            self.faults.add(join(at, "price.model"), message)
+        if charge.free_units or (charge.discount is not None and charge.discount.units):
+            key = "free_units" if charge.free_units else "discount.units"
+            self.faults.add(join(at, key), f"found with {model}, which prices single events (see free_amount, free_events)")
+
+    def _usage(
+        self, name: str, order: int, charge: Charge, price: UsagePrice, taxes: tuple[Tax, ...] | None
+    ) -> tuple[int, int]:
         group_by = tuple(charge.group_by)
-        matches = tuple(cell.match for cell in price.cells)
-        shape = Shape(len(self.shapes), name, str(charge.meter), group_by, price.by, matches)
+        meter = self.meters[str(charge.meter)]
+        splits = tuple(leaf.split for leaf in price.leaves)
+        channels = tuple(len(leaf.tables) for leaf in price.leaves)
+        shape = Shape(len(self.shapes), name, meter.name, group_by, price.choice, splits, channels)
         shape = self.shapes.setdefault(shape.signature, shape)
+        discount = charge.discount or Discount()
+        reduction = None
+        if discount.percent is not None or discount.amount is not None:
+            reduction = Reduction(_scaled(discount.percent or Decimal(0)), _scaled(discount.amount or Decimal(0)))
         rate = Rate(
             charge=name,
             order=order,
-            meter=str(charge.meter),
+            meter=meter.name,
             group_by=group_by,
-            tables=tuple(cell.table for cell in price.cells),
-            free_units=_scaled(charge.free_units),
+            leaves=price.leaves,
+            free_units=_scaled(charge.free_units) + _scaled(discount.units or Decimal(0)),
+            reduction=reduction,
             minimum=None if charge.minimum is None else _scaled(charge.minimum),
             maximum=None if charge.maximum is None else _scaled(charge.maximum),
             bill_zero_usage=charge.bill_zero_usage,
             description=charge.description or name,
+            convert=meter.convert_total,
+            kept=meter.aggregate.kept,
+            taxes=taxes,
         )
-        index = self.rates.setdefault(rate, len(self.rates))
-        if index == len(self.rate_first):
-            # The tables of one rate follow each other, so that the cell's number finds its own.
-            self.rate_first.append(sum(len(r.tables) for r in list(self.rates)[:index]) if index else 0)
-        return shape.index, index
+        return shape.index, self.rates.setdefault(rate, len(self.rates))
+
+    # Customers and subscriptions ---------------------------------------------------------------------------------
 
     def _customers(self) -> None:
         claimed: dict[str, str] = {}
@@ -307,56 +517,57 @@ class _Compiler:
             self.faults.add(join(where, "anchor"), str(error))
             return None
 
-    def _subscriptions(self, books: dict[str, int]) -> list[CompiledSubscription]:
+    def _subscriptions(self) -> list[CompiledSubscription]:
         found: list[CompiledSubscription] = []
-        overridden: dict[bytes, int] = {}
         for name, sub in self.documents.subscriptions.items():
             where = join("subscriptions", name)
             if name == "default":
                 self.faults.add(where, "the id `default` is kept for customers with no subscription of their own")
-            start = from_datetime(sub.start)
-            end = TIME_MAX if sub.end is None else from_datetime(sub.end)
-            if end <= start:
-                self.faults.add(join(where, "end"), f"found {sub.end}, expected a time after start {sub.start}")
-            calendar = self._terms(sub, sub.customer, start, where)
-            plan = books.get(sub.price_book, -1)
-            if plan >= 0 and sub.overrides != Overrides():
-                key = msgspec.json.encode([sub.price_book, repr(sub.overrides)])
-                if key not in overridden:
-                    overridden[key] = self._override(sub.price_book, sub.overrides, join(where, "overrides"))
-                plan = overridden[key]
+            calendar = self._terms(sub, sub.customer, from_datetime(sub.start), where)
+            if not check_timeline(sub, self.documents.price_books, where, self.faults):
+                continue
+            timeline = subscription_timeline(sub, self, where)
             if calendar is not None:
-                found.append(CompiledSubscription(name, sub.customer, plan, calendar, start, end))
+                found.append(CompiledSubscription(name, sub.customer, calendar, timeline))
         return found
 
-    def _override(self, name: str, overrides: Overrides, where: str) -> int:
-        book = self.documents.price_books[name]
-        charges = dict(book.charges)
+    def _override(self, name: str, book: Prices, overrides: Overrides, where: str, lenient: bool) -> Prices:
+        """`lenient`: a charge may be missing, since another version or price book has it."""
+        charges = dict(book.charges or {})
         for key, changes in overrides.charges.items():
             at = join(join(where, "charges"), key)
             if key not in charges:
-                self.faults.add(at, f"no such charge of {name}: {unknown(key, list(charges))}")
+                if not lenient and not where.startswith("customers."):
+                    self.faults.add(at, f"no such charge of {name}: {unknown(key, list(charges))}")
                 continue
             plain: dict[str, Any] = {f: getattr(charges[key], f) for f in charges[key].__struct_fields__}
             fresh = read(Charge, {"price": plain["price"], **changes}, at, self.faults)
             if fresh is not MISSING:
                 charges[key] = msgspec.structs.replace(charges[key], **{k: getattr(fresh, k) for k in changes})
-        changed = msgspec.structs.replace(
-            book,
-            charges=charges,
-            minimum=book.minimum if overrides.minimum is None else overrides.minimum,
-            thresholds=book.thresholds if overrides.thresholds is None else overrides.thresholds,
-        )
-        return self._plan(name, changed, where)
+        fields = ("minimum", "maximum", "overage_factor", "thresholds", "budget")
+        given = {field: getattr(overrides, field) for field in fields if getattr(overrides, field) is not None}
+        return msgspec.structs.replace(book, charges=charges, **given)
 
-    def _default(self, books: dict[str, int]) -> int:
+    def _defaults(self) -> dict[str | None, tuple[Entry, ...]]:
+        """The timelines of customers that have no subscription of their own; under None that of all others."""
         terms = self.documents.default_subscription
         if terms is None:
-            return -1
+            return {}
         self._terms(terms, None, None, "default_subscription")
-        return books.get(terms.price_book, -1)
+        if terms.price_book not in self.documents.price_books:
+            return {}
+        found: dict[str | None, tuple[Entry, ...]] = {None: default_timeline(self.book(terms.price_book))}
+        for name, customer in self.documents.customers.items():
+            if customer.overrides != Overrides():
+                found[name] = default_timeline(self.book(terms.price_book, customer=name))
+        return found
 
-    def _finish(self, subscriptions: list[CompiledSubscription], default_plan: int, paths: tuple[str, ...]) -> Compiled:
+    def _finish(
+        self,
+        subscriptions: list[CompiledSubscription],
+        defaults: dict[str | None, tuple[Entry, ...]],
+        paths: tuple[str, ...],
+    ) -> Compiled:
         shapes: dict[str, list[Shape]] = {}
         for shape in self.shapes.values():
             shapes.setdefault(shape.meter, []).append(shape)
@@ -365,20 +576,41 @@ class _Compiler:
             for index, rate in by_shape.items():
                 plan_rates[plan, index] = rate
         rates = list(self.rates)
+        sizes = [len(rate.tables) for rate in rates]
+        counted = [channel == 0 for rate in rates for leaf in rate.leaves for channel in range(len(leaf.tables))]
         return Compiled(
             documents=self.documents,
             meters=list(self.meters.values()),
             shapes=shapes,
             rates=rates,
-            rate_table=np.array(self.rate_first, dtype=np.int64),
+            rate_table=np.cumsum([0, *sizes])[:-1].astype(np.int64),
+            counted=np.array(counted, dtype=np.bool_),
             tiers=Tiers.of([table for rate in rates for table in rate.tables]),
             plans=self.plans,
             plan_rates=plan_rates,
             subscriptions=subscriptions,
-            default_plan=default_plan,
+            default_timelines=defaults,
             paths=paths,
         )
 
 
+def _reading(meter: Meter) -> Reading:
+    return Reading(UNITS[meter.unit or "hour"], meter.reads == "change", meter.align == "day")
+
+
 def _scaled(value: Decimal) -> int:
     return parse_scaled(value)
+
+
+def _reduced(amount: int, discount: Discount | None) -> int:
+    """A flat amount less its discount."""
+    if discount is None:
+        return amount
+    if discount.percent is not None:
+        return amount - divide_half_up(amount * _scaled(discount.percent), 100 * ONE)
+    return max(amount - _scaled(discount.amount or Decimal(0)), 0)
+
+
+def _free(charge: Charge) -> Charge:
+    """A charge that counts and asks nothing."""
+    return Charge(price={}, meter=charge.meter, group_by=charge.group_by, description=charge.description)

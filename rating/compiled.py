@@ -6,9 +6,10 @@ with one subscription's overrides; `plan_rates[plan, shape]` is the rate, or -1.
 price books cost a thousand rates, and the work for an event stays the same.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,11 +18,10 @@ from numpy.typing import NDArray
 
 from rating.aggregates import Aggregate
 from rating.filters import Condition
+from rating.gauges import Reading
+from rating.prices.model import ByDimensions, ByTime, Choice, Leaf, Split
 from rating.prices.tiers import TierTable
-from schemas.catalogue import (
-    Catalogue,
-    Terms,
-)
+from schemas.catalogue import Catalogue, Tax, Terms
 from schemas.currency import Rounding
 from schemas.period import Calendar, make_calendar
 
@@ -40,58 +40,114 @@ class CompiledMeter:
     value: str | None
     conditions: tuple[Condition, ...]
     dimensions: dict[str, str]
+    key: str | None = None
+    gauge: Reading | None = None
+    percentile: int = 0
+    convert_event: Any = None
+    convert_total: Any = None
 
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """How a charge reads usage. Charges of many plans share one shape; `signature` identifies it for ever."""
+    """How a charge reads usage. Charges of many plans share one shape; `signature` identifies it for ever.
+
+    The cells of a line are numbered through the channels of its leaves: leaf i has the numbers from `first[i]`.
+    """
 
     index: int
     charge: str
     meter: str
     group_by: tuple[str, ...]
-    by: tuple[str, ...]
-    matches: tuple[tuple[tuple[str, tuple[str, ...]], ...], ...]
+    choice: Choice
+    splits: tuple[Split | None, ...]
+    channels: tuple[int, ...]
 
     @property
     def signature(self) -> str:
         """A text that is equal where cells mean the same."""
-        return msgspec.json.encode([self.charge, self.meter, self.group_by, self.by, self.matches]).decode()
+        how = [repr(self.choice), repr(self.splits), self.channels]
+        return msgspec.json.encode([self.charge, self.meter, self.group_by, how]).decode()
 
-    def cell_of(self, values: Sequence[str | None]) -> int:
-        """The number of the cell that holds usage with these values of `by`: most matches, then first written."""
-        found = dict(zip(self.by, values, strict=True))
-        best, score = len(self.matches) - 1, 0
-        for i, match in enumerate(self.matches[:-1]):
-            if len(match) > score and all(found[name] in texts for name, texts in match):
-                best, score = i, len(match)
-        return best
+    @property
+    def by(self) -> tuple[str, ...]:
+        """The dimensions that the choice of a leaf depends on."""
+        found = (node.by for node in nodes(self.choice) if isinstance(node, ByDimensions))
+        return tuple(dict.fromkeys(name for by in found for name in by))
+
+    @property
+    def schedules(self) -> tuple[ByTime, ...]:
+        """The schedules that the choice of a leaf depends on."""
+        return tuple(dict.fromkeys(node for node in nodes(self.choice) if isinstance(node, ByTime)))
+
+    @property
+    def first(self) -> tuple[int, ...]:
+        """The number of each leaf's first cell."""
+        return tuple(sum(self.channels[:leaf]) for leaf in range(len(self.channels)))
+
+
+def nodes(choice: Choice) -> Iterator[ByDimensions | ByTime]:
+    """Every node of a choice, the outer ones first."""
+    if isinstance(choice, int):
+        return
+    yield choice
+    for _, inside in choice.cells if isinstance(choice, ByDimensions) else choice.windows:
+        yield from nodes(inside)
+    yield from nodes(choice.otherwise)
 
 
 @dataclass(frozen=True, slots=True)
+class Reduction:
+    """A charge's discount: a percentage of its price, or an amount; scaled."""
+
+    percent: int = 0
+    amount: int = 0
+
+
+@dataclass(frozen=True)
 class Rate:
-    """What a charge of usage asks. Amounts and units are scaled."""
+    """What a charge of usage asks. Amounts and units are scaled. `free_units` include a discount's units."""
 
     charge: str
     order: int
     meter: str
     group_by: tuple[str, ...]
-    tables: tuple[TierTable, ...]
+    leaves: tuple[Leaf, ...]
     free_units: int
+    reduction: Reduction | None
     minimum: int | None
     maximum: int | None
     bill_zero_usage: bool
     description: str
+    convert: Any
+    kept: bool
+    """Whether its aggregation needs every event of a total (`rating.kept`)."""
+    taxes: tuple[Tax, ...] | None = None
 
-    @property
-    def coupled(self) -> bool:
-        """Whether its cells' amounts depend on each other: free units come off several totals."""
-        return bool(self.free_units) and len(self.tables) > 1
+    @cached_property
+    def tables(self) -> tuple[TierTable, ...]:
+        """The table of each cell."""
+        return tuple(table for leaf in self.leaves for table in leaf.tables)
 
-    @property
+    @cached_property
+    def counted(self) -> tuple[bool, ...]:
+        """For each cell whether its quantity is the line's: channel 0 of a leaf."""
+        return tuple(channel == 0 for leaf in self.leaves for channel in range(len(leaf.tables)))
+
+    @cached_property
+    def ordered(self) -> bool:
+        """Whether what an event brings depends on those before it."""
+        return any(leaf.split is not None and leaf.split.ordered for leaf in self.leaves)
+
+    @cached_property
+    def by_hand(self) -> bool:
+        """Whether its lines are not simply the sum of what their cells cost, each looked up in its table."""
+        changed = self.reduction is not None or self.convert is not None
+        return bool(self.free_units and len(self.leaves) > 1) or self.ordered or changed or self.kept
+
+    @cached_property
     def monotone(self) -> bool:
         """Whether the amount never falls as usage rises."""
-        return all(table.monotone for table in self.tables)
+        return not self.kept and not self.ordered and all(table.monotone for table in self.tables)
 
     @property
     def due_unused(self) -> bool:
@@ -101,7 +157,7 @@ class Rate:
 
 @dataclass(frozen=True, slots=True)
 class FlatCharge:
-    """A charge for the period itself."""
+    """A charge for the period itself; `once`: for the first one under its price book."""
 
     charge: str
     order: int
@@ -109,6 +165,8 @@ class FlatCharge:
     in_advance: bool
     prorate: bool
     description: str
+    once: bool = False
+    taxes: tuple[Tax, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,19 +178,34 @@ class Commitment:
     true_up: bool
 
 
+class Level(NamedTuple):
+    """Spend at which something happens: an invoice and alert (`threshold`) or an alert (`budget`)."""
+
+    spend: int
+    repeat: bool
+    kind: str
+    of: int
+    """What the alert names: the threshold's spend, or the budget's amount."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """A price book as one subscription has it."""
+    """One version of a price book as one subscription has it. `trial`: everything is metered and costs nothing."""
 
     price_book: str
     price_version: int
     currency: str
     rounding: Rounding
-    effective_from: int
+    tax_rounding: str
     flats: tuple[FlatCharge, ...]
     rates: dict[str, int]
-    thresholds: tuple[tuple[int, bool], ...]
+    levels: tuple[Level, ...]
     minimum: Commitment | None
+    maximum: int | None
+    overage_factor: int | None
+    carry_usage: bool
+    corrections: str
+    trial: bool
 
     @property
     def periodic(self) -> bool:
@@ -140,16 +213,34 @@ class Plan:
         return bool(self.flats) or self.minimum is not None
 
 
+class Entry(NamedTuple):
+    """From `start` on a subscription stands under `plan` (-1: under none), until the next entry of its timeline.
+
+    `opens`: the price book takes force for the subscription here for the first time."""
+
+    start: int
+    plan: int
+    opens: bool
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledSubscription:
-    """A subscription's own cut of time and its plan."""
+    """A subscription's own cut of time and its timeline: entries rising by start, the first one at `TIME_MIN`."""
 
     id: str
     customer: str
-    plan: int
     calendar: Calendar
-    start: int
-    end: int
+    timeline: tuple[Entry, ...]
+
+    @property
+    def start(self) -> int:
+        """When it begins."""
+        return self.timeline[1].start if self.timeline[0].plan < 0 else TIME_MIN
+
+    @property
+    def end(self) -> int:
+        """When it ends for good."""
+        return self.timeline[-1].start if self.timeline[-1].plan < 0 else TIME_MAX
 
 
 @dataclass(slots=True)
@@ -193,7 +284,7 @@ class Tiers:
             below_unit=np.array([table.below_nought == "unit" for table in tables], dtype=np.bool_),
             blocks_down=np.array([table.blocks_down for table in tables], dtype=np.bool_),
             start=column([tier.start for tier in flat]),
-            up_to=column([tier.up_to or 0 for tier in flat]),
+            up_to=column([table.last(tier) or 0 for table in tables for tier in table.tiers]),
             base=column([tier.base if table.columnar else 0 for table in tables for tier in table.tiers]),
             unit=column([tier.unit_amount for tier in flat]),
             block=column([tier.block for tier in flat]),
@@ -214,16 +305,34 @@ class Compiled:
     shapes: dict[str, list[Shape]]
     rates: list[Rate]
     rate_table: NDArray[np.int64]
+    counted: NDArray[np.bool_]
+    """For each table whether its quantity is the line's (channel 0 of its leaf)."""
     tiers: Tiers
     plans: list[Plan]
     plan_rates: NDArray[np.int32]
     subscriptions: list[CompiledSubscription]
-    default_plan: int
+    default_timelines: dict[str | None, tuple[Entry, ...]]
+    """The timeline of a customer without a subscription of its own; under None that of all who are not named."""
     paths: tuple[str, ...]
+    meters_by_name: dict[str, CompiledMeter] | None = None
     columns: Any = None
     """The rates as columns, made by the first fold that needs them."""
     tier_texts: tuple[pl.Series, ...] | None = None
     """The constant parts of each tier's JSON, made by the first emission that needs them."""
+
+    def meter(self, name: str) -> CompiledMeter:
+        """The meter of that name."""
+        if self.meters_by_name is None:
+            self.meters_by_name = {meter.name: meter for meter in self.meters}
+        return self.meters_by_name[name]
+
+    def shape_of(self, signature: str) -> Shape | None:
+        """The shape of that signature, if any plan has it."""
+        return next((s for shapes in self.shapes.values() for s in shapes if s.signature == signature), None)
+
+    def default_timeline(self, customer: str) -> tuple[Entry, ...]:
+        """The timeline of a customer that has no subscription of its own; empty where there is no default."""
+        return self.default_timelines.get(customer, self.default_timelines.get(None, ()))
 
     def default_calendar(self, customer: str) -> Calendar:
         """The calendar of a customer that has no subscription of its own."""

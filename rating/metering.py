@@ -6,68 +6,45 @@ line it belongs to. What cannot be counted becomes a refusal, and its neighbours
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rating.columns import FOUND, INVALID, MISSING, Batch
+from rating.cells import Refusal, Rows, Use, locate, make_keys, refuse_value
+from rating.cells import Contributions as Contributions
+from rating.columns import FOUND, MISSING, Batch
 from rating.compiled import CompiledMeter, Shape
-from rating.exact import int128
 from rating.index import Keys
 from rating.state import NO_SUBSCRIPTION, SEVERAL, State
-from schemas.identity import digest
-from schemas.numbers import ONE
-from schemas.rejection import Code
 from schemas.times import format_time
-
-Rows = NDArray[np.int64]
-
-
-class Refusal(NamedTuple):
-    """An event that a meter could not count."""
-
-    row: int
-    order: int
-    meter: str
-    code: Code
-    path: str | None
-    message: str
-
 
 @dataclass(slots=True)
 class Pairs:
-    """Events beside the subscriptions that cover them: one pair for each; -1 where none does. Rising by row."""
+    """Events beside the subscriptions and plans that cover them: one pair for each; -1 where none does. Rising by row.
+
+    `start`, `end`: the calendar's period; `segment`: where the part of it begins in which the plan is in force."""
 
     row: Rows
     kind: NDArray[np.int32]
     subscription: NDArray[np.int64]
+    plan: NDArray[np.int64]
     start: Rows
     end: Rows
+    segment: Rows
 
 
-@dataclass(slots=True)
-class Contributions:
-    """What one meter's events bring, in the log's order within each cell."""
-
-    meter: CompiledMeter
-    order: int
-    row: Rows
-    bill: Rows
-    cell: Rows
-    rate: NDArray[np.int64]
-    value: pl.Series
-
-
-def meter_batch(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[list[Contributions], list[Refusal]]:
-    """Everything that the fresh events of a batch bring, and every refusal."""
+def meter_batch(
+    state: State, batch: Batch, fresh: NDArray[np.bool_]
+) -> tuple[list[Contributions], list[Refusal], list[list[int]]]:
+    """Everything that the fresh events of a batch bring, every refusal, and the bills that were made, by period."""
     meters = state.catalogue.meters
     kinds = _kinds(meters)
     kind = batch.codes("type", lambda _tenant, text: kinds.get(text, -1))
     rows = np.flatnonzero(fresh & (kind >= 0))
     if not len(rows):
-        return [], []
+        return [], [], []
     pairs = _pair(state, batch, rows, kind)
     refusals: list[Refusal] = []
     found: list[_Matched] = []
@@ -75,9 +52,16 @@ def meter_batch(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[l
         matched = _match(state, batch, pairs, meter, order, kinds[meter.event], refusals)
         if matched is not None:
             found.append(matched)
-    bills = _bills(state, batch, pairs, found, refusals)
-    contributions = [_locate(state, batch, pairs, bills, matched) for matched in found]
-    return [c for c in contributions if len(c.row)], refusals
+    bills, made = _bills(state, batch, pairs, found, refusals)
+    contributions: list[Contributions] = []
+    for matched in found:
+        for shape, at, rate in matched.shapes:
+            if len(at):
+                pair = matched.pair[at]
+                use = Use(matched.meter, matched.order, pairs.row[pair], bills[pair], rate)
+                use.value = None if matched.value is None else matched.value.gather(at)
+                contributions.extend(locate(state, batch, shape, use, refusals))
+    return [c for c in contributions if len(c.row)], refusals, made
 
 
 def _kinds(meters: Sequence[CompiledMeter]) -> dict[str, int]:
@@ -97,23 +81,17 @@ def _pair(state: State, batch: Batch, rows: Rows, kind: NDArray[np.int32]) -> Pa
         rows = np.repeat(rows, [len(s) for s in spread])
         subscription = np.array([s for each in spread for s in each], dtype=np.int64)
     time = batch.time[rows]
-    subscription = _covered(state, rows, subscription, time)
+    timeline = state.subscriptions["timeline"][np.maximum(subscription, 0)] if state.subscriptions.size else slot * 0
+    entry = state.timelines.at(timeline, time)
+    plan = np.where(subscription >= 0, state.timelines.plan(entry), NO_SUBSCRIPTION)
+    subscription = np.where(plan >= 0, subscription, NO_SUBSCRIPTION)
     keep = _one_for_each(rows, subscription)
-    rows, subscription, time = rows[keep], subscription[keep], time[keep]
+    if not keep.all():
+        rows, subscription, plan, time = rows[keep], subscription[keep], plan[keep], time[keep]
+        timeline, entry = timeline[keep], entry[keep]
     start, end = _periods(state, subscription, time)
-    return Pairs(rows, kind[rows], subscription, start, end)
-
-
-def _covered(state: State, rows: Rows, subscription: NDArray[np.int64], time: Rows) -> NDArray[np.int64]:
-    """-1 where the subscription, or its price book, is not in force at the event's time."""
-    table = state.subscriptions
-    if not table.size:
-        return subscription
-    effective = np.array([plan.effective_from for plan in state.catalogue.plans], dtype=np.int64)
-    known = np.maximum(subscription, 0)
-    start = np.maximum(table["start"][known], effective[table["plan"][known]])
-    inside = (subscription >= 0) & (time >= start) & (time < table["end"][known])
-    return np.where(inside, subscription, NO_SUBSCRIPTION)
+    segment = np.maximum(start, state.timelines.span(timeline, entry)[0])
+    return Pairs(rows, kind[rows], subscription, plan, start, end, segment)
 
 
 def _one_for_each(rows: Rows, subscription: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -179,7 +157,7 @@ def _match(
             refusals.append(Refusal(row, order, meter.name, "no_subscription", None, message))
         kept = np.flatnonzero(~uncovered)
         passing, value = passing[kept], None if value is None else value.gather(kept)
-    plan = state.subscriptions["plan"][pairs.subscription[passing]]
+    plan = pairs.plan[passing]
     shapes = []
     for shape in state.catalogue.shapes[meter.name]:
         rate = state.catalogue.plan_rates[plan, shape.index]
@@ -213,50 +191,64 @@ def _values(
         return passing, value
     path = "data" + meter.value[1:]
     for row in np.unique(rows[wrong]).tolist():
-        code, message = _refuse_value(column.coded(), row, int(status[np.flatnonzero(rows == row)[0]]))
+        code, message = refuse_value(column.coded(), row, int(status[np.flatnonzero(rows == row)[0]]))
         refusals.append(Refusal(row, order, meter.name, code, path, message))
     good = np.flatnonzero(~wrong)
     return passing[good], None if value is None else value.gather(good)
 
 
-def _refuse_value(coded: tuple[NDArray[np.int32], list[Any]], row: int, status: int) -> tuple[Code, str]:
-    codes, values = coded
-    if status == MISSING:
-        return "missing_value", "found nothing (absent or null), expected the meter's value"
-    found = values[codes[row]].text[:60]
-    if status == INVALID:
-        return "invalid_value", f"found {found!r}, expected a finite number"
-    return "out_of_range", f"found {found}, expected at most 26 digits before and 12 after the point"
+def _bills(
+    state: State, batch: Batch, pairs: Pairs, found: list[_Matched], refusals: list[Refusal]
+) -> tuple[Rows, list[list[int]]]:
+    """The bill of each pair that is used (-1: of the others), and the bills that had to be made for it, by period.
 
-
-def _bills(state: State, batch: Batch, pairs: Pairs, found: list[_Matched], refusals: list[Refusal]) -> Rows:
-    """The bill of each pair that is used (-1: of the others); pairs of closed periods are taken out of `found`."""
+    Pairs of periods that are too old to be corrected are taken out of `found`."""
     used = np.zeros(len(pairs.row), dtype=np.bool_)
     for matched in found:
         for _, rows, _ in matched.shapes:
             used[matched.pair[rows]] = True
     at = np.flatnonzero(used)
     bills = np.full(len(pairs.row), -1, dtype=np.int64)
-    late = _closed(state, pairs, at)
+    late = _too_late(state, pairs, at)
     if late.any():
         for matched in found:
             _take_out(matched, batch, pairs, set(at[late].tolist()), refusals)
         at = at[~late]
-    keys = bill_keys(pairs.subscription[at], pairs.start[at])
-    places, new = state.bill_index.add(keys)
-    for i in np.flatnonzero(new).tolist():
-        pair = int(at[i])
-        bill = state.add_bill(int(pairs.subscription[pair]), int(pairs.start[pair]), int(pairs.end[pair]))
-        state.bills["opened"][bill] = batch.offset[pairs.row[pair]]
-        state.bill_index.values[places[i]] = bill
+    keys = bill_keys(pairs.subscription[at], pairs.segment[at])
+    places = state.bill_index.find(keys)
+    made: list[list[int]] = []
+    for i in np.flatnonzero(places < 0).tolist():
+        key = keys[i : i + 1]
+        if state.bill_index.find(key)[0] < 0:  # another pair of the same period may have made it
+            pair = int(at[i])
+            subscription, start, end = (int(c[pair]) for c in (pairs.subscription, pairs.start, pairs.end))
+            made.append(make_period(state, subscription, start, end, int(batch.offset[pairs.row[pair]])))
+    if made:
+        places = state.bill_index.find(keys)
     bills[at] = state.bill_index.values[places]
+    return bills, made
+
+
+def make_period(state: State, subscription: int, start: int, end: int, offset: int) -> list[int]:
+    """The bills of a calendar's period, which has none yet: one for each segment. `offset`: of what opened it."""
+    bills = state.add_period(subscription, start, end)
+    slots = np.array(bills, dtype=np.int64)
+    state.bills["opened"][slots] = offset
+    places, _ = state.bill_index.add(bill_keys(state.bills["subscription"][slots], state.bills["start"][slots]))
+    state.bill_index.values[places] = slots
     return bills
 
 
-def _closed(state: State, pairs: Pairs, at: Rows) -> NDArray[np.bool_]:
-    """Whether a period is over and closed, cut to the subscription's own end."""
+def bill_keys(subscription: NDArray[Any], start: NDArray[Any]) -> Keys:
+    """The keys by which bills are found: the subscription, and where the segment begins."""
+    high = (subscription.astype(np.uint64) << np.uint64(1)) | np.uint64(1)
+    return make_keys(high, start.astype(np.int64).view(np.uint64))
+
+
+def _too_late(state: State, pairs: Pairs, at: Rows) -> NDArray[np.bool_]:
+    """Whether a period is over for so long that it is not corrected any more."""
     end = np.minimum(pairs.end[at], state.subscriptions["end"][pairs.subscription[at]])
-    return end <= state.closed_before
+    return end <= state.corrected_from
 
 
 def _take_out(matched: _Matched, batch: Batch, pairs: Pairs, late: set[int], refusals: list[Refusal]) -> None:
@@ -268,144 +260,5 @@ def _take_out(matched: _Matched, batch: Batch, pairs: Pairs, late: set[int], ref
     for pair in sorted(refused):
         row = int(pairs.row[pair])
         end = format_time(int(pairs.end[pair]))
-        message = f"the billing period that ended at {end} has been closed and invoiced"
+        message = f"the billing period that ended at {end} is closed for so long that it is not corrected any more"
         refusals.append(Refusal(row, matched.order, matched.meter.name, "period_closed", "time", message))
-
-
-# Lines and cells -----------------------------------------------------------------------------------------------------
-
-
-def _locate(state: State, batch: Batch, pairs: Pairs, bills: Rows, matched: _Matched) -> Contributions:
-    parts: list[tuple[Rows, Rows, NDArray[np.int64]]] = []
-    for shape, at, rates in matched.shapes:
-        if len(at):
-            pair = matched.pair[at]
-            parts.append((at, _cells(state, batch, shape, pairs.row[pair], bills[pair], rates), rates))
-    if not parts:
-        none = np.empty(0, np.int64)
-        return Contributions(matched.meter, matched.order, none, none, none, none, int128([]))
-    at = np.concatenate([part[0] for part in parts])
-    cell = np.concatenate([part[1] for part in parts])
-    rate = np.concatenate([part[2] for part in parts])
-    row = pairs.row[matched.pair[at]]
-    if matched.meter.aggregate.reads == "text":
-        value = _first_seen(state, batch, matched.meter, row, cell)
-    elif matched.value is None:
-        value = pl.repeat(ONE, len(at), dtype=pl.Int128, eager=True)
-    else:
-        value = matched.value.gather(at)
-    return Contributions(matched.meter, matched.order, row, bills[matched.pair[at]], cell, rate, value)
-
-
-def _cells(state: State, batch: Batch, shape: Shape, rows: Rows, bills: Rows, rates: NDArray[np.int64]) -> Rows:
-    """The cell of each row; new ones are made, with the lines that they need."""
-    combo, number = _groups(state, batch, shape, rows)
-    uid = state.shapes.number(shape.signature)
-    high = (bills.astype(np.uint64) << np.uint64(32)) | np.uint64(uid)
-    low = (combo.astype(np.uint64) << np.uint64(16)) | number.astype(np.uint64)
-    places, new = state.cell_index.add(_keys(high, low))
-    fresh = np.flatnonzero(new)
-    if len(fresh):
-        charge = state.charges.number(shape.charge)
-        first = state.cells.extend(len(fresh))
-        cells = np.arange(first, first + len(fresh))
-        lines = find_lines(state, bills[fresh], charge, combo[fresh], rates[fresh])
-        state.cells["line"][cells], state.cells["number"][cells] = lines, number[fresh]
-        state.attach_cells(cells, lines)
-        state.cell_index.values[places[fresh]] = cells
-    return state.cell_index.values[places].astype(np.int64)
-
-
-def find_lines(state: State, bills: Rows, charge: int, combo: Rows, rates: NDArray[np.int64]) -> Rows:
-    """The line of each (bill, charge, group); new ones are made."""
-    high = (bills.astype(np.uint64) << np.uint64(32)) | np.uint64(charge)
-    places, new = state.line_index.add(_keys(high, combo.astype(np.uint64)))
-    fresh = np.flatnonzero(new)
-    if len(fresh):
-        charges = np.full(len(fresh), charge)
-        state.line_index.values[places[fresh]] = state.add_lines(bills[fresh], charges, combo[fresh], rates[fresh])
-    return state.line_index.values[places].astype(np.int64)
-
-
-def _groups(state: State, batch: Batch, shape: Shape, rows: Rows) -> tuple[Rows, Rows]:
-    """For each row the number of its combination of `group_by` values, and of its cell."""
-    names = (*shape.group_by, *shape.by)
-    if not names:
-        return np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
-    meter = next(m for m in state.catalogue.meters if m.name == shape.meter)
-    code = np.zeros(len(rows), dtype=np.int64)
-    columns = []
-    for name in names:
-        codes, values = batch.path(meter.dimensions[name], state.catalogue.paths).coded()
-        texts: list[str | None] = [value.text for value in values]
-        columns.append([*texts, None])
-        if len(code) and int(code.max()) >= 2**62 // (len(values) + 1):
-            return _groups_slowly(state, batch, shape, rows)
-        code = code * (len(values) + 1) + np.where(codes[rows] < 0, len(values), codes[rows])
-    different, inverse = _different(code, int(np.prod([len(c) for c in columns], dtype=object)))
-    combos, cells = [], []
-    for number in different.tolist():
-        texts, rest = [], number
-        for column in reversed(columns):
-            rest, at = divmod(rest, len(column))
-            texts.append(column[at])
-        texts.reverse()
-        combos.append(state.combos.number(tuple(texts[: len(shape.group_by)])))
-        cells.append(shape.cell_of(texts[len(shape.group_by) :]))
-    return np.array(combos, dtype=np.int64)[inverse], np.array(cells, dtype=np.int64)[inverse]
-
-
-def _groups_slowly(state: State, batch: Batch, shape: Shape, rows: Rows) -> tuple[Rows, Rows]:
-    """The same as `_groups` row by row, for so many different values that their combinations cannot be numbered."""
-    meter = next(m for m in state.catalogue.meters if m.name == shape.meter)
-    names = (*shape.group_by, *shape.by)
-    found = [batch.path(meter.dimensions[name], state.catalogue.paths).coded() for name in names]
-    combos, cells = np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
-    for i, row in enumerate(rows.tolist()):
-        texts = [None if codes[row] < 0 else values[codes[row]].text for codes, values in found]
-        combos[i] = state.combos.number(tuple(texts[: len(shape.group_by)]))
-        cells[i] = shape.cell_of(texts[len(shape.group_by) :])
-    return combos, cells
-
-
-def _different(code: Rows, room: int) -> tuple[Rows, Rows]:
-    """The different codes, rising, and for each row the place of its own among them."""
-    if room > 4 * len(code) + 4096:
-        different, inverse = np.unique(code, return_inverse=True)
-        return different, inverse
-    seen = np.zeros(room, dtype=np.bool_)
-    seen[code] = True
-    different = np.flatnonzero(seen)
-    place = np.zeros(room, dtype=np.int64)
-    place[different] = np.arange(len(different))
-    return different, place[code]
-
-
-def _first_seen(state: State, batch: Batch, meter: CompiledMeter, rows: Rows, cells: Rows) -> pl.Series:
-    """1 for each row that brings its cell a value for the first time, else nought."""
-    assert meter.value is not None
-    codes, values = batch.path(meter.value, state.catalogue.paths).coded()
-    used, inverse = np.unique(codes[rows], return_inverse=True)
-    digests = b"".join(digest(values[code].text) for code in used.tolist())
-    keys = np.frombuffer(digests, dtype=np.uint64).reshape(-1, 2)[inverse].copy()
-    # The cell is mixed into all 128 bits, so the same value of another cell is another key.
-    keys[:, 0] ^= cells.astype(np.uint64) * np.uint64(0x9E3779B97F4A7C15)
-    keys[:, 1] += cells.astype(np.uint64)
-    order = np.argsort(rows, kind="stable")
-    _, new = state.values_seen.add(keys[order])
-    brought = np.zeros(len(rows), dtype=np.int64)
-    brought[order] = new
-    return pl.Series(brought * ONE).cast(pl.Int128)
-
-
-def bill_keys(subscription: NDArray[Any], start: NDArray[Any]) -> Keys:
-    """The keys by which bills are found: the subscription, and where the calendar's whole period begins."""
-    return _keys(
-        (subscription.astype(np.uint64) << np.uint64(1)) | np.uint64(1), start.astype(np.int64).view(np.uint64)
-    )
-
-
-def _keys(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> Keys:
-    keys = np.empty((len(high), 2), dtype=np.uint64)
-    keys[:, 0], keys[:, 1] = high, low
-    return keys

@@ -12,17 +12,21 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rating.catalogue import load_catalogue
-from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Plan
+from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Entry, Plan
 from rating.deduplicate import Deduplicator
 from rating.exact import wide_of
 from rating.index import HashIndex
+from rating.kept import Kept
+from rating.ledger import SPEC as LEDGER
+from rating.ledger import Ledger
 from rating.table import Table
+from rating.timelines import Timelines
 from schemas.faults import encode_document
 from schemas.identity import partition_of
 from schemas.numbers import SCALED_MAX
 from schemas.period import Calendar
 
-SNAPSHOT_VERSION: Final = 1
+SNAPSHOT_VERSION: Final = 2
 NO_LEVEL: Final = SCALED_MAX + 1
 """The next threshold of a bill that has none."""
 NO_SUBSCRIPTION: Final = -1
@@ -30,19 +34,35 @@ DEFAULT_ID: Final = "default"
 """The id of the subscription of a customer that has none of its own."""
 SEVERAL: Final = -2
 
+NEVER: Final = (Entry(TIME_MIN, -1, False),)
+"""The timeline of a subscription that is not in the catalogue."""
+NO_PLAN: Final = Plan("", 1, "USD", "half_up", "per_invoice", (), {}, (), None, None, None, True, "invoice", False)
+
 _I4, _I8, _U1 = np.int32, np.int64, np.uint8
 SUBSCRIPTIONS: Final = {
-    "plan": (_I4, 1),
+    "customer": (_I4, 1),
+    "timeline": (_I4, 1),
     "calendar": (_I4, 1),
     "start": (_I8, 1),
     "end": (_I8, 1),
     "cursor": (_I8, 1),  # periods that begin before it have their bill; TIME_MAX: none is due yet
+    "opened": (_U1, 1),  # whether what is charged once at the very beginning has been
 }
 BILLS: Final = {
+    # A row is a segment of a billing period: all of it, unless its subscription's timeline changes within.
     "subscription": (_I4, 1),
+    "plan": (_I4, 1),
+    "head": (_I4, 1),  # the period's first segment, which holds what is the whole period's
+    "next": (_I4, 1),  # the segment after it, -1 for none
     "start": (_I8, 1),
     "end": (_I8, 1),
     "whole": (_I8, 1),  # the length of the calendar's whole period, in microseconds
+    "carries": (_U1, 1),  # whether the units of the segment before it stay used
+    "opens": (_U1, 1),  # whether its price book takes force here for the first time
+    # Of the head alone:
+    "from": (_I8, 1),  # the calendar's period
+    "until": (_I8, 1),  # the end of its last segment
+    "touched": (_U1, 1),  # lines have changed since the close
     "spend": (_I8, 2),
     "next_level": (_I8, 2),
     "opened": (_I8, 1),  # the offset of what opened it
@@ -104,6 +124,18 @@ class State:
     """Everything that one partition's engine knows."""
 
     def __init__(self, partition: int, partitions: int, window_days: int | None) -> None:
+        self.ledger = Ledger()
+        self.voided = HashIndex()
+        """Identities of events that were taken back, whether or not they have come."""
+        self.kept = Kept()
+        self.gauges = Names()
+        """Which gauge of a group: the values of all the meter's dimensions and its key."""
+        self.customer_newest: NDArray[np.int64] = np.full(1024, TIME_MIN, np.int64)
+        """For each customer the greatest time of an accepted event."""
+        self.customer_events: NDArray[np.int64] = np.zeros(1024, np.int64)
+        """For each customer how many events were accepted, voids included."""
+        self.ticks = 0
+        self.timelines = Timelines()
         self.partition = partition
         self.partitions = partitions
         self.clock = TIME_MIN
@@ -142,18 +174,22 @@ class State:
     def _add_customer(self, tenant: str, customer: str) -> int:
         number = self.customers.number((tenant, customer))
         if number >= len(self.customer_subscription):
-            grown = np.full(2 * len(self.customer_subscription), NO_SUBSCRIPTION, np.int32)
-            grown[:number] = self.customer_subscription[:number]
-            self.customer_subscription = grown
+            more = len(self.customer_subscription)
+            self.customer_subscription = np.append(
+                self.customer_subscription, np.full(more, NO_SUBSCRIPTION, np.int32)
+            )
+            self.customer_newest = np.append(self.customer_newest, np.full(more, TIME_MIN, np.int64))
+            self.customer_events = np.append(self.customer_events, np.zeros(more, np.int64))
         self.customer_subscription[number] = NO_SUBSCRIPTION
-        if tenant == TENANT and self.catalogue.default_plan >= 0:
-            self.customer_subscription[number] = self._default_subscription(customer)
+        if tenant == TENANT and self.catalogue.default_timelines:
+            self.customer_subscription[number] = self._default_subscription(number, customer)
         return number
 
-    def _default_subscription(self, customer: str) -> int:
+    def _default_subscription(self, number: int, customer: str) -> int:
         slot = self.subscription(DEFAULT_ID, customer, own=False)
         table = self.subscriptions
-        table["plan"][slot] = self.catalogue.default_plan
+        table["customer"][slot] = number
+        table["timeline"][slot] = self.timelines.number(self.catalogue.default_timeline(customer))
         table["calendar"][slot] = self.calendars.number(self.catalogue.default_calendar(customer))
         table["start"][slot], table["end"][slot] = TIME_MIN, TIME_MAX
         return slot
@@ -164,51 +200,79 @@ class State:
         if slot == self.subscriptions.size:
             self.subscriptions.extend(1)
             self.subscriptions["cursor"][slot] = TIME_MAX
-            self.subscriptions["plan"][slot] = -1
+            self.subscriptions["timeline"][slot] = self.timelines.number(NEVER)
         return slot
 
     def bind(self, catalogue: Compiled) -> None:
-        """Takes a catalogue into force: subscriptions, and the rate of every line."""
+        """Takes a catalogue into force: subscriptions, and the plan of every bill and the rate of every line."""
         self.catalogue = catalogue
         self.heads = None
+        self.timelines = Timelines()
+        table = self.subscriptions
+        table["timeline"][: table.size] = self.timelines.number(NEVER)
         own: dict[int, list[int]] = {}
         for sub in catalogue.subscriptions:
             if partition_of(TENANT, sub.customer, self.partitions) != self.partition:
                 continue
             slot = self.subscription(sub.id, sub.customer, own=True)
-            table = self.subscriptions
-            table["plan"][slot] = sub.plan
+            number = self.customer(TENANT, sub.customer)
+            table["customer"][slot] = number
+            table["timeline"][slot] = self.timelines.number(sub.timeline)
             table["calendar"][slot] = self.calendars.number(sub.calendar)
             table["start"][slot], table["end"][slot] = sub.start, sub.end
             if table["cursor"][slot] == TIME_MAX:
                 table["cursor"][slot] = sub.start
-            own.setdefault(self.customer(TENANT, sub.customer), []).append(slot)
+            own.setdefault(number, []).append(slot)
         self.several.clear()
         for number, (tenant, customer) in enumerate(self.customers.values):
             slots = own.get(number, [])
-            left = self.subscription_names.find((TENANT, DEFAULT_ID, customer, False)) if slots else None
-            if left is not None:  # bills from before it had one of its own still stand under the default plan
-                self.subscriptions["plan"][left] = catalogue.default_plan
+            default = tenant == TENANT and bool(catalogue.default_timelines)
+            left = self.subscription_names.find((TENANT, DEFAULT_ID, customer, False))
+            if default and (not slots or left is not None):
+                # Bills from before it had one of its own still stand under the default.
+                left = self._default_subscription(number, customer)
             if len(slots) > 1:
                 self.several[number] = slots
                 self.customer_subscription[number] = SEVERAL
             elif slots:
                 self.customer_subscription[number] = slots[0]
-            elif tenant == TENANT and catalogue.default_plan >= 0:
-                self.customer_subscription[number] = self._default_subscription(customer)
             else:
-                self.customer_subscription[number] = NO_SUBSCRIPTION
-        self._bind_lines()
+                self.customer_subscription[number] = left if default and left is not None else NO_SUBSCRIPTION
+        self._bind_bills()
 
-    def _bind_lines(self) -> None:
+    def _bind_bills(self) -> None:
+        bills, size = self.bills, self.bills.size
+        subscription = bills["subscription"][:size]
+        timeline = self.subscriptions["timeline"][subscription]
+        entry = self.timelines.at(timeline, bills["start"][:size])
+        bills["plan"][:size] = self.timelines.plan(entry)
         charges = self.charges.values
-        for line in range(self.lines.size):
-            plan = self.plan_of(int(self.lines["bill"][line]))
-            self.lines["rate"][line] = plan.rates.get(charges[self.lines["charge"][line]], -1)
+        rates = [plan.rates for plan in self.catalogue.plans]
+        bill = self.lines["bill"][: self.lines.size]
+        plans, charge = bills["plan"][bill].tolist(), self.lines["charge"][: self.lines.size].tolist()
+        found = [rates[p].get(charges[c], -1) if p >= 0 else -1 for p, c in zip(plans, charge, strict=True)]
+        self.lines["rate"][: self.lines.size] = found
 
     def plan_of(self, bill: int) -> Plan:
-        """The plan under which a bill stands."""
-        return self.catalogue.plans[int(self.subscriptions["plan"][self.bills["subscription"][bill]])]
+        """The plan under which a segment stands; of one whose subscription is gone, that of nobody."""
+        plan = int(self.bills["plan"][bill])
+        return self.catalogue.plans[plan] if plan >= 0 else NO_PLAN
+
+    def terms_of(self, head: int) -> Plan:
+        """The plan whose terms hold for a whole period: that of its last segment."""
+        return self.plan_of(self.segments(head)[-1])
+
+    def segments(self, head: int) -> list[int]:
+        """The segments of a period, in order."""
+        found, at = [head], int(self.bills["next"][head])
+        while at >= 0:
+            found.append(at)
+            at = int(self.bills["next"][at])
+        return found
+
+    def period_lines(self, head: int) -> list[int]:
+        """The lines of all the segments of a period."""
+        return [line for bill in self.segments(head) for line in self.bill_lines[bill]]
 
     def calendar_of(self, subscription: int) -> Calendar:
         """How a subscription's periods are cut."""
@@ -217,18 +281,48 @@ class State:
 
     # Bills and lines ---------------------------------------------------------------------------------------------
 
-    def add_bill(self, subscription: int, start: int, end: int) -> int:
-        """A new bill for the calendar's period `[start, end)`, cut to the subscription's own time."""
+    def add_period(self, subscription: int, start: int, end: int) -> list[int]:
+        """The bills of the calendar's period `[start, end)`: one for each segment in which a plan is in force."""
+        timeline = int(self.subscriptions["timeline"][subscription])
+        entries = self.timelines.entries(timeline)
+        if len(entries) <= 2 and entries[-1].start <= start and entries[-1].plan >= 0:
+            return [self._add_bill(subscription, start, end, start, end, entries[-1], -1)]
+        made: list[int] = []
+        for at, entry in enumerate(entries):
+            until = entries[at + 1].start if at + 1 < len(entries) else TIME_MAX
+            first, last = max(entry.start, start), min(until, end)
+            if entry.plan >= 0 and first < last:
+                made.append(self._add_bill(subscription, start, end, first, last, entry, made[-1] if made else -1))
+        return made
+
+    def _add_bill(
+        self, subscription: int, start: int, end: int, first: int, last: int, entry: Entry, before: int
+    ) -> int:
         bill = self.bills.extend(1)
         table = self.bills
         table["subscription"][bill] = subscription
-        table["start"][bill] = max(start, int(self.subscriptions["start"][subscription]))
-        table["end"][bill] = min(end, int(self.subscriptions["end"][subscription]))
+        table["plan"][bill] = entry.plan
+        table["start"][bill], table["end"][bill] = first, last
         table["whole"][bill] = end - start
-        thresholds = self.plan_of(bill).thresholds
-        table["next_level"][bill] = wide_of(thresholds[0][0] if thresholds else NO_LEVEL)
+        table["next"][bill] = -1
+        table["opens"][bill] = entry.opens and (entry.start == first or entry.start == TIME_MIN)
+        head = bill
+        if before >= 0:
+            head = int(table["head"][before])
+            table["next"][before] = bill
+            table["carries"][bill] = self._carries(before, bill)
+        else:
+            levels = self.catalogue.plans[entry.plan].levels
+            table["next_level"][bill] = wide_of(levels[0].spend if levels else NO_LEVEL)
+        table["head"][bill] = head
+        table["from"][bill], table["until"][head] = start, last
         self.bill_lines.append([])
         return bill
+
+    def _carries(self, before: int, bill: int) -> bool:
+        """Whether units used in the segment before stay used: under the same price book, and not from a trial."""
+        earlier, later = self.plan_of(before), self.plan_of(bill)
+        return later.carry_usage and not earlier.trial and earlier.price_book == later.price_book
 
     def add_lines(
         self, bill: NDArray[Any], charge: NDArray[Any], combo: NDArray[Any], rate: NDArray[Any]
@@ -290,6 +384,7 @@ class State:
         """The whole state as MessagePack: plain values and the bytes of columns, nothing that is executed."""
         indexes = {name: _dump_index(getattr(self, name)) for name in _INDEXES}
         tables = {name: [getattr(self, name).size, getattr(self, name).dump()] for name in _TABLES}
+        tables["ledger"] = [len(self.ledger), self.ledger.table.dump()]
         return msgspec.msgpack.encode(
             {
                 "version": SNAPSHOT_VERSION,
@@ -306,6 +401,11 @@ class State:
                 "indexes": indexes,
                 "tables": tables,
                 "fired": list(self.fired.items()),
+                "gauges": self.gauges.values,
+                "dropped": self.ledger.dropped,
+                "ticks": self.ticks,
+                "customer_newest": self.customer_newest[: len(self.customers.values)].tobytes(),
+                "customer_events": self.customer_events[: len(self.customers.values)].tobytes(),
             }
         )
 
@@ -313,8 +413,11 @@ class State:
     def load(cls, raw: bytes, partition: int, partitions: int, window_days: int | None) -> "State":
         """What `dump` wrote. Raises: ValueError where it is of another partition or a newer version."""
         dumped = msgspec.msgpack.decode(raw)
-        if dumped["version"] > SNAPSHOT_VERSION:
-            raise ValueError(f"found a state of version {dumped['version']}, expected at most {SNAPSHOT_VERSION}")
+        if dumped["version"] != SNAPSHOT_VERSION:
+            raise ValueError(
+                f"found a state of version {dumped['version']}, expected {SNAPSHOT_VERSION}: remove the snapshots, "
+                "and the state is made again from the log"
+            )
         if dumped["partition"] != [partition, partitions]:
             raise ValueError(f"found the state of partition {dumped['partition']}, expected {[partition, partitions]}")
         state = cls(partition, partitions, window_days)
@@ -331,6 +434,15 @@ class State:
         for name, spec in _TABLES.items():
             size, columns = dumped["tables"][name]
             setattr(state, name, Table.load(spec, columns, size))
+        size, columns = dumped["tables"]["ledger"]
+        state.ledger = Ledger(Table.load(LEDGER, columns, size), dumped["dropped"])
+        state.gauges = Names([tuple(texts) for texts in dumped["gauges"]])
+        state.ticks = dumped["ticks"]
+        room, known = len(state.customer_subscription), len(dumped["customers"])
+        state.customer_newest = np.full(room, TIME_MIN, np.int64)
+        state.customer_newest[:known] = np.frombuffer(dumped["customer_newest"], np.int64)
+        state.customer_events = np.zeros(room, np.int64)
+        state.customer_events[:known] = np.frombuffer(dumped["customer_events"], np.int64)
         state.bill_lines = [[] for _ in range(state.bills.size)]
         for line, bill in enumerate(state.lines["bill"][: state.lines.size].tolist()):
             state.bill_lines[bill].append(line)
@@ -339,7 +451,7 @@ class State:
         return state
 
 
-_INDEXES: Final = ("bill_index", "line_index", "cell_index", "values_seen")
+_INDEXES: Final = ("bill_index", "line_index", "cell_index", "values_seen", "voided")
 _TABLES: Final = {"subscriptions": SUBSCRIPTIONS, "bills": BILLS, "lines": LINES, "cells": CELLS}
 
 

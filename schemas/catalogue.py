@@ -20,11 +20,12 @@ from schemas.limits import CATALOGUE_VALUES_MAX, EVENT_TEXT_LENGTH_MAX, ID_LENGT
 
 Identifier = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._\-:@/]{{1,{ID_LENGTH_MAX}}}$")]
 Path = Annotated[str, Meta(pattern=r"^\$", max_length=ID_LENGTH_MAX)]
+Expression = Annotated[str, Meta(min_length=1, max_length=1000)]
 EventText = Annotated[str, Meta(min_length=1, max_length=EVENT_TEXT_LENGTH_MAX)]
 Text = Annotated[str, Meta(max_length=2000)]
 
-Aggregate = Literal["count", "sum", "min", "max", "avg", "latest", "unique_count"]
-PeriodUnit = Literal["day", "week", "month", "quarter", "year"]
+Aggregate = Literal["count", "sum", "min", "max", "avg", "latest", "unique_count", "time_weighted", "percentile"]
+PeriodUnit = Literal["hour", "day", "week", "month", "quarter", "year"]
 When = Literal["in_arrears", "in_advance"]
 
 
@@ -32,19 +33,63 @@ class Document(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, fo
     """What all documents share: frozen, by keyword, and nothing unknown in it."""
 
 
+class Convert(Document, frozen=True, kw_only=True):
+    """Units into other units: divided or multiplied by a number, then rounded to `digits` after the point.
+
+    `round: up` is away from nought, `half_up` half away from nought, `down` towards it; without `round` it is exact
+    (to 12 digits). `digits` may be below nought. `per`: each event's value, or the total.
+    """
+
+    divide: Decimal | None = None
+    multiply: Decimal | None = None
+    round: Literal["up", "down", "half_up"] | None = None
+    digits: Annotated[int, Meta(ge=-26, le=12)] = 0
+    per: Literal["event", "total"] = "total"
+
+
 class Meter(Document, frozen=True, kw_only=True):
     """What is counted: `aggregate` over the `value` of the events of one type that pass `where`.
 
-    `where` holds a condition for each path: a value, a list of values, or a mapping of `not`, `gt`, `gte`, `lt`,
-    `lte` and `exists`. `dimensions` names what the usage can be grouped by.
+    `value` is a path or an expression over paths. `where` holds a condition for each path: a value, a list of values,
+    or a mapping of `not`, `gt`, `gte`, `lt`, `lte` and `exists`. `dimensions` names what the usage can be grouped by.
+
+    For `time_weighted`: `key` names one gauge of several, `unit` the time by which its level is multiplied (`period`:
+    the share of the whole billing period), `reads` whether a value is the gauge's new level or a change of it, and
+    `align: day` lets a value count from the beginning of its local day. For `percentile`: which one (`"95"`).
     """
 
     event: EventText
     aggregate: Aggregate
-    value: Path | None = None
+    value: Expression | None = None
     where: dict[Path, Any] = {}
     dimensions: dict[Identifier, Path] = {}
+    convert: Convert | None = None
+    key: Path | None = None
+    unit: Literal["second", "hour", "day", "period"] | None = None
+    reads: Literal["level", "change"] = "level"
+    align: Literal["day"] | None = None
+    percentile: Decimal | None = None
     description: Text = ""
+
+
+class Discount(Document, frozen=True, kw_only=True):
+    """What is taken off a charge: a percentage or an amount of its price, or units of its usage. One of them."""
+
+    percent: Decimal | None = None
+    amount: Decimal | None = None
+    units: Decimal | None = None
+
+
+class Tax(Document, frozen=True, kw_only=True):
+    """A tax on what is left after discounts and credits. `inclusive`: the prices hold it already.
+
+    With `id` alone it names a document of `tax_rates`.
+    """
+
+    name: Text = ""
+    rate: Decimal | None = None
+    inclusive: bool = False
+    id: Identifier | None = None
 
 
 class Charge(Document, frozen=True, kw_only=True):
@@ -54,11 +99,13 @@ class Charge(Document, frozen=True, kw_only=True):
     meter: Identifier | None = None
     group_by: list[Identifier] = []
     free_units: Decimal = Decimal(0)
+    discount: Discount | None = None
     minimum: Decimal | None = None
     maximum: Decimal | None = None
     bill_zero_usage: bool = False
     when: When = "in_arrears"
     prorate: bool = False
+    taxes: list[Tax] | None = None
     description: Text = ""
 
 
@@ -77,32 +124,120 @@ class Threshold(Document, frozen=True, kw_only=True):
     repeat: bool = False
 
 
-class PriceBook(Document, frozen=True, kw_only=True):
-    """Prices in one currency, in force from `effective_from`."""
+class Budget(Document, frozen=True, kw_only=True):
+    """Spend that a period should not exceed: an alert, and no invoice, at each share of it (in percent)."""
+
+    amount: Decimal
+    alerts: list[Decimal] = msgspec.field(default_factory=lambda: [Decimal(80), Decimal(100)])
+
+
+class Prices(Document, frozen=True, kw_only=True):
+    """Prices in one currency, in force from `effective_from`: a price book's body, or one of its versions.
+
+    `maximum` caps a period's charges; `overage_factor` multiplies what is above `minimum`. `carry_usage`: units of the
+    period's earlier segments stay used when this version takes force. `corrections`: usage that comes after a
+    period's close is billed on an invoice of its own at the next tick, or on the subscription's next one.
+    """
 
     currency: str
     charges: dict[Identifier, Charge]
     effective_from: datetime | None = None
     rounding: Literal["half_up", "half_even"] = "half_up"
+    tax_rounding: Literal["per_invoice", "per_line"] = "per_invoice"
     minimum: Decimal | Minimum | None = None
+    overage_factor: Decimal | None = None
+    maximum: Decimal | None = None
     thresholds: list[Threshold] = []
+    budget: Budget | None = None
+    carry_usage: bool = True
+    corrections: Literal["invoice", "next"] = "invoice"
     description: Text = ""
 
 
-class Customer(Document, frozen=True, kw_only=True):
-    """Who pays. A customer owns subjects; where no customer claims a subject, the subject itself is the customer."""
+class PriceBook(Document, frozen=True, kw_only=True):
+    """One body of prices, or `versions` of it by their time of effect (rising; the first may have none).
 
-    subjects: list[EventText] = []
-    timezone: str | None = None
-    name: Text = ""
+    The fields beside `versions` and `description` are those of `Prices`.
+    """
+
+    currency: str | None = None
+    charges: dict[Identifier, Charge] | None = None
+    effective_from: datetime | None = None
+    rounding: Literal["half_up", "half_even"] = "half_up"
+    tax_rounding: Literal["per_invoice", "per_line"] = "per_invoice"
+    minimum: Decimal | Minimum | None = None
+    overage_factor: Decimal | None = None
+    maximum: Decimal | None = None
+    thresholds: list[Threshold] = []
+    budget: Budget | None = None
+    carry_usage: bool = True
+    corrections: Literal["invoice", "next"] = "invoice"
+    description: Text = ""
+    versions: list[Prices] | None = None
+
+    def bodies(self) -> list[Prices]:
+        """Every version, the first one first."""
+        if self.versions is not None:
+            return self.versions
+        fields = {name: getattr(self, name) for name in Prices.__struct_fields__}
+        return [Prices(**fields)]
+
+
+class Coupon(Document, frozen=True, kw_only=True):
+    """What is taken off a customer's invoices: `percent` or `amount`, `once`, for so many periods, or for ever.
+
+    With `id` alone, at a customer, it names a document of `coupons`.
+    """
+
+    id: Identifier | None = None
+    percent: Decimal | None = None
+    amount: Decimal | None = None
+    duration: Annotated[int, Meta(ge=1, le=1200)] | Literal["once", "forever"] = "once"
+
+
+class CreditGrant(Document, frozen=True, kw_only=True):
+    """Money that a customer has paid or been given before. A lower `priority` is drawn first.
+
+    `charges`: only what these ask. `low_balance`: an alert when the balance falls to it. `rollover`: what of the
+    balance is left at the end of each billing period, at most; without it all of it.
+    """
+
+    amount: Decimal
+    id: Identifier | None = None
+    customer: Identifier | None = None
+    currency: str | None = None
+    priority: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
+    effective_from: datetime | None = None
+    expires_at: datetime | None = None
+    charges: list[Identifier] = []
+    low_balance: Decimal | None = None
+    rollover: Decimal | None = None
 
 
 class Overrides(Document, frozen=True, kw_only=True):
-    """What differs for one subscription: each named charge's named keys are replaced whole."""
+    """What differs for one subscription or customer: each named charge's named keys are replaced whole."""
 
     charges: dict[Identifier, dict[str, Any]] = {}
     minimum: Decimal | Minimum | None = None
+    maximum: Decimal | None = None
+    overage_factor: Decimal | None = None
     thresholds: list[Threshold] | None = None
+    budget: Budget | None = None
+
+
+class Customer(Document, frozen=True, kw_only=True):
+    """Who pays. A customer owns subjects; where no customer claims a subject, the subject itself is the customer.
+
+    `overrides` stand for every price book that has the named charges; a subscription's own come after them.
+    """
+
+    subjects: list[EventText] = []
+    timezone: str | None = None
+    taxes: list[Tax] = []
+    coupons: list[Coupon] = []
+    credit_grants: list[CreditGrant] = []
+    overrides: Overrides = Overrides()
+    name: Text = ""
 
 
 class Terms(Document, frozen=True, kw_only=True):
@@ -118,13 +253,36 @@ class Terms(Document, frozen=True, kw_only=True):
     timezone: str | None = None
 
 
+class Phase(Document, frozen=True, kw_only=True):
+    """From `start` on, a subscription has another price book, other overrides, or is free (`trial`)."""
+
+    start: datetime
+    price_book: Identifier | None = None
+    overrides: Overrides = Overrides()
+    trial: bool = False
+
+
+class Pause(Document, frozen=True, kw_only=True):
+    """A stretch `[start, end)` in which a subscription asks nothing and counts nothing."""
+
+    start: datetime
+    end: datetime | None = None
+
+
 class Subscription(Terms, frozen=True, kw_only=True):
-    """A customer's agreement to a price book from `start` to `end`."""
+    """A customer's agreement to a price book from `start` to `end`; free until `trial_end`.
+
+    `phases` rise by `start`; each one replaces price book and overrides until the next. Upgrades, downgrades and
+    ramps are phases.
+    """
 
     customer: Identifier
     start: datetime
     end: datetime | None = None
+    trial_end: datetime | None = None
     overrides: Overrides = Overrides()
+    phases: list[Phase] = []
+    pauses: list[Pause] = []
 
 
 class Catalogue(Document, frozen=True, kw_only=True):
@@ -134,6 +292,9 @@ class Catalogue(Document, frozen=True, kw_only=True):
     price_books: dict[Identifier, PriceBook] = {}
     customers: dict[Identifier, Customer] = {}
     subscriptions: dict[Identifier, Subscription] = {}
+    coupons: dict[Identifier, Coupon] = {}
+    credit_grants: dict[Identifier, CreditGrant] = {}
+    tax_rates: dict[Identifier, Tax] = {}
     default_subscription: Terms | None = None
 
 
@@ -146,7 +307,7 @@ def merge(before: Catalogue, fresh: Catalogue) -> Catalogue:
     )
 
 
-KINDS = ("meters", "price_books", "customers", "subscriptions")
+KINDS = ("meters", "price_books", "customers", "subscriptions", "coupons", "credit_grants", "tax_rates")
 """The kinds of documents that have ids."""
 
 

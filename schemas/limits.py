@@ -58,11 +58,32 @@ CHARGES_MAX: Final = 500
 """Charges in one price book."""
 
 TIERS_MAX: Final = 100
+ZERO_PACKAGES_MAX: Final = 1_000_000
+"""Packages that nought usage may be billed."""
+
+FREE_EVENTS_MAX: Final = 10**12
+"""Free events of one percentage price."""
+
 CROSSED_LEVELS_MAX: Final = 1_000
 """Alerts that one event (or tick) makes for one repeating threshold: of more levels crossed at once the highest."""
 
 CELLS_MAX: Final = 1_000
-"""Cells in one matrix price."""
+"""Cells in one matrix price, windows in one schedule."""
+
+PRICE_DEPTH_MAX: Final = 3
+"""Prices around a price, one inside the other (a matrix in a schedule)."""
+
+LEAVES_MAX: Final = 4_000
+"""Totals of their own that one price keeps apart: all its cells and windows, whatever they stand in."""
+
+WINDOWS_MAX: Final = 200
+"""Windows in one schedule price."""
+
+PRICE_DEPTH_MAX: Final = 3
+"""Prices around a price, one inside the other (a matrix in a schedule)."""
+
+LEAVES_MAX: Final = 4_000
+"""Totals of their own that one price keeps apart: all its cells and windows, whatever they stand in."""
 
 DIMENSIONS_MAX: Final = 16
 PATHS_MAX: Final = 256

@@ -25,8 +25,11 @@ class Through(msgspec.Struct, frozen=True):
 
 class TierAmount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What one tier contributed. `up_to` is absent in the last tier. With `package_size`, `quantity` is what was
-    used, `packages` how many were billed and `unit_amount` the price of one. `cell` says which cell of a matrix
-    (0 is the first written, -1 is `otherwise`)."""
+    used, `packages` how many were billed and `unit_amount` the price of one. `cell` says which cell of a matrix or
+    window of a schedule (0 is the first written, -1 is `otherwise`). Where a model asks something of each event,
+    `channel` says what: `percentage` has `rated` (values at the rate), `fixed` (events at the fixed amount), `least`
+    and `greatest` (events at the least and the greatest amount) and `free` (values within the allowance), `dynamic`
+    has `priced` (the events' own amounts)."""
 
     start: str = msgspec.field(name="from")
     quantity: str
@@ -37,6 +40,7 @@ class TierAmount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     package_size: str | None = None
     packages: str | None = None
     cell: int | None = None
+    channel: str | None = None
 
 
 class LineItem(msgspec.Struct, frozen=True, kw_only=True):

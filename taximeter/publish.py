@@ -63,8 +63,9 @@ def _add_prices(definitions: dict[str, Any]) -> None:
         choices.append({"$ref": f"#/$defs/{model.__name__}"})
     price = {"oneOf": choices}
     definitions[Charge.__name__]["properties"]["price"] = price
-    definitions["MatrixCell"]["properties"]["price"] = price
-    definitions["Matrix"]["properties"]["otherwise"] = {"anyOf": [price, {"type": "null"}]}
+    for outer, inner in (("Matrix", "MatrixCell"), ("Schedule", "ScheduleWindow")):
+        definitions[inner]["properties"]["price"] = price
+        definitions[outer]["properties"]["otherwise"] = {"anyOf": [price, {"type": "null"}]}
 
 
 def _accept_numbers(node: dict[str, Any]) -> None:

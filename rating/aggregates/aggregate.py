@@ -36,6 +36,8 @@ class Aggregate:
     rising: ClassVar[bool] = False
     additive: ClassVar[bool] = True
     """Whether totals add values up, so that a bound must be kept."""
+    kept: ClassVar[bool] = False
+    """Whether its quantity needs every event of the total (`rating.kept`) instead of a running value."""
 
     def fold(self) -> pl.Expr:
         """The new values of one cell as one `value`."""
@@ -48,6 +50,10 @@ class Aggregate:
     def step(self, total: Total, value: int, time: int) -> Total:
         """The total after one more event."""
         return Total(total.events + 1, total.value + value, max(total.at, time))
+
+    def merge(self, earlier: Total, later: Total) -> Total:
+        """The total of two parts of a period. Only where `mergeable`."""
+        return Total(earlier.events + later.events, earlier.value + later.value, max(earlier.at, later.at))
 
     def quantity(self, total: Total) -> int:
         """What the total means, as a scaled number."""

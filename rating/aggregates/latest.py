@@ -28,3 +28,7 @@ class Latest(Aggregate):
     def step(self, total: Total, value: int, time: int) -> Total:
         newer = total.events == 0 or time >= total.at
         return Total(total.events + 1, value if newer else total.value, max(total.at, time))
+
+    def merge(self, earlier: Total, later: Total) -> Total:
+        last = later if later.at >= earlier.at else earlier
+        return Total(earlier.events + later.events, last.value, last.at)

@@ -25,3 +25,6 @@ class Max(Aggregate):
     def step(self, total: Total, value: int, time: int) -> Total:
         greatest = value if total.events == 0 else max(total.value, value)
         return Total(total.events + 1, greatest, max(total.at, time))
+
+    def merge(self, earlier: Total, later: Total) -> Total:
+        return self.step(later, earlier.value, earlier.at)._replace(events=earlier.events + later.events)

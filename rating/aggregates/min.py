@@ -24,3 +24,6 @@ class Min(Aggregate):
     def step(self, total: Total, value: int, time: int) -> Total:
         least = value if total.events == 0 else min(total.value, value)
         return Total(total.events + 1, least, max(total.at, time))
+
+    def merge(self, earlier: Total, later: Total) -> Total:
+        return self.step(later, earlier.value, earlier.at)._replace(events=earlier.events + later.events)

@@ -11,6 +11,7 @@ class Flat(PriceModel, frozen=True, kw_only=True):
 
     name: ClassVar[str] = "flat"
     description: ClassVar[str] = "one amount a period, whatever is used"
+    of_usage: ClassVar[bool] = False
 
     amount: Decimal
 

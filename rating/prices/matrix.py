@@ -4,8 +4,8 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from rating.prices.model import Cell, CompiledPrice, PriceModel, UsagePrice
-from rating.prices.tiers import NOTHING
+from rating.prices.model import ByDimensions, Choice, CompiledPrice, Match, PriceModel, UsagePrice
+from rating.prices.nested import Inside
 from schemas.faults import MISSING, Faults, Number, join, unknown
 from schemas.limits import CELLS_MAX
 from schemas.paths import text_of
@@ -29,44 +29,34 @@ class Matrix(PriceModel, frozen=True, kw_only=True):
     cells: list[MatrixCell]
     otherwise: dict[str, Any] | None = None
 
-    def check(self, path: str, faults: Faults) -> None:
+    def build(self, path: str, faults: Faults, depth: int) -> CompiledPrice | Any:
+        before = len(faults)
         if len(self.cells) > CELLS_MAX:
             faults.add(join(path, "cells"), f"found {len(self.cells)} cells, expected at most {CELLS_MAX}")
         if not self.by:
             faults.add(join(path, "by"), "found no dimension, expected at least one")
+        inside = Inside(path, faults, depth)
+        cells: list[tuple[Match, Choice]] = []
         for i, cell in enumerate(self.cells):
             at = join(join(path, "cells"), i)
-            if not cell.match:
-                faults.add(join(at, "match"), "found nothing to match, expected a dimension (or use otherwise)")
-            for dimension, value in cell.match.items():
-                where = join(join(at, "match"), dimension)
-                if dimension not in self.by:
-                    faults.add(where, f"not in `by`: {unknown(dimension, self.by)}")
-                if not _texts(value):
-                    faults.add(where, "expected a value or a list of values")
-            self._inside(cell.price, join(at, "price"), faults)
-        if self.otherwise is not None:
-            self._inside(self.otherwise, join(path, "otherwise"), faults)
+            match = self._match(cell, join(at, "match"), faults)
+            cells.append((match, inside.add(cell.price, join(at, "price"), i)))
+        otherwise = inside.otherwise(self.otherwise, join(path, "otherwise"))
+        inside.check()
+        if len(faults) > before:
+            return MISSING
+        return UsagePrice(tuple(inside.leaves), ByDimensions(tuple(self.by), tuple(cells), otherwise))
 
-    def _inside(self, price: dict[str, Any], path: str, faults: Faults) -> Any:
-        from rating.prices import read_price  # the registry holds this model too
-
-        compiled = read_price(price, path, faults)
-        if compiled is MISSING:
-            return NOTHING
-        if not isinstance(compiled, UsagePrice) or compiled.by:
-            faults.add(join(path, "model"), f"found {price.get('model')!r}, expected a model of usage inside a cell")
-            return NOTHING
-        return compiled.cells[0].table
-
-    def compile(self) -> CompiledPrice:
-        none = Faults()
-        cells = [
-            Cell(tuple((k, _texts(v)) for k, v in sorted(cell.match.items())), self._inside(cell.price, "", none))
-            for cell in self.cells
-        ]
-        otherwise = NOTHING if self.otherwise is None else self._inside(self.otherwise, "", none)
-        return UsagePrice((*cells, Cell((), otherwise)), tuple(self.by))
+    def _match(self, cell: MatrixCell, path: str, faults: Faults) -> Match:
+        if not cell.match:
+            faults.add(path, "found nothing to match, expected a dimension (or use otherwise)")
+        for dimension, value in cell.match.items():
+            where = join(path, dimension)
+            if dimension not in self.by:
+                faults.add(where, f"not in `by`: {unknown(dimension, self.by)}")
+            if not _texts(value):
+                faults.add(where, "expected a value or a list of values")
+        return tuple((dimension, _texts(value)) for dimension, value in sorted(cell.match.items()))
 
 
 def _texts(value: Any) -> tuple[str, ...]:

@@ -2,7 +2,8 @@
 
 A tier holds the quantities in `(start, up_to]` and asks `base + unit_amount * (q - start)`, or with a block size
 `base + unit_amount * blocks(q - start)`. `base` is what all the units up to `start` come to, and what entering the
-tier costs; it is kept with 24 digits after the point, so that the amount is rounded once, at the end.
+tier costs; it is kept with 24 digits after the point, so that the amount is rounded once, at the end. A table whose
+tiers begin at their lower bounds holds `[start, up_to)` instead.
 """
 
 from dataclasses import dataclass
@@ -35,8 +36,10 @@ class TierTable:
     """Tiers that follow each other without a gap from nought.
 
     `below_nought`: what a total below nought comes to: the first tier's unit amount times it, or nothing.
-    `zero_amount`: what entering the first tier at nought costs, for `bill_zero_usage` (24 digits).
+    `zero_amount`: what entering the first tier at nought costs, for `bill_zero_usage` (24 digits);
+    `zero_blocks`: how many blocks that is.
     `whole`: all units stand in the tier that holds the total (volume); else each in its own.
+    `lower_bounds`: a bound belongs to the tier above it.
     """
 
     tiers: tuple[Tier, ...]
@@ -44,27 +47,40 @@ class TierTable:
     zero_amount: int = 0
     whole: bool = False
     blocks_down: bool = False
+    lower_bounds: bool = False
+    zero_blocks: int = 0
+
+    def last(self, tier: Tier) -> int | None:
+        """The greatest quantity that the tier holds (the least below its bound, where that belongs to the next)."""
+        return tier.up_to if tier.up_to is None else tier.up_to - self.lower_bounds
 
     @property
     def monotone(self) -> bool:
         """Whether the amount never falls as the quantity rises from nought."""
-        reached = 0
+        reached = self._above_first
         for tier in self.tiers:
             if tier.unit_amount < 0 or tier.base < reached:
                 return False
-            if tier.up_to is not None:
-                reached = self._exact(tier, tier.up_to)
+            last = self.last(tier)
+            if last is not None:
+                reached = self._exact(tier, last)
         return True
 
     @property
     def peaks(self) -> list[int]:
         """For each tier the greatest amount of any quantity from nought to its start, scaled (capped at 38 digits)."""
-        found, reached = [], 0
+        found, reached = [], divide_half_up(self._above_first, ONE)
         for tier in self.tiers:
             found.append(min(reached, SCALED_MAX))
-            if tier.up_to is not None:
-                reached = max(reached, divide_half_up(self._exact(tier, tier.up_to), ONE))
+            last = self.last(tier)
+            if last is not None:
+                reached = max(reached, divide_half_up(self._exact(tier, last), ONE))
         return found
+
+    @property
+    def _above_first(self) -> int:
+        """What nought may cost (24 digits) where that is more than the least trace above it, else nought."""
+        return self.zero_amount if self.zero_amount > self.exact(1) else 0
 
     @property
     def columnar(self) -> bool:
@@ -86,30 +102,36 @@ class TierTable:
             return self.tiers[0].unit_amount * quantity if self.below_nought == "unit" else 0
         return self._exact(self._holding(quantity), quantity)
 
-    def breakdown(self, quantity: int, enter_at_nought: bool = False, cell: int | None = None) -> list[TierAmount]:
-        """What each tier contributes to `amount(quantity)`, so that a person can follow it."""
+    def breakdown(
+        self, quantity: int, enter_at_nought: bool = False, cell: int | None = None, channel: str | None = None
+    ) -> list[TierAmount]:
+        """What each tier contributes to `amount(quantity)`, so that a person can follow it.
+
+        `cell`, `channel`: how the leaf and its channel are named.
+        """
         if quantity <= 0:
             first = self.tiers[0]
             amount = self.amount(quantity, enter_at_nought)
             entered = amount != 0 or (quantity == 0 and enter_at_nought)
-            return [self._show(first, quantity, amount, cell)] if entered else []
+            return [self._show(first, quantity, amount, cell, channel)] if entered else []
         if self.whole:
             tier = self._holding(quantity)
-            return [self._show(tier, quantity, self.amount(quantity), cell)]
+            return [self._show(tier, quantity, self.amount(quantity), cell, channel)]
         shown: list[TierAmount] = []
         before = 0
         for tier in self.tiers:
-            if quantity <= tier.start:
+            if quantity < tier.start + (not self.lower_bounds):
                 break
             within = min(quantity, tier.up_to) if tier.up_to is not None else quantity
-            after = self.amount(within)
-            shown.append(self._show(tier, within - tier.start, after - before, cell))
+            after = check_scaled(divide_half_up(self._exact(tier, within), ONE))
+            shown.append(self._show(tier, within - tier.start, after - before, cell, channel))
             before = after
         return shown
 
     def _holding(self, quantity: int) -> Tier:
         for tier in self.tiers:
-            if tier.up_to is None or quantity <= tier.up_to:
+            last = self.last(tier)
+            if last is None or quantity <= last:
                 return tier
         raise AssertionError(f"no tier holds {quantity}: {self}")
 
@@ -122,8 +144,10 @@ class TierTable:
     def _blocks(self, tier: Tier, inside: int) -> int:
         return inside // tier.block if self.blocks_down else -(-inside // tier.block)
 
-    def _show(self, tier: Tier, quantity: int, amount: int, cell: int | None) -> TierAmount:
+    def _show(self, tier: Tier, quantity: int, amount: int, cell: int | None, channel: str | None) -> TierAmount:
         packages = self._blocks(tier, quantity) if tier.block and quantity > 0 else 0
+        if quantity == 0 and amount:
+            packages = self.zero_blocks
         return TierAmount(
             start=format_scaled(tier.start),
             up_to=None if tier.up_to is None else format_scaled(tier.up_to),
@@ -134,6 +158,7 @@ class TierTable:
             package_size=format_scaled(tier.block) if tier.block else None,
             packages=str(packages) if tier.block else None,
             cell=cell,
+            channel=channel,
         )
 
 

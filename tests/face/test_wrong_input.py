@@ -84,7 +84,7 @@ FAULTS: dict[str, tuple[str, Any, str, str]] = {
     "match of null": (f"{CHARGES}.cells.price.cells.0.match", {"model": None}, f"{CHARGES}.cells.price.cells[0].match.model",
                       "expected a value or a list of values"),
     "a flat price in a cell": (f"{CHARGES}.cells.price.cells.0.price", {"model": "flat", "amount": "1"},
-                               f"{CHARGES}.cells.price.cells[0].price.model", "expected a model of usage inside a cell"),
+                               f"{CHARGES}.cells.price.cells[0].price.model", "expected a model of usage inside another price"),
     "no dimensions of a matrix": (f"{CHARGES}.cells.price.by", [], f"{CHARGES}.cells.price.by", "found no dimension"),
     "unknown model": (f"{CHARGES}.tokens.price.model", "tired", f"{CHARGES}.tokens.price.model", "found 'tired'"),
     "unknown aggregation": ("meters.tokens.aggregate", "summ", "meters.tokens.aggregate", "(did you mean 'sum'?)"),

@@ -33,7 +33,7 @@ def compiled(price: dict[str, Any]) -> TierTable:
     found = read_price(price, "price", faults)
     assert not faults, (price, faults)
     assert isinstance(found, UsagePrice)
-    return found.cells[0].table
+    return found.leaves[0].tables[0]
 
 
 @st.composite

@@ -1,0 +1,317 @@
+"""Aggregate, between its halves: to which total of which line each event belongs, and what it brings to it.
+
+Owns groups (`group_by`), the choice of a leaf by dimensions and by time, the channels of a leaf, the gauge that an event
+speaks of, and the making of lines and cells.
+"""
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rating.aggregates import AGGREGATES, Aggregate
+from rating.columns import FOUND, INVALID, MISSING, Batch
+from rating.compiled import CompiledMeter, Shape
+from rating.exact import to_wide
+from rating.index import Keys
+from rating.prices.model import ByTime, Split, choose
+from rating.prices.windows import window_codes
+from rating.state import State
+from schemas.identity import digest
+from schemas.numbers import ONE
+from schemas.rejection import Code
+
+Rows = NDArray[np.int64]
+_SUM = AGGREGATES["sum"]
+
+
+class Refusal(NamedTuple):
+    """An event that a meter could not count."""
+
+    row: int
+    order: int
+    meter: str
+    code: Code
+    path: str | None
+    message: str
+
+
+@dataclass(slots=True)
+class Use:
+    """What one meter's events are for one shape of charge: an event each, in the log's order."""
+
+    meter: CompiledMeter
+    order: int
+    row: Rows
+    bill: Rows
+    rate: NDArray[np.int64]
+    value: pl.Series | None = None
+
+    def take(self, at: Rows) -> "Use":
+        """Some of the events."""
+        value = None if self.value is None else self.value.gather(at)
+        return Use(self.meter, self.order, self.row[at], self.bill[at], self.rate[at], value)
+
+
+@dataclass(slots=True)
+class Contributions:
+    """What some events bring to one channel of their totals, in the log's order within each cell.
+
+    `counted`: the channel is the line's quantity. `kept`: its events are kept in their order. `wide`: what the ledger
+    holds of each (the value, or the digest of a text). `gauge`: of which gauge each one speaks.
+    """
+
+    meter: CompiledMeter
+    order: int
+    aggregate: Aggregate
+    row: Rows
+    bill: Rows
+    cell: Rows
+    rate: NDArray[np.int64]
+    value: pl.Series
+    wide: NDArray[np.int64]
+    counted: bool = True
+    kept: bool = False
+    shape: int = -1
+    gauge: Rows | None = None
+
+
+def locate(state: State, batch: Batch, shape: Shape, use: Use, refusals: list[Refusal]) -> list[Contributions]:
+    """What the events of one meter bring to the charges of one shape: their cells are found, or made."""
+    combo, leaf = _groups(state, batch, shape, use)
+    extras, wrong = _extras(state, batch, shape, use, leaf, refusals)
+    if wrong.any():
+        kept = np.flatnonzero(~wrong)
+        use, combo, leaf = use.take(kept), combo[kept], leaf[kept]
+        extras = {path: column.gather(kept) for path, column in extras.items()}
+    number = np.array(shape.first, dtype=np.int64)[leaf]
+    cell = find_cells(state, shape, use.bill, combo, number, use.rate)
+    uid = state.shapes.number(shape.signature)
+    gauge = None
+    if use.meter.aggregate.reads == "text":
+        value, wide = _first_seen(state, batch, shape, use, combo, number)
+    else:
+        value = pl.repeat(ONE, len(use.row), dtype=pl.Int128, eager=True) if use.value is None else use.value
+        wide = to_wide(value)
+    if use.meter.gauge is not None:
+        gauge = _gauges(state, batch, use)
+    ordered = np.array([split is not None and split.ordered for split in shape.splits], dtype=np.bool_)
+    aggregate, of = use.meter.aggregate, (use.meter, use.order)
+    kept_whole = aggregate.kept or ordered.all()
+    first = Contributions(*of, aggregate, use.row, use.bill, cell, use.rate, value, wide, True, kept_whole, uid, gauge)
+    found = [first]
+    if ordered.any() and not ordered.all():
+        found = [_part(first, np.flatnonzero(ordered[leaf] == flag), flag) for flag in (False, True)]
+    for at, split in enumerate(shape.splits):
+        if split is not None and not split.ordered:
+            rows = np.flatnonzero(leaf == at)
+            extra = None if split.extra is None else extras[split.extra].gather(rows)
+            found.extend(_spread(state, shape, at, split, use.take(rows), combo[rows], value.gather(rows), extra))
+    return found
+
+
+def _part(whole: Contributions, at: Rows, kept: bool) -> Contributions:
+    columns = (whole.row[at], whole.bill[at], whole.cell[at], whole.rate[at], whole.value.gather(at), whole.wide[at])
+    gauge = None if whole.gauge is None else whole.gauge[at]
+    return Contributions(
+        whole.meter, whole.order, whole.aggregate, *columns, whole.counted, kept or whole.kept, whole.shape, gauge
+    )
+
+
+def _spread(
+    state: State,
+    shape: Shape,
+    leaf: int,
+    split: Split,
+    use: Use,
+    combo: Rows,
+    value: pl.Series,
+    extra: pl.Series | None,
+) -> list[Contributions]:
+    """What the events of one leaf bring to its further channels."""
+    found = []
+    if len(use.row):
+        for channel, (at, brought) in enumerate(split.spread(value, extra), 1):
+            if len(at):
+                part = use.take(at)
+                number = np.full(len(at), shape.first[leaf] + channel)
+                cell = find_cells(state, shape, part.bill, combo[at], number, part.rate)
+                of = (part.meter, part.order, _SUM, part.row, part.bill, cell, part.rate)
+                found.append(Contributions(*of, brought, to_wide(brought), counted=False))
+    return found
+
+
+def _extras(
+    state: State, batch: Batch, shape: Shape, use: Use, leaf: Rows, refusals: list[Refusal]
+) -> tuple[dict[str, pl.Series], NDArray[np.bool_]]:
+    """The further values that some leaves read from each event, and which events lack them."""
+    found: dict[str, pl.Series] = {}
+    wrong = np.zeros(len(use.row), dtype=np.bool_)
+    for at, split in enumerate(shape.splits):
+        if split is None or split.extra is None:
+            continue
+        column = batch.path(split.extra, state.catalogue.paths)
+        numbers, status = column.numbers()
+        found[split.extra] = numbers.gather(use.row)
+        faulty = np.flatnonzero((leaf == at) & (status[use.row] != FOUND))
+        for i in faulty.tolist():
+            row = int(use.row[i])
+            code, message = refuse_value(column.coded(), row, int(status[row]))
+            refusals.append(Refusal(row, use.order, use.meter.name, code, "data" + split.extra[1:], message))
+        wrong[faulty] = True
+    return found, wrong
+
+
+def refuse_value(coded: tuple[NDArray[np.int32], list[Any]], row: int, status: int) -> tuple[Code, str]:
+    """Why a value cannot be counted."""
+    codes, values = coded
+    if status == MISSING:
+        return "missing_value", "found nothing (absent or null), expected the meter's value"
+    found = values[codes[row]].text[:60]
+    if status == INVALID:
+        return "invalid_value", f"found {found!r}, expected a finite number"
+    return "out_of_range", f"found {found}, expected at most 26 digits before and 12 after the point"
+
+
+# Lines and cells -----------------------------------------------------------------------------------------------------
+
+
+def find_cells(
+    state: State, shape: Shape, bills: Rows, combo: Rows, number: Rows, rates: NDArray[np.int64]
+) -> Rows:
+    """The cell of each row; new ones are made, with the lines that they need."""
+    uid = state.shapes.number(shape.signature)
+    high = (bills.astype(np.uint64) << np.uint64(32)) | np.uint64(uid)
+    low = (combo.astype(np.uint64) << np.uint64(16)) | number.astype(np.uint64)
+    places, new = state.cell_index.add(make_keys(high, low))
+    fresh = np.flatnonzero(new)
+    if len(fresh):
+        charge = state.charges.number(shape.charge)
+        first = state.cells.extend(len(fresh))
+        cells = np.arange(first, first + len(fresh))
+        lines = find_lines(state, bills[fresh], charge, combo[fresh], rates[fresh])
+        state.cells["line"][cells], state.cells["number"][cells] = lines, number[fresh]
+        state.attach_cells(cells, lines)
+        state.cell_index.values[places[fresh]] = cells
+    return state.cell_index.values[places].astype(np.int64)
+
+
+def find_lines(state: State, bills: Rows, charge: int, combo: Rows, rates: NDArray[np.int64]) -> Rows:
+    """The line of each (bill, charge, group); new ones are made."""
+    high = (bills.astype(np.uint64) << np.uint64(32)) | np.uint64(charge)
+    places, new = state.line_index.add(make_keys(high, combo.astype(np.uint64)))
+    fresh = np.flatnonzero(new)
+    if len(fresh):
+        charges = np.full(len(fresh), charge)
+        state.line_index.values[places[fresh]] = state.add_lines(bills[fresh], charges, combo[fresh], rates[fresh])
+    return state.line_index.values[places].astype(np.int64)
+
+
+def _groups(state: State, batch: Batch, shape: Shape, use: Use) -> tuple[Rows, Rows]:
+    """For each row the number of its combination of `group_by` values, and of its leaf."""
+    by, schedules = shape.by, shape.schedules
+    rows, names = use.row, (*shape.group_by, *by)
+    if not names and not schedules:
+        return np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
+    columns: list[tuple[NDArray[np.int32], list[Any]]] = []
+    for name in names:
+        codes, values = batch.path(use.meter.dimensions[name], state.catalogue.paths).coded()
+        columns.append((codes[rows], [value.text for value in values]))
+    for node in schedules:
+        columns.append((window_codes(node, batch.time[rows]), list(range(len(node.windows)))))
+    groups = len(shape.group_by)
+
+    def meaning(texts: list[Any]) -> tuple[int, int]:
+        dimensions = dict(zip(by, texts[groups:], strict=False))
+        windows: dict[ByTime, int | None] = dict(zip(schedules, texts[len(names) :], strict=True))
+        return state.combos.number(tuple(texts[:groups])), choose(shape.choice, dimensions, windows.__getitem__)
+
+    if np.prod([len(values) + 1 for _, values in columns], dtype=object) >= 2**62:
+        found = [meaning([None if codes[i] < 0 else values[codes[i]] for codes, values in columns]) for i in range(len(rows))]
+        return np.array([c for c, _ in found], dtype=np.int64), np.array([n for _, n in found], dtype=np.int64)
+    code = np.zeros(len(rows), dtype=np.int64)
+    for codes, values in columns:
+        code = code * (len(values) + 1) + np.where(codes < 0, len(values), codes)
+    room = int(np.prod([len(values) + 1 for _, values in columns], dtype=object))
+    different, inverse = _different(code, room)
+    combos, leaves = [], []
+    for number in different.tolist():
+        texts: list[Any] = []
+        rest = number
+        for _, values in reversed(columns):
+            rest, at = divmod(rest, len(values) + 1)
+            texts.append(values[at] if at < len(values) else None)
+        combo, leaf = meaning(texts[::-1])
+        combos.append(combo)
+        leaves.append(leaf)
+    return np.array(combos, dtype=np.int64)[inverse], np.array(leaves, dtype=np.int64)[inverse]
+
+
+def _different(code: Rows, room: int) -> tuple[Rows, Rows]:
+    """The different codes, rising, and for each row the place of its own among them."""
+    if room > 4 * len(code) + 4096:
+        different, inverse = np.unique(code, return_inverse=True)
+        return different, inverse
+    seen = np.zeros(room, dtype=np.bool_)
+    seen[code] = True
+    different = np.flatnonzero(seen)
+    place = np.zeros(room, dtype=np.int64)
+    place[different] = np.arange(len(different))
+    return different, place[code]
+
+
+def _first_seen(
+    state: State, batch: Batch, shape: Shape, use: Use, combo: Rows, number: Rows
+) -> tuple[pl.Series, NDArray[np.int64]]:
+    """1 for each row that brings its total a value for the first time, else nought; and the values' digests.
+
+    Segments of one period count a value once between them."""
+    assert use.meter.value is not None
+    codes, values = batch.path(use.meter.value, state.catalogue.paths).coded()
+    used, inverse = np.unique(codes[use.row], return_inverse=True)
+    digests = b"".join(digest(values[code].text) for code in used.tolist())
+    wide = np.frombuffer(digests, dtype=np.int64).reshape(-1, 2)[inverse].copy()
+    keys = seen_keys(state, shape.signature, wide, use.bill, combo, number)
+    order = np.argsort(use.row, kind="stable")
+    places, new = state.values_seen.add(keys[order])
+    first = np.zeros(len(places), dtype=np.bool_)
+    first[np.unique(places, return_index=True)[1]] = True
+    # A value that was taken back is held with a nought: the next event brings it again.
+    again = first & ~new & (state.values_seen.values[places] == 0)
+    state.values_seen.values[places] = 1
+    brought = np.zeros(len(use.row), dtype=np.int64)
+    brought[order] = new | again
+    return pl.Series(brought * ONE).cast(pl.Int128), wide
+
+
+def seen_keys(
+    state: State, signature: str, digests: NDArray[np.int64], bill: Rows, combo: Rows, number: Rows
+) -> Keys:
+    """What `values_seen` holds for values of some totals: the total is mixed into all 128 bits of the digest."""
+    head = state.bills["head"][bill].astype(np.uint64)
+    total = (head << np.uint64(32)) | np.uint64(state.shapes.number(signature))
+    cell = (combo.astype(np.uint64) << np.uint64(16)) | number.astype(np.uint64)
+    keys = digests.view(np.uint64).copy()
+    keys[:, 0] ^= total * np.uint64(0x9E3779B97F4A7C15)
+    keys[:, 1] += total + cell * np.uint64(0xC2B2AE3D27D4EB4F)
+    return keys
+
+
+def _gauges(state: State, batch: Batch, use: Use) -> Rows:
+    """Of which gauge each event speaks: one for each combination of all the meter's dimensions, and its key."""
+    paths = [*use.meter.dimensions.values(), *([use.meter.key] if use.meter.key else [])]
+    columns = [batch.path(path, state.catalogue.paths).coded() for path in paths]
+    found = np.zeros(len(use.row), dtype=np.int64)
+    for i, row in enumerate(use.row.tolist()):
+        texts = tuple(None if codes[row] < 0 else values[codes[row]].text for codes, values in columns)
+        found[i] = state.gauges.number(texts)
+    return found
+
+
+def make_keys(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> Keys:
+    """128-bit keys of two halves."""
+    keys = np.empty((len(high), 2), dtype=np.uint64)
+    keys[:, 0], keys[:, 1] = high, low
+    return keys

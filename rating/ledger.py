@@ -1,0 +1,80 @@
+"""The ledger: what each counted event brought to each total, so that it can be taken back and totals counted again.
+
+Owns the rows behind open totals, in the order in which they were counted: which event, when, where in the log, which
+cell, how much. A total can always be counted again from its rows; nothing else of an event is kept. 56 bytes a row.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rating.index import Keys
+from rating.table import Table
+
+Rows = NDArray[np.int64]
+GONE: Final = -1
+"""The cell of a row that was taken back."""
+SPEC: Final = {
+    "identity": (np.uint64, 2),
+    "time": (np.int64, 1),
+    "offset": (np.int64, 1),
+    "cell": (np.int32, 1),
+    "gauge": (np.int32, 1),  # which gauge of its cell, -1 where it is none
+    "value": (np.int64, 2),  # a wide number; for a text, the 128 bits of its digest
+}
+
+
+class Ledger:
+    """Rows that are appended, read by event or by cell, and taken back."""
+
+    def __init__(self, table: Table | None = None, dropped: int = 0) -> None:
+        self.table = table or Table(SPEC)
+        self.dropped = dropped
+        """How many rows were dropped from the front or the middle: `dropped + row` never falls as rows are added."""
+
+    def __len__(self) -> int:
+        return self.table.size
+
+    def append(
+        self,
+        identity: Keys,
+        time: Rows,
+        offset: Rows,
+        cell: NDArray[Any],
+        value: NDArray[np.int64],
+        gauge: NDArray[Any] | None = None,
+    ) -> int:
+        """Adds rows, in the log's order within each cell. Returns the first one's number."""
+        first = self.table.extend(len(cell))
+        at = slice(first, self.table.size)
+        self.table["identity"][at], self.table["time"][at], self.table["offset"][at] = identity, time, offset
+        self.table["cell"][at], self.table["value"][at] = cell, value
+        self.table["gauge"][at] = -1 if gauge is None else gauge
+        return first
+
+    def of_events(self, identities: Keys) -> Rows:
+        """The rows of some events that count, rising."""
+        size = self.table.size
+        held = self.table["identity"][:size]
+        candidates = np.flatnonzero(np.isin(held[:, 0], identities[:, 0]) & (self.table["cell"][:size] != GONE))
+        wanted = {tuple(key) for key in identities.tolist()}
+        keys = held[candidates].tolist()
+        return np.array([r for r, key in zip(candidates.tolist(), keys, strict=True) if tuple(key) in wanted], np.int64)
+
+    def of_cells(self, cells: NDArray[Any]) -> Rows:
+        """The rows that count in some cells, rising."""
+        return np.flatnonzero(np.isin(self.table["cell"][: self.table.size], cells))
+
+    def take_back(self, rows: Rows) -> None:
+        """These rows count no more."""
+        self.table["cell"][rows] = GONE
+
+    def keep(self, mask: NDArray[np.bool_]) -> None:
+        """Drops the rows that are not in `mask`."""
+        kept = Table(SPEC, max(1024, int(mask.sum())))
+        kept.extend(int(mask.sum()))
+        for name in SPEC:
+            kept[name][: kept.size] = self.table[name][: self.table.size][mask]
+        self.dropped += self.table.size - kept.size
+        self.table = kept

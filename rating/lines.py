@@ -1,0 +1,258 @@
+"""A line by hand: what its totals come to, whatever its charge asks. The reference for what `fold` does by columns.
+
+Owns everything that makes a charge's amount out of quantities: conversion, free units, the tables of its leaves, units
+that earlier segments of the period have used, the charge's own discount, maximum and minimum. It only reads the state.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
+
+from rating.aggregates import Aggregate, Total
+from rating.aggregates.percentile import nearest_rank
+from rating.compiled import Rate
+from rating.exact import int_of
+from rating.prices.model import Leaf
+from rating.state import State
+from rating.table import Table
+from schemas.numbers import ONE, check_scaled, divide_half_up
+
+Changed = Mapping[int, Total]
+"""Cells whose totals differ from what the state holds."""
+NONE: Changed = {}
+_WHOLE: Final = 100 * ONE
+
+
+class CellAfter(NamedTuple):
+    """A cell's total as it stands, and its quantity after conversion (scaled)."""
+
+    total: Total
+    quantity: int
+
+
+class LineAfter(NamedTuple):
+    """What a line comes to. `exact` has 24 digits after the point; `amount` is formed from it, once."""
+
+    quantity: int
+    exact: int
+    amount: int
+
+
+def rate_line(state: State, line: int, changed: Changed = NONE) -> LineAfter:
+    """What a line comes to. Raises: NumberError where a number does not fit."""
+    rate = state.catalogue.rates[int(state.lines["rate"][line])]
+    own = cell_totals(state, rate, line, changed)
+    quantity = check_scaled(sum(total.quantity for number, total in own.items() if _counted(rate, number)))
+    before = _carried(state, rate, line, changed)
+    if before is None:
+        exact = model_exact(rate, {n: t.quantity for n, t in own.items()})
+        amount = _formed(rate, exact)
+        return LineAfter(quantity, exact if not rate.by_hand and amount == _round(exact) else amount * ONE, amount)
+    earlier, everything = before
+    whole = price(rate, everything(own)) - price(rate, earlier)
+    return LineAfter(quantity, check_scaled(whole) * ONE, whole)
+
+
+def unused_amount(rate: Rate) -> int:
+    """What a charge comes to in a period without any usage: nought in the leaf that matches no named value."""
+    exact = rate.leaves[-1].tables[0].exact(0, rate.bill_zero_usage)
+    return clamp(reduce(_round(exact), rate), rate)
+
+
+def cell_totals(state: State, rate: Rate, line: int, changed: Changed = NONE) -> dict[int, CellAfter]:
+    """The totals of a line's cells by number: those of ordered prices included."""
+    aggregate = _aggregate(state, rate)
+    found: dict[int, CellAfter] = {}
+    for cell in state.cells_of(line):
+        number = int(state.cells["number"][cell])
+        total = changed.get(cell) or held_total(state, cell)
+        if not _counted(rate, number):
+            found[number] = CellAfter(total, total.value)
+            continue
+        quantity = kept_quantity(state, rate, cell) if rate.kept else aggregate.quantity(total) if total.events else 0
+        if rate.convert is not None:
+            quantity = rate.convert.one(quantity)
+        found[number] = CellAfter(total, check_scaled(quantity))
+        ordered = state.kept.ordered.get(cell)
+        if ordered is not None:
+            for at, value in enumerate(ordered.totals(), number + 1):
+                found[at] = CellAfter(Total(total.events, value, total.at), value)
+    return found
+
+
+def held_total(state: State, cell: int) -> Total:
+    """A cell's total as the state holds it."""
+    cells = state.cells
+    return Total(int(cells["events"][cell]), int_of(cells["value"][cell]), int(cells["at"][cell]))
+
+
+def kept_quantity(state: State, rate: Rate, cell: int) -> int:
+    """The quantity of a cell whose events are kept: a percentile, or gauges integrated to the newest time known."""
+    key = state.kept.group_of.get(cell)
+    if key is None:
+        meter = state.catalogue.meter(rate.meter)
+        return nearest_rank(state.kept.values.get(cell, []), meter.percentile)
+    bill = int(state.lines["bill"][state.cells["line"][cell]])
+    start, end = int(state.bills["start"][bill]), int(state.bills["end"][bill])
+    now = max(state.clock, int(state.customer_newest[key[0]]))
+    return state.kept.groups[key].quantity(start, min(end, now), int(state.bills["whole"][bill]))
+
+
+def billed_quantities(rate: Rate, quantities: Mapping[int, int]) -> dict[int, int]:
+    """What of each cell's quantity its table prices: free units come off in the order of the price book."""
+    free = rate.free_units
+    found: dict[int, int] = {}
+    for number, quantity in sorted(quantities.items()):
+        taken = min(free, quantity) if quantity > 0 and free else 0
+        free -= taken
+        found[number] = quantity - taken
+    return found
+
+
+def price(rate: Rate, quantities: Mapping[int, int]) -> int:
+    """The charge's whole price of some quantities (by cell number), scaled: discount, maximum and minimum included."""
+    if not quantities:
+        return unused_amount(rate) if rate.due_unused else 0
+    return _formed(rate, model_exact(rate, quantities))
+
+
+def model_exact(rate: Rate, quantities: Mapping[int, int]) -> int:
+    """What the price model asks, before the charge's discount and bounds (24 digits)."""
+    tables = rate.tables
+    billed = billed_quantities(rate, quantities)
+    return sum(tables[n].exact(q, rate.bill_zero_usage) for n, q in billed.items())
+
+
+def _formed(rate: Rate, exact: int) -> int:
+    """The charge's amount: the model's less the discount, between maximum and minimum; rounded once."""
+    reduction = rate.reduction
+    share = 0 if reduction is None else reduction.percent
+    amount = divide_half_up(exact * (_WHOLE - share), _WHOLE * ONE) if share else _round(exact)
+    if reduction is not None and reduction.amount and amount > 0:
+        amount = max(amount - reduction.amount, 0)
+    return clamp(check_scaled(amount), rate)
+
+
+def reduce(amount: int, rate: Rate) -> int:
+    """An amount less its charge's discount."""
+    return amount if rate.reduction is None else _formed(rate, amount * ONE)
+
+
+def clamp(gross: int, rate: Rate) -> int:
+    """A charge's amount between its own maximum and minimum."""
+    if rate.maximum is not None:
+        gross = min(gross, rate.maximum)
+    if rate.minimum is not None:
+        gross = max(gross, rate.minimum)
+    return gross
+
+
+def _round(exact: int) -> int:
+    return divide_half_up(exact, ONE)
+
+
+def exact_of(table: Table, name: str, slot: int) -> int:
+    """A rounded amount and what rounding took from it: 24 digits after the point."""
+    return int_of(table[name][slot]) * ONE + int(table["rest"][slot])
+
+
+def _aggregate(state: State, rate: Rate) -> Aggregate:
+    return state.catalogue.meter(rate.meter).aggregate
+
+
+def _counted(rate: Rate, number: int) -> bool:
+    return rate.counted[number]
+
+
+# Segments ------------------------------------------------------------------------------------------------------------
+
+
+def _carried(state: State, rate: Rate, line: int, changed: Changed) -> Any:
+    """None where the line's segment starts from nothing. Else the quantities that earlier segments of the period have
+    used of the same charge and group, and a function that joins the line's own to them."""
+    bills = earlier_segments(state, int(state.lines["bill"][line]))
+    if not bills:
+        return None
+    aggregate = _aggregate(state, rate)
+    joined: dict[int, list[CellAfter]] = {}
+    for other in (sibling(state, line, bill) for bill in bills):
+        if other is None or int(state.lines["rate"][other]) < 0:
+            continue
+        for number, after in cell_totals(state, rate, other, changed).items():
+            joined.setdefault(number, []).append(after)
+    earlier = {n: _join(aggregate, rate, n, parts) for n, parts in joined.items()}
+    ordered = [other for other in (sibling(state, line, bill) for bill in bills) if other is not None]
+    _feed_again(state, rate, ordered, earlier)
+
+    def everything(own: dict[int, CellAfter]) -> dict[int, int]:
+        numbers = joined.keys() | own.keys()
+        found = {n: _join(aggregate, rate, n, [*joined.get(n, []), *([own[n]] if n in own else [])]) for n in numbers}
+        _feed_again(state, rate, [*ordered, line], found)
+        return found
+
+    return earlier, everything
+
+
+def _feed_again(state: State, rate: Rate, lines: list[int], quantities: dict[int, int]) -> None:
+    """Allowances that earlier segments have used stay used: ordered prices see the events of all segments."""
+    events: dict[int, list[int]] = {}
+    for line in lines:
+        for cell in state.cells_of(line):
+            found = state.kept.ordered.get(cell)
+            if found is not None:
+                values = events.setdefault(int(state.cells["number"][cell]), [])
+                values.extend(event.value for event in found.events)
+    for number, values in events.items():
+        split = leaf_of(rate, number)[0].split
+        if split is not None and split.ordered:
+            totals = split.totals(split.feed(split.start(), values))
+            quantities.update(enumerate(totals, number + 1))
+
+
+def _join(aggregate: Aggregate, rate: Rate, number: int, parts: list[CellAfter]) -> int:
+    """The quantity of a cell over several segments."""
+    if not _counted(rate, number) or rate.kept:
+        return sum(part.quantity for part in parts)
+    total = Total(0, 0, 0)
+    for part in parts:
+        if part.total.events:
+            total = aggregate.merge(total, part.total) if total.events else part.total
+    quantity = aggregate.quantity(total) if total.events else 0
+    return rate.convert.one(quantity) if rate.convert is not None else quantity
+
+
+def earlier_segments(state: State, bill: int) -> list[int]:
+    """The segments before this one whose units stay used in it, in order."""
+    chain = state.segments(int(state.bills["head"][bill]))
+    at = chain.index(bill)
+    first = at
+    while first > 0 and state.bills["carries"][chain[first]]:
+        first -= 1
+    return chain[first:at]
+
+
+def later_segments(state: State, bill: int) -> list[int]:
+    """The segments after this one in which its units stay used."""
+    following = int(state.bills["next"][bill])
+    found: list[int] = []
+    while following >= 0 and state.bills["carries"][following]:
+        found.append(following)
+        following = int(state.bills["next"][following])
+    return found
+
+
+def sibling(state: State, line: int, bill: int) -> int | None:
+    """The line of the same charge and group in another segment."""
+    charge, combo = int(state.lines["charge"][line]), int(state.lines["combo"][line])
+    for other in state.bill_lines[bill]:
+        if state.lines["charge"][other] == charge and state.lines["combo"][other] == combo:
+            return other
+    return None
+
+
+def leaf_of(rate: Rate, number: int) -> tuple[Leaf, int]:
+    """The leaf and the channel of a cell number."""
+    for leaf in rate.leaves:
+        if number < len(leaf.tables):
+            return leaf, number
+        number -= len(leaf.tables)
+    raise AssertionError(f"no cell {number} in {rate}")
