@@ -34,6 +34,7 @@ _LISTED_MAX = 40
 """Customers and subscriptions that are shown one by one."""
 _LEAVES_MAX = 24
 """Cells of one charge whose costs are shown."""
+_LABEL_MAX = 32
 _EVENT_VALUES = tuple(value * ONE for value in (1, 10, 100, 1_000, 10_000, 1_000_000))
 
 
@@ -297,7 +298,8 @@ def _labels(choice: Choice, count: int) -> list[str]:
 
     def walk(node: Choice, way: tuple[str, ...]) -> None:
         if isinstance(node, int):
-            found[node] = ", ".join(way)
+            label = ", ".join(way)
+            found[node] = label if len(label) <= _LABEL_MAX else label[: _LABEL_MAX - 3] + "..."
             return
         if isinstance(node, ByTime):
             for windows, inside in node.windows:
@@ -373,7 +375,7 @@ def _event_costs(leaf: Leaf, label: str, currency: str, width: int) -> list[str]
     what = "the event's own amount" if split.extra is not None else "an event's value"
     header = [f"{what} ({label})" if label else what, currency]
     if split.ordered:
-        header = [header[0], f"{currency}, first event", "when nothing is free any more"]
+        header = [header[0], f"{currency} at first", f"{currency} later on"]
     rows = []
     for value in _EVENT_VALUES:
         row = [number(format_scaled(value)), _one_event(leaf, value, False)]

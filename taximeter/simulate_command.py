@@ -1,4 +1,4 @@
-"""`taximeter simulate`: the bills of a file of events in tables, or how two catalogues differ by customer and charge."""
+"""`taximeter simulate`: the bills of a file of events in tables, how two catalogues differ by customer and charge."""
 
 import zlib
 from collections import Counter
