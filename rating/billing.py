@@ -1,18 +1,34 @@
-"""Invoice: bills are opened, levels are crossed, periods are closed. One bill is one subscription's billing period.
+"""Invoice: periods are opened, levels are crossed, periods are closed and corrected.
 
-Owns what happens to a bill as a whole: the charges for the period itself, and when an invoice is made (at levels and at
-the close). What an invoice holds is made in `rating.invoices`.
+Owns what happens to a billing period as a whole: the charges for the period itself, and when an invoice is made (at
+levels, at the close, and after it). What an invoice holds is made in `rating.invoices`; what a single line comes to, in
+`rating.lines`. A period's *head* is its first segment.
 """
+
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rating.compiled import TIME_MAX, FlatCharge, Plan, Rate
+from rating.cells import Contributions, find_lines
+from rating.columns import Batch
+from rating.compiled import TIME_MAX, FlatCharge, Level, Plan
 from rating.exact import int_of, wide_of
 from rating.invoices import Invoicer
-from rating.metering import bill_keys, find_lines
+from rating.keeper import gauge_lines, spread_gauges
+from rating.lines import (
+    billed_quantities,
+    cell_totals,
+    earlier_segments,
+    later_segments,
+    rate_line,
+    sibling,
+    unused_amount,
+)
+from rating.metering import bill_keys, make_period
 from rating.state import NO_LEVEL, State
 from rating.table import Table
+from schemas.event import VOID_TYPE
 from schemas.identity import output_id
 from schemas.limits import CROSSED_LEVELS_MAX
 from schemas.numbers import ONE, check_scaled, divide_half_up, format_scaled
@@ -52,30 +68,48 @@ class Biller:
 
     # Opening -----------------------------------------------------------------------------------------------------
 
-    def open(self, bills: NDArray[np.int64]) -> None:
-        """Bills that have just been made: charges in advance are due at once."""
+    def open(self, periods: list[list[int]]) -> None:
+        """Bills that have just been made, by period: charges in advance are due at once."""
         state = self.state
-        subscription = state.bills["subscription"][bills]
-        plans = state.subscriptions["plan"][subscription]
+        bills = np.array([bill for period in periods for bill in period], dtype=np.int64)
+        if not len(bills):
+            return
+        plans = state.bills["plan"][bills]
         for number in np.unique(plans).tolist():
             own = bills[plans == number]
             for flat in state.catalogue.plans[number].flats:
                 if flat.in_advance:
                     self._charge_flat(own, flat, state.bills["opened"][own])
-        names = state.subscription_names.values
+        heads = np.array([period[0] for period in periods], dtype=np.int64)
+        names, subscription = state.subscription_names.values, state.bills["subscription"][heads]
         default = np.array([names[slot][3] is False for slot in subscription.tolist()], dtype=np.bool_)
-        np.minimum.at(state.subscriptions["cursor"], subscription[default], state.bills["end"][bills[default]])
+        end = state.bills["from"][heads] + state.bills["whole"][heads]
+        np.minimum.at(state.subscriptions["cursor"], subscription[default], end[default])
 
     def _charge_flat(self, bills: NDArray[np.int64], flat: FlatCharge, offset: NDArray[np.int64]) -> None:
         """Charges bills of one plan."""
-        table = self.state.bills
-        amounts = [flat.amount] * len(bills)
-        if flat.prorate:
-            lengths, wholes = (table["end"][bills] - table["start"][bills]).tolist(), table["whole"][bills].tolist()
-            amounts = [divide_half_up(flat.amount * n, whole) for n, whole in zip(lengths, wholes, strict=True)]
-        due = np.array([amount != 0 for amount in amounts], dtype=np.bool_)
+        amounts = [self._flat_amount(bill, flat) for bill in bills.tolist()]
+        charge = self.state.charges.number(flat.charge)
+        known = [any(self.state.lines["charge"][n] == charge for n in self.state.bill_lines[b]) for b in bills.tolist()]
+        due = np.array([amount != 0 or k for amount, k in zip(amounts, known, strict=True)], dtype=np.bool_)
         if due.any():
-            self._due(bills[due], flat.charge, [amount for amount in amounts if amount], ONE, offset[due])
+            kept = [amount for amount, is_due in zip(amounts, due.tolist(), strict=True) if is_due]
+            self._due(bills[due], flat.charge, kept, ONE, offset[due])
+
+    def _flat_amount(self, bill: int, flat: FlatCharge) -> int:
+        """What a flat charge comes to in one segment. Shares are formed from the beginning of the period, so that
+        those of all segments at one price add up to it."""
+        bills = self.state.bills
+        if flat.once:
+            return flat.amount if bills["opens"][bill] else 0
+        head = int(bills["head"][bill])
+        start, end, whole = int(bills["start"][bill]), int(bills["end"][bill]), int(bills["whole"][bill])
+        first, until = int(bills["start"][head]), int(bills["until"][head])
+        if not flat.prorate:
+            if start == first and end == until:
+                return flat.amount
+            whole = until - first
+        return divide_half_up(flat.amount * (end - first), whole) - divide_half_up(flat.amount * (start - first), whole)
 
     def _due(
         self, bills: NDArray[np.int64], charge: str, amounts: list[int], quantity: int, offset: NDArray[np.int64]
@@ -87,157 +121,352 @@ class Biller:
         lines = find_lines(state, bills, state.charges.number(charge), none, none + rate)
         table = state.lines
         before = [int_of(wide) for wide in table["amount"][lines].tolist()]
+        same = np.array([a == b for a, b in zip(amounts, before, strict=True)], dtype=np.bool_)
         table["quantity"][lines] = wide_of(quantity)
         table["gross"][lines] = table["amount"][lines] = [wide_of(amount) for amount in amounts]
-        table["revision"][lines] += 1
-        table["through"][lines] = offset
+        table["rest"][lines] = 0
+        table["revision"][lines[~same]] += 1
+        table["through"][lines[~same]] = offset[~same]
         for bill, amount, held in zip(bills.tolist(), amounts, before, strict=True):
-            self.change_spend(bill, amount - held)
-        self.changed_columns.append(lines)
+            self.change_spend(int(state.bills["head"][bill]), amount - held)
+        self.changed_columns.append(lines[~same])
 
-    def change_spend(self, bill: int, change: int) -> None:
-        """Adds to the sum of a bill's charges."""
+    def change_spend(self, head: int, change: int) -> None:
+        """Adds to the sum of a period's charges."""
         spend = self.state.bills["spend"]
-        spend[bill] = wide_of(int_of(spend[bill]) + change)
+        spend[head] = wide_of(int_of(spend[head]) + change)
+        self.state.bills["touched"][head] |= change != 0
         self.amount_change += change
 
-    def rerate_open(self) -> None:
-        """The catalogue has changed: every line of an open bill comes to what its totals cost now."""
-        state = self.state
-        for bill in np.flatnonzero(state.bills["closed"][: state.bills.size] == 0).tolist():
-            self._watch(bill)
-            for line in state.bill_lines[bill]:
-                if state.lines["rate"][line] >= 0 and state.lines["events"][line]:
-                    self._rerate(bill, line)
+    # Lines again -------------------------------------------------------------------------------------------------
 
-    def _watch(self, bill: int) -> None:
-        """Sets the next level anew, after the thresholds of the price book may have changed."""
-        fired = self.state.fired.get(bill, {})
-        following = NO_LEVEL
-        for level, repeat in self.state.plan_of(bill).thresholds:
-            reached = fired.get(format_scaled(level), 0)
-            if repeat or not reached:
-                following = min(following, level * (reached + 1))
-        self.state.bills["next_level"][bill] = wide_of(following)
-
-    def _rerate(self, bill: int, line: int) -> None:
-        state = self.state
-        rate = state.catalogue.rates[int(state.lines["rate"][line])]
-        cells = state.cells_of(line)
-        total = 0
-        for cell, (_, exact) in zip(cells, rate_cells(state, rate, line), strict=True):
-            set_exact(state.cells, "amount", cell, exact)
-            total += exact
-        set_exact(state.lines, "gross", line, total)
-        amount = clamp(check_scaled(divide_half_up(total, ONE)), rate)
-        before = int_of(state.lines["amount"][line])
-        state.lines["amount"][line] = wide_of(amount)
-        if amount != before:
-            state.lines["revision"][line] += 1
-            self.change_spend(bill, amount - before)
+    def rerate(self, line: int, revised: int = 0, offset: int = -1) -> bool:
+        """A line comes to what its totals come to now. `revised`: by how many its revision rises in any case (else by
+        one, where its quantity or amount is another). Returns whether it is another."""
+        state, lines = self.state, self.state.lines
+        if lines["rate"][line] < 0:
+            return False
+        after = rate_line(state, line)
+        before = (int_of(lines["quantity"][line]), int_of(lines["amount"][line]))
+        self._settle_cells(line)
+        lines["quantity"][line], lines["amount"][line] = wide_of(after.quantity), wide_of(after.amount)
+        self.set_exact(lines, "gross", line, after.exact)
+        differs = before != (after.quantity, after.amount)
+        if differs or revised:
+            lines["revision"][line] += max(revised, 1)
+            lines["through"][line] = max(int(lines["through"][line]), offset)
+            self.change_spend(int(state.bills["head"][lines["bill"][line]]), after.amount - before[1])
             self.changed.append(line)
+        return differs
 
-    # Thresholds --------------------------------------------------------------------------------------------------
+    def _settle_cells(self, line: int) -> None:
+        """Each cell holds what its total means and costs by itself, for the next batch's columns."""
+        state, cells = self.state, self.state.cells
+        rate = state.catalogue.rates[int(state.lines["rate"][line])]
+        totals = cell_totals(state, rate, line)
+        billed = billed_quantities(rate, {number: after.quantity for number, after in totals.items()})
+        for cell in state.cells_of(line):
+            number = int(cells["number"][cell])
+            cells["quantity"][cell] = wide_of(totals[number].quantity)
+            if not rate.by_hand:
+                self.set_exact(cells, "amount", cell, rate.tables[number].exact(billed[number], rate.bill_zero_usage))
 
-    def check_levels(self, bill: int, event: EventRef | None, tick: int | None = None) -> None:
-        """Makes the invoice and the alerts of every level that the bill has reached."""
+    def rerate_later(self, parts: Iterable[Contributions], batch: Batch) -> None:
+        """Later segments build on what earlier ones have used: their lines change with the events of these parts."""
         state = self.state
-        spend = int_of(state.bills["spend"][bill])
-        if spend < int_of(state.bills["next_level"][bill]):
-            return
-        fired = state.fired.setdefault(bill, {})
-        crossed: list[tuple[int, int]] = []  # (level, threshold)
+        for part in parts:
+            if not part.counted:
+                continue
+            segmented = np.flatnonzero(state.bills["next"][part.bill] >= 0)
+            by_line: dict[int, list[int]] = {}
+            lines = state.cells["line"][part.cell[segmented]]
+            for line, row in zip(lines.tolist(), part.row[segmented].tolist(), strict=True):
+                by_line.setdefault(line, []).append(row)
+            for line, rows in by_line.items():
+                self._rerate_siblings(line, [state.arrivals + row for row in rows], int(batch.offset[rows[-1]]))
+
+    def _rerate_siblings(self, line: int, arrivals: list[int], offset: int) -> None:
+        state = self.state
+        for bill in later_segments(state, int(state.lines["bill"][line])):
+            other = sibling(state, line, bill)
+            if other is not None:
+                born = int(state.lines["born"][other])
+                self.rerate(other, sum(arrival > born for arrival in arrivals), offset)
+
+    def rerate_after_void(self, line: int, offset: int) -> None:
+        """An event was taken back from a line: it and those that build on it change."""
+        state = self.state
+        self.rerate(line, 1, offset)
+        for bill in later_segments(state, int(state.lines["bill"][line])):
+            other = sibling(state, line, bill)
+            if other is not None:
+                self.rerate(other, 1, offset)
+
+    @staticmethod
+    def set_exact(table: Table, name: str, slot: int, exact: int) -> None:
+        """Writes what `rating.lines.exact_of` reads."""
+        amount = divide_half_up(exact, ONE)
+        table[name][slot], table["rest"][slot] = wide_of(check_scaled(amount)), exact - amount * ONE
+
+    # Gauges ------------------------------------------------------------------------------------------------------
+
+    def advance(self, batch: Batch, row: int, customer: int) -> None:
+        """One more event of a customer has been accepted: its gauges are known up to its time."""
+        state = self.state
+        state.customer_events[customer] += 1
+        if batch.text_at("type", row) != VOID_TYPE:
+            state.customer_newest[customer] = max(int(state.customer_newest[customer]), int(batch.time[row]))
+
+    def move_gauges(
+        self,
+        customer: int,
+        offset: int,
+        heads: set[int] | None = None,
+        since: int = TIME_MAX,
+        without: Iterable[int] = (),
+    ) -> list[int]:
+        """Brings a customer's gauges up to date, in periods that are open or were changed since that time. Returns the
+        periods. `heads`: only these; `without`: none of these."""
+        state = self.state
+        spread_gauges(state, [customer])
+        found: dict[int, None] = {}
+        for line in gauge_lines(state, customer):
+            bill = int(state.lines["bill"][line])
+            head = int(state.bills["head"][bill])
+            late = bool(state.bills["closed"][head]) and int(state.bills["end"][bill]) <= since
+            if late or head in without or (heads is not None and head not in heads) or state.lines["rate"][line] < 0:
+                continue
+            before = int(state.lines["revision"][line])
+            self.rerate(line, 1, offset)
+            state.lines["revision"][line] = max(before, int(state.customer_events[customer]) + state.ticks)
+            found[head] = None
+        return list(found)
+
+    # A changed catalogue -----------------------------------------------------------------------------------------
+
+    def rerate_open(self) -> None:
+        """The catalogue has changed: every line of an open period comes to what its totals cost now."""
+        state = self.state
+        size = state.bills.size
+        heads = (state.bills["closed"][:size] == 0) & (state.bills["head"][:size] == np.arange(size))
+        for head in np.flatnonzero(heads).tolist():
+            self._cut_again(head)
+            self._watch(head)
+            for bill in state.segments(head):
+                self._flats_again(bill)
+                for line in state.bill_lines[bill]:
+                    if state.lines["events"][line] or len(state.cells_of(line)):
+                        self.rerate(line)
+
+    def _cut_again(self, head: int) -> None:
+        """Segments end where the subscription's timeline says now, and those that are new are made."""
+        state, bills = self.state, self.state.bills
+        made = state.cut_period(head)
+        if made:
+            slots = np.array(made, dtype=np.int64)
+            bills["opened"][slots] = bills["opened"][head]
+            places, _ = state.bill_index.add(bill_keys(bills["subscription"][slots], bills["start"][slots]))
+            state.bill_index.values[places] = slots
+
+    def _flats_again(self, bill: int) -> None:
+        state = self.state
+        plan = state.plan_of(bill)
+        one = np.array([bill])
+        for flat in plan.flats:
+            if flat.in_advance:
+                self._charge_flat(one, flat, state.bills["opened"][one])
+
+    def _watch(self, head: int) -> None:
+        """Sets the next level anew, after the levels of the price book may have changed."""
+        fired = self.state.fired.get(head, {})
         following = NO_LEVEL
-        for level, repeat in state.plan_of(bill).thresholds:
-            key = format_scaled(level)
+        for level in self.state.terms_of(head).levels:
+            reached = fired.get(level_key(level), 0)
+            if level.repeat or not reached:
+                following = min(following, level.spend * (reached + 1))
+        self.state.bills["next_level"][head] = wide_of(following)
+
+    # Levels ------------------------------------------------------------------------------------------------------
+
+    def check_levels(self, head: int, event: EventRef | None, tick: int | None = None) -> None:
+        """Makes the invoice and the alerts of every level that the period has reached."""
+        state = self.state
+        spend = int_of(state.bills["spend"][head])
+        if spend < int_of(state.bills["next_level"][head]):
+            return
+        fired = state.fired.setdefault(head, {})
+        crossed: list[tuple[int, Level]] = []
+        following = NO_LEVEL
+        for level in state.terms_of(head).levels:
+            key, one = level_key(level), level.spend
             before = fired.get(key, 0)
-            now = max(before, spend // level) if repeat else max(before, int(spend >= level))
+            now = max(before, spend // one) if level.repeat else max(before, int(spend >= one))
             if now > before:
                 fired[key] = now
                 first = max(before + 1, now - CROSSED_LEVELS_MAX + 1)
-                crossed.extend((multiple * level, level) for multiple in range(first, now + 1))
-            if repeat or not now:
-                following = min(following, level * (now + 1))
-        state.bills["next_level"][bill] = wide_of(following)
+                crossed.extend((multiple * one, level) for multiple in range(first, now + 1))
+            if level.repeat or not now:
+                following = min(following, one * (now + 1))
+        state.bills["next_level"][head] = wide_of(following)
         if not crossed:
             return
         crossed.sort()
         when = None if tick is None else format_time(tick)
-        highest, threshold = crossed[-1]
-        because = Because(format_scaled(threshold), format_scaled(highest), event, when)
-        invoice = self.invoicer.invoice(bill, "threshold", because)
-        for level, of in crossed:
-            self.invoicer.alert(bill, spend, Because(format_scaled(of), format_scaled(level), event, when), invoice)
+
+        def because(reached: int, level: Level) -> Because:
+            return Because(format_scaled(level.of), format_scaled(reached), event, when)
+
+        invoice = None
+        billed = [(reached, level) for reached, level in crossed if level.kind == "threshold"]
+        if billed:
+            invoice = self.invoicer.invoice(head, "threshold", because(*billed[-1]))
+        for reached, level in crossed:
+            self.invoicer.alert(head, level.kind, spend, because(reached, level), invoice)
 
     # Time --------------------------------------------------------------------------------------------------------
 
-    def tick(self, now: int, lateness: int, offset: int) -> None:
-        """It is `now`: periods that have begun are opened, those that ended `lateness` ago are closed."""
+    def tick(self, now: int, lateness: int, corrections: int, offset: int) -> None:
+        """It is `now`: periods that have begun are opened, those that ended `lateness` ago are closed, and what came
+        after a close is corrected; `corrections` after the close a period is left as it is."""
         state = self.state
         if now <= state.clock:
             return
         state.clock = now
+        state.ticks += 1
         opened = self._open_due(now, offset)
+        moved = self.settle_gauges(now, offset)
         state.closed_before = now - lateness
-        bills = state.bills
-        ended = (bills["closed"][: bills.size] == 0) & (bills["end"][: bills.size] <= state.closed_before)
-        ending = np.flatnonzero(ended).tolist()
+        state.corrected_from = state.closed_before - corrections
         names = state.subscription_names.values
-        for bill in sorted(ending, key=lambda b: (int(bills["end"][b]), names[bills["subscription"][b]])):
-            self._close(bill, offset)
-        for bill in sorted(opened - set(ending), key=lambda b: names[bills["subscription"][b]]):
-            self.check_levels(bill, None, now)
+
+        def order(head: int) -> tuple[int, object]:
+            return int(bills["until"][head]), names[bills["subscription"][head]]
+
+        bills, size = state.bills, state.bills.size
+        heads = bills["head"][:size] == np.arange(size)
+        ended = np.flatnonzero(heads & (bills["closed"][:size] == 0) & (bills["until"][:size] <= state.closed_before))
+        late = np.flatnonzero(heads & (bills["closed"][:size] == 1) & (bills["touched"][:size] == 1))
+        for head in sorted(late.tolist(), key=order):
+            self._correct(head)
+        for head in sorted(ended.tolist(), key=order):
+            self._close(head, offset)
+        for head in sorted((opened - moved) - set(ended.tolist()), key=lambda h: names[bills["subscription"][h]]):
+            self.check_levels(head, None, now)
+        self._drop_old()
+
+    def settle_gauges(self, now: int, offset: int) -> set[int]:
+        """Brings all gauges up to date; levels that are found crossed name the time `now`."""
+        state = self.state
+        moved: dict[int, None] = {}
+        for customer in sorted(state.kept.of_customer):
+            moved |= dict.fromkeys(self.move_gauges(customer, offset))
+        names = state.subscription_names.values
+        for head in sorted(moved, key=lambda h: names[state.bills["subscription"][h]]):
+            self.check_levels(head, None, now)
+        return set(moved)
 
     def _open_due(self, now: int, offset: int) -> set[int]:
-        """Makes the bills of periods that have begun and matter without usage. Returns the new ones."""
+        """Makes the bills of periods that have begun and matter without usage. Returns the new heads."""
         state = self.state
         table = state.subscriptions
         opened: set[int] = set()
         for subscription in np.flatnonzero(table["cursor"][: table.size] <= now).tolist():
-            plan = state.catalogue.plans[int(table["plan"][subscription])]
             end = int(table["end"][subscription])
             cursor = int(table["cursor"][subscription])
             calendar = state.calendar_of(subscription)
+            timeline = int(table["timeline"][subscription])
+            gauges = int(table["customer"][subscription]) in state.kept.of_customer
             while cursor <= now and cursor < end:
                 period = calendar.containing(cursor)
-                if self._matters_unused(plan) and period.end > plan.effective_from:
-                    opened.update(self._make_bill(subscription, period.start, period.end, offset))
+                if gauges or self._matters_unused(timeline, period.start, period.end):
+                    opened.update(self._make_period(subscription, period.start, period.end, offset))
                 cursor = period.end
             table["cursor"][subscription] = cursor if cursor < end else TIME_MAX - 1
         return opened
 
-    def _matters_unused(self, plan: Plan) -> bool:
+    def _matters_unused(self, timeline: int, start: int, end: int) -> bool:
+        """Whether some plan in force within a period asks something without usage."""
+        entries = self.state.timelines.entries(timeline)
+        ends = [entry.start for entry in entries[1:]] + [TIME_MAX]
+        plans = [
+            e.plan for e, last in zip(entries, ends, strict=True) if e.plan >= 0 and e.start < end and last > start
+        ]
+        return any(self._asks_unused(self.state.catalogue.plans[plan]) for plan in plans)
+
+    def _asks_unused(self, plan: Plan) -> bool:
         return plan.periodic or any(self.state.catalogue.rates[rate].due_unused for rate in plan.rates.values())
 
-    def _make_bill(self, subscription: int, start: int, end: int, offset: int) -> list[int]:
-        """Makes the bill of a period where there is none yet, and returns it."""
+    def _make_period(self, subscription: int, start: int, end: int, offset: int) -> list[int]:
+        """Makes the bills of a period where there are none yet, and returns its head."""
         state = self.state
-        places, new = state.bill_index.add(bill_keys(np.array([subscription]), np.array([start])))
-        if new[0]:
-            bill = state.add_bill(subscription, start, end)
-            state.bill_index.values[places[0]] = bill
-            state.bills["opened"][bill] = offset
-            self.open(np.array([bill]))
-            return [bill]
-        return []
+        timeline = np.array([state.subscriptions["timeline"][subscription]])
+        entries = state.timelines.entries(int(timeline[0]))
+        ends = [entry.start for entry in entries[1:]] + [TIME_MAX]
+        spans = zip(entries, ends, strict=True)
+        starts = [max(e.start, start) for e, last in spans if e.plan >= 0 and max(e.start, start) < min(last, end)]
+        if not starts:
+            return []
+        key = bill_keys(np.array([subscription]), np.array(starts[:1]))
+        if state.bill_index.find(key)[0] >= 0:
+            return []
+        made = make_period(state, subscription, start, end, offset)
+        self.open([made])
+        return made[:1]
 
-    def _close(self, bill: int, offset: int) -> None:
+    def _close(self, head: int, offset: int) -> None:
         """The period is over: what is due without usage, the commitment, the last invoice."""
         state = self.state
-        plan = state.plan_of(bill)
-        for flat in plan.flats:
-            if not flat.in_advance:
-                self._charge_flat(np.array([bill]), flat, np.array([offset]))
-        charged = {int(state.lines["charge"][line]) for line in state.bill_lines[bill]}
-        for charge, index in plan.rates.items():
-            rate = state.catalogue.rates[index]
-            if rate.due_unused and state.charges.number(charge) not in charged:
-                amount = unused_amount(rate)
-                if amount:
-                    self._due(np.array([bill]), charge, [amount], 0, np.array([offset]))
-        state.bills["closed"][bill] = 1
-        self.invoicer.invoice(bill, "period")
-        state.fired.pop(bill, None)
+        for bill in state.segments(head):
+            plan, one, at = state.plan_of(bill), np.array([bill]), np.array([offset])
+            for flat in plan.flats:
+                if not flat.in_advance:
+                    self._charge_flat(one, flat, at)
+            charged = {int(state.lines["charge"][line]) for line in state.bill_lines[bill]}
+            for charge, index in plan.rates.items():
+                rate = state.catalogue.rates[index]
+                unused = state.charges.number(charge) not in charged
+                if rate.due_unused and unused and not earlier_segments(state, bill):
+                    amount = unused_amount(rate)
+                    if amount:
+                        self._due(one, charge, [amount], 0, at)
+            state.bills["closed"][bill] = 1
+        earlier = self._waiting(head)
+        for before in earlier:
+            state.bills["touched"][before] = 0
+        state.bills["touched"][head] = 0
+        self.invoicer.invoice(head, "period", earlier=earlier)
+        state.fired.pop(head, None)
+
+    def _waiting(self, head: int) -> list[int]:
+        """Closed periods of the same subscription whose corrections wait for its next invoice."""
+        state, size = self.state, self.state.bills.size
+        bills = state.bills
+        same = bills["subscription"][:size] == bills["subscription"][head]
+        late = np.flatnonzero(same & (bills["closed"][:size] == 1) & (bills["touched"][:size] == 1))
+        return [h for h in late.tolist() if h != head and bills["head"][h] == h and self._waits(h)]
+
+    def _waits(self, head: int) -> bool:
+        """Whether corrections of a period go on the subscription's next invoice, and there will be one."""
+        state = self.state
+        last = int(state.subscriptions["end"][state.bills["subscription"][head]])
+        return state.terms_of(head).corrections == "next" and int(state.bills["until"][head]) < last
+
+    def _correct(self, head: int) -> None:
+        """Something was counted, or taken back, after the period's close."""
+        if not self._waits(head):
+            self.state.bills["touched"][head] = 0
+            self.invoicer.invoice(head, "correction")
+
+    def _drop_old(self) -> None:
+        """Rows of the ledger go once their period is closed for good and its gauges need them no more."""
+        state = self.state
+        size = len(state.ledger)
+        cell = state.ledger.table["cell"][:size]
+        bill = state.lines["bill"][state.cells["line"][np.maximum(cell, 0)]]
+        done = (state.bills["end"][bill] <= state.corrected_from) & (state.ledger.table["gauge"][:size] < 0)
+        gone = done | (cell < 0)
+        if int(gone.sum()) * 2 > size and size > 1000:
+            state.ledger.keep(~gone)
 
     # Names -------------------------------------------------------------------------------------------------------
 
@@ -249,8 +478,13 @@ class Biller:
         return self.state.plan_of(bill), tenant, customer, subscription
 
     def span(self, bill: int) -> Span:
-        """The period of a bill."""
+        """The stretch of time of a segment."""
         return Span(format_time(int(self.state.bills["start"][bill])), format_time(int(self.state.bills["end"][bill])))
+
+    def period(self, head: int) -> Span:
+        """The whole billed period."""
+        bills = self.state.bills
+        return Span(format_time(int(bills["start"][head])), format_time(int(bills["until"][head])))
 
     def dimensions(self, line: int) -> dict[str, str | None]:
         """The `group_by` values of a line, by name."""
@@ -270,49 +504,10 @@ class Biller:
         return output_id("li", tenant, customer, subscription, start, charge, *dimension_parts(self.dimensions(line)))
 
 
-def unused_amount(rate: Rate) -> int:
-    """What a charge comes to in a period without any usage: nought in the cell that matches no named value."""
-    gross = rate.tables[-1].amount(0, enter_at_nought=rate.bill_zero_usage)
-    return clamp(gross, rate)
-
-
-def rate_cells(state: State, rate: Rate, line: int, changed: dict[int, int] | None = None) -> list[tuple[int, int]]:
-    """(billed quantity, exact amount with 24 digits after the point) of each cell of a line.
-
-    Free units come off the cells in the order of the price book. `changed`: cell -> its quantity, where it differs
-    from what the state holds.
-    """
-    free = rate.free_units
-    found: list[tuple[int, int]] = []
-    for cell in state.cells_of(line):
-        quantity = int_of(state.cells["quantity"][cell])
-        if changed:
-            quantity = changed.get(cell, quantity)
-        taken = min(free, quantity) if quantity > 0 else 0
-        free -= taken
-        table = rate.tables[int(state.cells["number"][cell])]
-        found.append((quantity - taken, table.exact(quantity - taken, rate.bill_zero_usage)))
-    return found
-
-
-def exact_of(table: Table, name: str, slot: int) -> int:
-    """A rounded amount and what rounding took from it: 24 digits after the point."""
-    return int_of(table[name][slot]) * ONE + int(table["rest"][slot])
-
-
-def set_exact(table: Table, name: str, slot: int, exact: int) -> None:
-    """Writes what `exact_of` reads."""
-    amount = divide_half_up(exact, ONE)
-    table[name][slot], table["rest"][slot] = wide_of(amount), exact - amount * ONE
-
-
-def clamp(gross: int, rate: Rate) -> int:
-    """A charge's amount between its own maximum and minimum."""
-    if rate.maximum is not None:
-        gross = min(gross, rate.maximum)
-    if rate.minimum is not None:
-        gross = max(gross, rate.minimum)
-    return gross
+def level_key(level: Level) -> str:
+    """How a level that was crossed is remembered."""
+    spend = format_scaled(level.spend)
+    return spend if level.kind == "threshold" else f"{level.kind} {spend}"
 
 
 def dimension_parts(dimensions: dict[str, str | None]) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 
 from rating.aggregates import AGGREGATES
 from rating.compiled import (
+    TIME_MIN,
     Commitment,
     Compiled,
     CompiledMeter,
@@ -21,7 +22,6 @@ from rating.compiled import (
     Reduction,
     Shape,
     Tiers,
-    TIME_MIN,
     nodes,
 )
 from rating.filters import read_condition
@@ -53,7 +53,6 @@ from schemas.numbers import ONE, divide_half_up, parse_scaled
 from schemas.paths import PathError, parse_path
 from schemas.period import Calendar, PeriodError, load_zone, make_calendar
 from schemas.times import from_datetime
-
 
 KEPT_NAMES: Final = ("minimum", "overage")
 """Charges of these names would be taken for lines that an invoice makes for itself."""
@@ -443,7 +442,9 @@ class _Compiler:
             self.faults.add(join(at, "price.model"), message)
         if charge.free_units or (charge.discount is not None and charge.discount.units):
             key = "free_units" if charge.free_units else "discount.units"
-            self.faults.add(join(at, key), f"found with {model}, which prices single events (see free_amount, free_events)")
+            self.faults.add(
+                join(at, key), f"found with {model}, which prices single events (see free_amount, free_events)"
+            )
 
     def _usage(
         self, name: str, order: int, charge: Charge, price: UsagePrice, taxes: tuple[Tax, ...] | None

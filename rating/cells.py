@@ -77,6 +77,13 @@ class Contributions:
     shape: int = -1
     gauge: Rows | None = None
 
+    def take(self, at: Rows) -> "Contributions":
+        """Some of them."""
+        gauge = None if self.gauge is None else self.gauge[at]
+        columns = (self.row[at], self.bill[at], self.cell[at], self.rate[at], self.value.gather(at), self.wide[at])
+        of = (self.meter, self.order, self.aggregate)
+        return Contributions(*of, *columns, self.counted, self.kept, self.shape, gauge)
+
 
 def locate(state: State, batch: Batch, shape: Shape, use: Use, refusals: list[Refusal]) -> list[Contributions]:
     """What the events of one meter bring to the charges of one shape: their cells are found, or made."""
@@ -103,21 +110,14 @@ def locate(state: State, batch: Batch, shape: Shape, use: Use, refusals: list[Re
     first = Contributions(*of, aggregate, use.row, use.bill, cell, use.rate, value, wide, True, kept_whole, uid, gauge)
     found = [first]
     if ordered.any() and not ordered.all():
-        found = [_part(first, np.flatnonzero(ordered[leaf] == flag), flag) for flag in (False, True)]
+        found = [first.take(np.flatnonzero(ordered[leaf] == flag)) for flag in (False, True)]
+        found[1].kept = True
     for at, split in enumerate(shape.splits):
         if split is not None and not split.ordered:
             rows = np.flatnonzero(leaf == at)
             extra = None if split.extra is None else extras[split.extra].gather(rows)
             found.extend(_spread(state, shape, at, split, use.take(rows), combo[rows], value.gather(rows), extra))
     return found
-
-
-def _part(whole: Contributions, at: Rows, kept: bool) -> Contributions:
-    columns = (whole.row[at], whole.bill[at], whole.cell[at], whole.rate[at], whole.value.gather(at), whole.wide[at])
-    gauge = None if whole.gauge is None else whole.gauge[at]
-    return Contributions(
-        whole.meter, whole.order, whole.aggregate, *columns, whole.counted, kept or whole.kept, whole.shape, gauge
-    )
 
 
 def _spread(
@@ -178,9 +178,7 @@ def refuse_value(coded: tuple[NDArray[np.int32], list[Any]], row: int, status: i
 # Lines and cells -----------------------------------------------------------------------------------------------------
 
 
-def find_cells(
-    state: State, shape: Shape, bills: Rows, combo: Rows, number: Rows, rates: NDArray[np.int64]
-) -> Rows:
+def find_cells(state: State, shape: Shape, bills: Rows, combo: Rows, number: Rows, rates: NDArray[np.int64]) -> Rows:
     """The cell of each row; new ones are made, with the lines that they need."""
     uid = state.shapes.number(shape.signature)
     high = (bills.astype(np.uint64) << np.uint64(32)) | np.uint64(uid)
@@ -229,7 +227,9 @@ def _groups(state: State, batch: Batch, shape: Shape, use: Use) -> tuple[Rows, R
         return state.combos.number(tuple(texts[:groups])), choose(shape.choice, dimensions, windows.__getitem__)
 
     if np.prod([len(values) + 1 for _, values in columns], dtype=object) >= 2**62:
-        found = [meaning([None if codes[i] < 0 else values[codes[i]] for codes, values in columns]) for i in range(len(rows))]
+        found = [
+            meaning([None if codes[i] < 0 else values[codes[i]] for codes, values in columns]) for i in range(len(rows))
+        ]
         return np.array([c for c, _ in found], dtype=np.int64), np.array([n for _, n in found], dtype=np.int64)
     code = np.zeros(len(rows), dtype=np.int64)
     for codes, values in columns:
@@ -286,9 +286,7 @@ def _first_seen(
     return pl.Series(brought * ONE).cast(pl.Int128), wide
 
 
-def seen_keys(
-    state: State, signature: str, digests: NDArray[np.int64], bill: Rows, combo: Rows, number: Rows
-) -> Keys:
+def seen_keys(state: State, signature: str, digests: NDArray[np.int64], bill: Rows, combo: Rows, number: Rows) -> Keys:
     """What `values_seen` holds for values of some totals: the total is mixed into all 128 bits of the digest."""
     head = state.bills["head"][bill].astype(np.uint64)
     total = (head << np.uint64(32)) | np.uint64(state.shapes.number(signature))

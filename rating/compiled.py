@@ -144,6 +144,11 @@ class Rate:
         changed = self.reduction is not None or self.convert is not None
         return bool(self.free_units and len(self.leaves) > 1) or self.ordered or changed or self.kept
 
+    @property
+    def bounded(self) -> bool:
+        """Whether it has a maximum or a minimum of its own."""
+        return self.minimum is not None or self.maximum is not None
+
     @cached_property
     def monotone(self) -> bool:
         """Whether the amount never falls as usage rises."""

@@ -17,11 +17,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from rating.billing import Biller, dimension_parts, rate_cells, sized
+from rating.billing import Biller, dimension_parts, sized
 from rating.columns import Batch
 from rating.compiled import Rate, Tiers
 from rating.exact import int_of, literal, to_int128
 from rating.kernel import count_blocks, find_tiers
+from rating.lines import explain_line, leaf_of
 from rating.metering import Refusal
 from rating.state import State
 from schemas import topics
@@ -47,8 +48,10 @@ def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) ->
     table["written"][lines] = 1
     if len(lines) < _BY_HAND_BELOW:
         return [_by_hand(state, biller, line) for line in lines.tolist()]
-    coupled = np.array([rate.coupled for rate in state.catalogue.rates] + [True], dtype=np.bool_)
-    by_hand = coupled[table["rate"][lines]] | (table["events"][lines] == 0)  # rate -1 reads the last one
+    hand = np.array([rate.by_hand or rate.bounded for rate in state.catalogue.rates] + [True], dtype=np.bool_)
+    bill = table["bill"][lines]
+    segmented = (state.bills["head"][bill] != bill) | (state.bills["next"][bill] >= 0)
+    by_hand = hand[table["rate"][lines]] | (table["events"][lines] == 0) | segmented  # rate -1 reads the last one
     found = _by_columns(state, biller, lines[~by_hand])
     return [*found, *(_by_hand(state, biller, line) for line in lines[by_hand].tolist())]
 
@@ -68,7 +71,6 @@ def _by_columns(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[
         state.heads = Heads(state)
     keys, starts, heads = state.heads.of(biller, lines)
     table = state.lines
-    subscription = state.bills["subscription"][table["bill"][lines]]
     frame = pl.DataFrame(
         {
             "start": pl.Series(starts),
@@ -76,7 +78,7 @@ def _by_columns(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[
             "head": pl.Series(heads),
             "quantity": _texts_of(to_int128(table["quantity"].take(lines, axis=0))),
             "amount": _texts_of(to_int128(table["amount"].take(lines, axis=0))),
-            "book": state.heads.books.gather(state.subscriptions["plan"][subscription]),
+            "book": state.heads.books.gather(state.bills["plan"][table["bill"][lines]]),
             "tiers": _tier_lists(state, lines),
             "events": table["events"][lines],
             "first": _times(table["first"][lines]),
@@ -127,7 +129,7 @@ class Heads:
     def _make(self, biller: Biller, lines: NDArray[np.int64]) -> None:
         table = self._state.lines
         bill, rate, combo = table["bill"][lines], table["rate"][lines], table["combo"][lines]
-        plan = self._state.subscriptions["plan"][self._state.bills["subscription"][bill]]
+        plan = self._state.bills["plan"][bill]
         columns = (lines, bill, plan, rate, combo)
         for line, of, *group in zip(*(column.tolist() for column in columns), strict=True):
             id_head, who, period = self._bills.get(of) or self._bill(biller, of)
@@ -207,7 +209,7 @@ def _cell_texts(state: State, cell: NDArray[np.int64], number: NDArray[np.int32]
             "end": ends.gather(tier),
         }
     )
-    texts = parts.select(text=pl.concat_str(pl.all()))["text"]
+    texts = parts.select(text=pl.when(pl.col("head") != "").then(pl.concat_str(pl.all())).otherwise(pl.lit("")))["text"]
     rest = np.flatnonzero(~one)
     if not len(rest):
         return texts
@@ -215,7 +217,7 @@ def _cell_texts(state: State, cell: NDArray[np.int64], number: NDArray[np.int32]
     by_hand = {key: "" for key in keys}  # most are nought, what the free units leave: the same text
     for at, nth, quantity in by_hand:
         of = compiled.rates[at]
-        shown = of.tables[nth].breakdown(quantity, of.bill_zero_usage, _label(of, nth))
+        shown = _shown(of, nth, quantity)
         by_hand[at, nth, quantity] = _ENCODE(shown).decode()[1:-1]
     return texts.scatter(rest, [by_hand[key] for key in keys])
 
@@ -248,7 +250,11 @@ def _tier_texts(state: State) -> tuple[pl.Series, ...]:
         parts: list[list[str]] = []
         for rate in state.catalogue.rates:
             for number, table in enumerate(rate.tables):
+                leaf, channel = leaf_of(rate, number)
                 for tier in table.tiers:
+                    if _silent(rate, number):
+                        parts.append(["", "", "", ""])
+                        continue
                     shown = TierAmount(
                         start=format_scaled(tier.start),
                         up_to=None if tier.up_to is None else format_scaled(tier.up_to),
@@ -258,7 +264,8 @@ def _tier_texts(state: State) -> tuple[pl.Series, ...]:
                         amount="\x00",
                         package_size=format_scaled(tier.block) if tier.block else None,
                         packages="\x00" if tier.block else None,
-                        cell=_label(rate, number),
+                        cell=leaf.label,
+                        channel=leaf.names[channel],
                     )
                     found = _ENCODE(shown).decode().split("\\u0000")
                     parts.append(found if len(found) == 4 else [*found, ""])
@@ -293,7 +300,7 @@ def line_item(state: State, biller: Biller, line: int) -> LineItem:
         amount=format_scaled(int_of(lines["amount"][line])),
         price_book=plan.price_book,
         price_version=plan.price_version,
-        tiers=_flat_tier(state, line) if rate is None else _tiers(state, line, rate),
+        tiers=_flat_tier(state, line) if rate is None or not state.cells_of(line) else _tiers(state, line, rate),
         events=events,
         first_event=format_time(int(lines["first"][line])) if events else None,
         last_event=format_time(int(lines["last"][line])) if events else None,
@@ -301,18 +308,28 @@ def line_item(state: State, biller: Biller, line: int) -> LineItem:
     )
 
 
+def _shown(rate: Rate, number: int, quantity: int) -> list[TierAmount]:
+    """What one cell shows of its quantity, after free units."""
+    leaf, channel = leaf_of(rate, number)
+    if _silent(rate, number):
+        return []
+    return rate.tables[number].breakdown(quantity, rate.bill_zero_usage, leaf.label, leaf.names[channel])
+
+
+def _silent(rate: Rate, number: int) -> bool:
+    """Whether a cell only counts: what its events cost is in the further channels of its leaf."""
+    leaf, channel = leaf_of(rate, number)
+    return leaf.split is not None and channel == 0
+
+
 def _tiers(state: State, line: int, rate: Rate) -> list[TierAmount]:
-    shown: list[TierAmount] = []
-    for cell, (billed, _) in zip(state.cells_of(line), rate_cells(state, rate, line), strict=True):
-        number = int(state.cells["number"][cell])
-        shown.extend(rate.tables[number].breakdown(billed, rate.bill_zero_usage, _label(rate, number)))
+    """Every step from the line's quantities to its amount."""
+    explained = explain_line(state, line)
+    shown = [tier for number, billed in explained.billed for tier in _shown(rate, number, billed)]
+    for step, amount in explained.steps:
+        text = format_scaled(amount)
+        shown.append(TierAmount(start="0", quantity="0", unit_amount="0", flat_amount=text, amount=text, channel=step))
     return shown
-
-
-def _label(rate: Rate, number: int) -> int | None:
-    """How a cell is named: by its place in the matrix, -1 for `otherwise`; without a matrix not at all."""
-    last = len(rate.tables) - 1
-    return None if not last else -1 if number == last else number
 
 
 def _flat_tier(state: State, line: int) -> list[TierAmount]:

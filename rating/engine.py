@@ -14,18 +14,19 @@ import numpy as np
 
 from rating.billing import Biller
 from rating.catalogue import load_catalogue
+from rating.cells import Refusal
 from rating.columns import Batch
 from rating.emit import encode_line_items, encode_rejection
-from rating.fold import fold_columns
-from rating.metering import Refusal, meter_batch
-from rating.replay import replay_events
+from rating.metering import meter_batch
+from rating.stages import fold_batch
 from rating.state import State
+from rating.voids import read_voids
 from schemas import entry as entries
 from schemas.catalogue import merge
 from schemas.entry import Entry, decode_tick
 from schemas.faults import encode_document
 from schemas.rejection import Where
-from schemas.times import HOUR
+from schemas.times import DAY, HOUR
 from streams.processor import Output, PartitionProcessor, Step, Summary
 
 
@@ -35,11 +36,13 @@ class RatingSettings:
 
     `lateness`: how long after its end a period stays open, in microseconds of the clock.
     `window_days`: the deduplication window; None keeps identities for ever.
+    `corrections`: how long after its close a period can be corrected by late events and voids, in microseconds.
     """
 
     partitions: int = 1
     lateness: int = 1 * HOUR
     window_days: int | None = 35
+    corrections: int = 35 * DAY
 
 
 FOLDED_PACKS_MAX: Final = 64
@@ -59,9 +62,9 @@ class RatingProcessor:
         """The engine of a partition, as its snapshot has it or at the beginning."""
         settings = self.settings
         if snapshot is None:
-            return RatingEngine(State(partition, settings.partitions, settings.window_days), settings.lateness)
+            return RatingEngine(State(partition, settings.partitions, settings.window_days), settings)
         state = State.load(snapshot, partition, settings.partitions, settings.window_days)
-        return RatingEngine(state, settings.lateness)
+        return RatingEngine(state, settings)
 
 
 @dataclass(slots=True)
@@ -77,9 +80,9 @@ class _Counts:
 class RatingEngine:
     """One partition's engine. Changes its state in place; a step is atomic for whoever journals it."""
 
-    def __init__(self, state: State, lateness: int) -> None:
+    def __init__(self, state: State, settings: RatingSettings) -> None:
         self.state = state
-        self.lateness = lateness
+        self.settings = settings
 
     def process(self, log: Sequence[Entry]) -> Step:
         """Folds entries into the state and says everything that changed. See `streams.processor`."""
@@ -97,7 +100,7 @@ class RatingEngine:
             self._events(packs, biller, counts, rejections)
             packs = []
             if entry.kind == entries.TICK:
-                biller.tick(decode_tick(entry.payload), self.lateness, entry.offset)
+                biller.tick(decode_tick(entry.payload), self.settings.lateness, self.settings.corrections, entry.offset)
             else:
                 self._catalogue(bytes(entry.payload), biller)
         self._events(packs, biller, counts, rejections)
@@ -127,14 +130,12 @@ class RatingEngine:
         ]
         if batch.rows:
             state.newest = max(state.newest, int(batch.time.max()))
-        first_bill = state.bills.size
-        contributions, refused = meter_batch(state, batch, verdicts.fresh)
+        takebacks, counting = read_voids(state, batch, verdicts.fresh)
+        contributions, refused, made = meter_batch(state, batch, counting)
         refusals.extend(refused)
-        if state.bills.size > first_bill:
-            biller.open(np.arange(first_bill, state.bills.size))
-        careful = fold_columns(state, batch, contributions, biller)
-        if len(careful):
-            refusals.extend(replay_events(state, batch, contributions, careful, biller))
+        biller.open(made)
+        refusals.extend(fold_batch(state, batch, verdicts.fresh, contributions, takebacks, biller))
+        state.arrivals += batch.rows
         counts.rejected += sum(refusal.code != "conflict" for refusal in refusals)
         for refusal in sorted(refusals, key=lambda r: (r.row, r.order)):
             rejections.append(encode_rejection(batch, refusal, self._where(batch, refusal.row)))

@@ -11,14 +11,16 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rating.aggregates import Aggregate
+from rating.aggregates import Aggregate, Total
 from rating.billing import Biller
+from rating.cells import Contributions, Rows
 from rating.columns import Batch
 from rating.exact import form_amount, greatest, int128, literal, to_int128, to_wide
+from rating.keeper import Keeper
 from rating.kernel import rate_columns, reach_columns
-from rating.metering import Contributions, Rows
+from rating.lines import LineAfter, rate_line
 from rating.state import NO_LEVEL, State
-from schemas.numbers import SCALED_MAX
+from schemas.numbers import ONE, SCALED_MAX, NumberError, divide_half_up
 
 _SAFE = 0.9e38
 """Totals whose float bound stays below this fit 38 digits, the error of the float included."""
@@ -35,26 +37,57 @@ class _Rates:
     minimum: pl.Series
     maximum: pl.Series
     bill_zero: NDArray[np.bool_]
-    coupled: NDArray[np.bool_]
+    hand: NDArray[np.bool_]
+    monotone: NDArray[np.bool_]
     plain: bool
 
 
-def fold_columns(state: State, batch: Batch, contributions: list[Contributions], biller: Biller) -> NDArray[np.int64]:
-    """Folds a batch into cells, lines and bills. Returns the bills that it left alone, for `replay`."""
-    if not contributions:
-        return np.empty(0, np.int64)
+def fold_columns(
+    state: State, batch: Batch, contributions: list[Contributions], biller: Biller, careful: set[int]
+) -> set[int]:
+    """Folds a batch into cells, lines and bills. Returns the periods that it left alone, for `replay`: those in
+    `careful`, and those that it finds to need the order of single events."""
+    parts = [part for part in (_without(state, part, careful) for part in contributions) if len(part.row)]
+    if not parts:
+        return careful
+    keeper = Keeper(state, batch)
     rates = _rates(state)
-    cells = pl.concat([_fold_meter(state, batch, part) for part in contributions])
+    cells = pl.concat([_fold_meter(state, batch, part) for part in parts])
+    for part in parts:
+        if part.kept:
+            keeper.keep(part)
     cells = _rate_cells(state, rates, cells)
     lines = _fold_lines(state, rates, cells)
     bills = _fold_bills(state, lines)
-    careful = bills.filter(pl.col("careful"))["bill"]
-    if len(careful):
-        lines = lines.filter(~pl.col("bill").is_in(careful.implode()))
-        cells = cells.filter(~pl.col("bill").is_in(careful.implode()))
+    found = bills.filter(pl.col("careful"))["head"]
+    if len(found):
+        more = set(found.to_list())
+        for part in parts:
+            if part.kept:
+                keeper.forget(_only(state, part, more))
+        careful = careful | more
+        lines = lines.filter(~pl.col("head").is_in(found.implode()))
+        cells = cells.filter(~pl.col("head").is_in(found.implode()))
         bills = bills.filter(~pl.col("careful"))
+        parts = [part for part in (_without(state, part, more) for part in parts) if len(part.row)]
     _write(state, biller, cells, lines, bills)
-    return careful.to_numpy().astype(np.int64)
+    for part in parts:
+        offset, time = batch.offset[part.row], batch.time[part.row]
+        state.ledger.append(batch.identity[part.row], time, offset, part.cell, part.wide, part.gauge)
+    biller.rerate_later(parts, batch)
+    return careful
+
+
+def _without(state: State, part: Contributions, heads: set[int]) -> Contributions:
+    """What a part brings to other periods than these."""
+    if not heads:
+        return part
+    inside = np.isin(state.bills["head"][part.bill], np.array(sorted(heads)))
+    return part.take(np.flatnonzero(~inside)) if inside.any() else part
+
+
+def _only(state: State, part: Contributions, heads: set[int]) -> Contributions:
+    return part.take(np.flatnonzero(np.isin(state.bills["head"][part.bill], np.array(sorted(heads)))))
 
 
 def _rates(state: State) -> _Rates:
@@ -66,7 +99,8 @@ def _rates(state: State) -> _Rates:
             minimum=int128([-SCALED_MAX if rate.minimum is None else rate.minimum for rate in rates]),
             maximum=int128([SCALED_MAX if rate.maximum is None else rate.maximum for rate in rates]),
             bill_zero=np.array([rate.bill_zero_usage for rate in rates], dtype=np.bool_),
-            coupled=np.array([rate.coupled for rate in rates], dtype=np.bool_),
+            hand=np.array([rate.by_hand for rate in rates], dtype=np.bool_),
+            monotone=np.array([rate.monotone for rate in rates], dtype=np.bool_),
             plain=all(rate.minimum is None and rate.maximum is None for rate in rates),
         )
         state.catalogue.columns = cached
@@ -75,7 +109,7 @@ def _rates(state: State) -> _Rates:
 
 def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame:
     """One row for each cell that a meter's events change: what it holds after the batch."""
-    aggregate = part.meter.aggregate
+    aggregate = part.aggregate
     time = batch.time[part.row]
     frame = pl.DataFrame(
         {
@@ -83,6 +117,7 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
             "value": part.value,
             "time": time,
             "offset": batch.offset[part.row],
+            "row": part.row,
         }
     )
     reach = greatest(part.value)
@@ -90,7 +125,9 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
     extra = _highest_of_batch(aggregate, falls)
     folded = frame.group_by("cell").agg(
         aggregate.fold().alias("value"),
-        pl.len().alias("added"),
+        (pl.len() if part.counted else pl.lit(0, dtype=pl.UInt32)).alias("added"),
+        pl.len().alias("brought"),
+        pl.col("row").first().alias("born"),
         pl.col("time").min().alias("first"),
         pl.col("time").max().alias("at"),
         pl.col("offset").last().alias("through"),
@@ -107,16 +144,18 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
         number=pl.Series(held["number"][cell].astype(np.int64)),
         line=pl.Series(line),
         bill=pl.Series(state.lines["bill"][line].astype(np.int64)),
+        head=pl.Series(state.bills["head"][state.lines["bill"][line]].astype(np.int64)),
         rate=pl.Series(state.lines["rate"][line].astype(np.int64)),
     )
     overflow = pl.lit(False)
     if aggregate.additive and reach * len(frame) + greatest(old) > SCALED_MAX:
-        bound = pl.col("value_old").cast(pl.Float64).abs() + pl.col("added").cast(pl.Float64) * float(reach)
+        bound = pl.col("value_old").cast(pl.Float64).abs() + pl.col("brought").cast(pl.Float64) * float(reach)
         overflow = bound >= _SAFE
     return folded.with_columns(
+        born=pl.col("born") + state.arrivals,
         last=pl.col("at"),
         value=aggregate.combine(),
-        events=pl.col("events_old") + pl.col("added").cast(pl.Int64),
+        events=pl.col("events_old") + pl.col("brought").cast(pl.Int64),
         at=pl.max_horizontal("at", pl.when(pl.col("events_old") > 0).then(pl.col("at_old")).otherwise(pl.col("at"))),
         careful=overflow,
         highest=_highest(aggregate, falls),
@@ -124,18 +163,21 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
         "cell",
         "line",
         "bill",
+        "head",
         "rate",
         "number",
         "added",
         "events",
         "value",
         "at",
+        "born",
         "first",
         "last",
         "through",
         "careful",
         "highest",
         quantity=aggregate.quantities(),
+        counted=pl.lit(part.counted),
     )
 
 
@@ -180,7 +222,7 @@ def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         amounts.overflow[wavering] |= reached.overflow
     falling = tiers.falling[table]
     if falling.any():  # spend rises where usage falls: no bound from above holds, so levels are watched event by event
-        level = to_int128(state.bills["next_level"][cells["bill"].to_numpy()])
+        level = to_int128(state.bills["next_level"][cells["head"].to_numpy()])
         falling &= (level < NO_LEVEL).to_numpy()
     return cells.with_columns(
         amount=amounts.amount,
@@ -188,7 +230,7 @@ def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         highest=highest,
         quantity_old=to_int128(state.cells["quantity"].take(cell, axis=0)),
         amount_old=to_int128(state.cells["amount"].take(cell, axis=0)),
-        careful=pl.col("careful") | pl.Series(amounts.overflow | falling | rates.coupled[rate]),
+        careful=pl.col("careful") | pl.Series(amounts.overflow | falling),
     )
 
 
@@ -204,11 +246,16 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     unsafe = _unsafe_sums(cells, ("quantity", "quantity_old"), ("amount", "amount_old"), ("highest", "amount_old"))
     lines = cells.group_by("line").agg(
         pl.col("added").sum(),
-        (pl.col("quantity") - pl.col("quantity_old")).sum(),
+        pl.when("counted")
+        .then(pl.col("quantity") - pl.col("quantity_old"))
+        .otherwise(literal(0))
+        .sum()
+        .alias("quantity"),
         (pl.col("amount") - pl.col("amount_old")).sum().alias("gross"),
         pl.col("rest").sum(),
         # One unit of the last digit for each cell: the line's amount may be rounded up where each cell's was not.
         (pl.max_horizontal("highest", "amount_old") - pl.col("amount_old") + literal(1)).sum().alias("highest"),
+        pl.col("born").min(),
         pl.col("first").min(),
         pl.col("last").max(),
         pl.col("through").max(),
@@ -219,6 +266,8 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     rate = held["rate"][line].astype(np.int64)
     lines = lines.with_columns(
         bill=pl.Series(held["bill"][line].astype(np.int64)),
+        head=pl.Series(state.bills["head"][held["bill"][line]].astype(np.int64)),
+        hand=pl.Series(rates.hand[rate] | _in_segments(state, held["bill"][line])),
         quantity=pl.col("quantity") + to_int128(held["quantity"].take(line, axis=0)),
         gross=pl.col("gross") + to_int128(held["gross"].take(line, axis=0)),
         rest=pl.col("rest") + pl.Series(held["rest"][line]),
@@ -228,13 +277,58 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     huge = (pl.col("quantity").cast(pl.Float64).abs() >= _SAFE) | (pl.col("gross").cast(pl.Float64).abs() >= _SAFE)
     lines = lines.with_columns(careful=pl.col("careful") | huge)
     if rates.plain:
-        return lines.with_columns(amount=form_amount(pl.col("gross"), pl.col("rest")))
-    bounded = [pl.max_horizontal(pl.min_horizontal(name, "high"), "low").alias(to) for name, to in _BOUNDED]
+        lines = lines.with_columns(amount=form_amount(pl.col("gross"), pl.col("rest")))
+    else:
+        bounded = [pl.max_horizontal(pl.min_horizontal(name, "high"), "low").alias(to) for name, to in _BOUNDED]
+        lines = lines.with_columns(
+            low=rates.minimum.gather(rate),
+            high=rates.maximum.gather(rate),
+            formed=form_amount(pl.col("gross"), pl.col("rest")),
+        ).with_columns(bounded)
+    return _by_hand(state, rates, lines, cells) if lines["hand"].any() else lines
+
+
+def _in_segments(state: State, bill: NDArray[Any]) -> NDArray[np.bool_]:
+    """Whether the bill is one of several segments of its period."""
+    bills = state.bills
+    return (bills["head"][bill] != bill) | (bills["next"][bill] >= 0)
+
+
+def _by_hand(state: State, rates: _Rates, lines: pl.DataFrame, cells: pl.DataFrame) -> pl.DataFrame:
+    """Puts what `rate_line` says in place of the sums, for the lines that need it."""
+    rows = np.flatnonzero(lines["hand"].to_numpy())
+    chosen = lines["line"].to_numpy()[rows]
+    own = cells.filter(pl.col("line").is_in(pl.Series(chosen).implode()))
+    changed = {
+        cell: Total(events, value, at)
+        for cell, events, value, at in zip(*(own[n].to_list() for n in ("cell", "events", "value", "at")), strict=True)
+    }
+    rate = state.lines["rate"][chosen].astype(np.int64)
+    heads = lines["head"].to_numpy()[rows]
+    watched = (to_int128(state.bills["next_level"].take(heads, axis=0)) < NO_LEVEL).to_numpy()
+    bound = lines["highest"].is_not_null().to_numpy()[rows]
+    careful = watched & (~rates.monotone[rate] | _in_segments(state, state.lines["bill"][chosen]) | ~bound)
+    careful |= lines["careful"].to_numpy()[rows]
+    quantity, gross, rest, amount = [], [], [], []
+    for i, line in enumerate(chosen.tolist()):
+        after = LineAfter(0, 0, 0)
+        if not careful[i]:
+            try:
+                after = rate_line(state, line, changed)
+            except NumberError:
+                careful[i] = True
+        quantity.append(after.quantity)
+        formed = divide_half_up(after.exact, ONE)
+        gross.append(formed)
+        rest.append(after.exact - formed * ONE)
+        amount.append(after.amount)
+    wide = {"quantity": quantity, "gross": gross, "amount": amount, "highest": amount}
+    columns = {name: lines[name].scatter(rows, int128(values)) for name, values in wide.items()}
     return lines.with_columns(
-        low=rates.minimum.gather(rate),
-        high=rates.maximum.gather(rate),
-        formed=form_amount(pl.col("gross"), pl.col("rest")),
-    ).with_columns(bounded)
+        **columns,
+        rest=lines["rest"].scatter(rows, pl.Series(rest, dtype=pl.Int64)),
+        careful=lines["careful"].scatter(rows, pl.Series(careful)),
+    )
 
 
 def _unsafe_sums(frame: pl.DataFrame, *columns: tuple[str, ...]) -> pl.Expr:
@@ -248,12 +342,12 @@ def _unsafe_sums(frame: pl.DataFrame, *columns: tuple[str, ...]) -> pl.Expr:
 def _fold_bills(state: State, lines: pl.DataFrame) -> pl.DataFrame:
     """One row for each bill that changes, and whether it must be worked through event by event."""
     unsafe = _unsafe_sums(lines, ("amount", "amount_old"), ("highest", "amount_old"))
-    bills = lines.group_by("bill").agg(
+    bills = lines.group_by("head").agg(
         (pl.col("amount") - pl.col("amount_old")).sum().alias("change"),
         (pl.max_horizontal("highest", "amount_old") - pl.col("amount_old")).sum().alias("highest"),
         pl.col("careful").any() | unsafe,
     )
-    bill = bills["bill"].to_numpy()
+    bill = bills["head"].to_numpy()
     bills = bills.with_columns(
         spend=pl.col("change") + to_int128(state.bills["spend"].take(bill, axis=0)),
         next=to_int128(state.bills["next_level"].take(bill, axis=0)),
@@ -278,12 +372,14 @@ def _write(state: State, biller: Biller, cells: pl.DataFrame, lines: pl.DataFram
         table[name][line] = to_wide(lines[name])
     table["rest"][line] = lines["rest"].to_numpy()
     added: NDArray[Any] = lines["added"].to_numpy()
+    table["born"][line] = np.where(table["events"][line] == 0, lines["born"].to_numpy(), table["born"][line])
     table["events"][line] += added
     table["revision"][line] += added
     table["first"][line] = np.minimum(table["first"][line], lines["first"].to_numpy())
     table["last"][line] = np.maximum(table["last"][line], lines["last"].to_numpy())
     table["through"][line] = np.maximum(table["through"][line], lines["through"].to_numpy())
-    bill: Rows = bills["bill"].to_numpy()
+    bill: Rows = bills["head"].to_numpy()
+    state.bills["touched"][bill] = 1
     state.bills["spend"][bill] = to_wide(bills["spend"])
     biller.changed_columns.append(line)
     biller.amount_change += sum(bills["change"].to_list()) if len(bills) else 0

@@ -107,4 +107,3 @@ def counts_from(reading: Reading, calendar: Calendar, time: int) -> int:
     if not reading.align:
         return time
     return Calendar("day", calendar.zone, 1, 1).containing(time).start
-

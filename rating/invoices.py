@@ -5,6 +5,7 @@ Owns the form of invoices and alerts, and what an invoice holds beside its charg
 invoices of a period sum to the period, to the cent.
 """
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 import msgspec
@@ -29,6 +30,9 @@ class Naming(Protocol):
     def span(self, bill: int) -> Span:
         """The period of a bill."""
 
+    def period(self, head: int) -> Span:
+        """The whole billed period."""
+
     def dimensions(self, line: int) -> dict[str, str | None]:
         """The `group_by` values of a line, by name."""
 
@@ -46,15 +50,13 @@ class Invoicer:
         self.invoices = 0
         self.alerts = 0
 
-    def alert(self, bill: int, spend: int, because: Because, invoice: str | None) -> None:
-        """Says that the bill has reached a level."""
+    def alert(self, bill: int, kind: str, spend: int, because: Because, invoice: str | None) -> None:
+        """Says that the period has reached a level."""
         plan, tenant, customer, subscription = self.naming.who(bill)
-        span = self.naming.span(bill)
+        span = self.naming.period(bill)
         alert = Alert(
-            id=output_id(
-                "al", tenant, customer, subscription, span.start, "threshold", because.threshold, because.level
-            ),
-            kind="threshold",
+            id=output_id("al", tenant, customer, subscription, span.start, kind, because.threshold, because.level),
+            kind=kind,  # type: ignore[arg-type]
             tenant=tenant,
             customer=customer,
             subscription=subscription,
@@ -67,15 +69,18 @@ class Invoicer:
         self.alerts += 1
         self.outputs.append(Output(topics.ALERTS, alert.id.encode(), msgspec.json.encode(alert)))
 
-    def invoice(self, bill: int, kind: InvoiceKind, because: Because | None = None) -> str | None:
+    def invoice(
+        self, bill: int, kind: InvoiceKind, because: Because | None = None, earlier: Sequence[int] = ()
+    ) -> str | None:
         """Bills what has not been billed yet, at the period's end the commitment too. Returns the invoice's id."""
         state = self.state
-        plan, tenant, customer, subscription = self.naming.who(bill)
+        _, tenant, customer, subscription = self.naming.who(bill)
+        plan = state.terms_of(bill)
         minimum = self._commitment(bill, plan) if kind == "period" else None
         rates = state.catalogue.rates
         lines: list[tuple[Any, InvoiceLine]] = []
         subtotal = total_so_far = 0
-        for line in state.bill_lines[bill]:
+        for line in [line for head in (*earlier, bill) for line in state.period_lines(head)]:
             rounded = round_to_minor(int_of(state.lines["amount"][line]), plan.currency, plan.rounding)
             total_so_far += rounded
             due = rounded - int_of(state.lines["billed"][line])
@@ -113,8 +118,8 @@ class Invoicer:
             )
         if not shown_lines:
             return None
-        span = self.naming.span(bill)
-        level = "" if because is None else because.level
+        span = self.naming.period(bill)
+        level = str(state.bills["invoices"][bill]) if kind == "correction" else "" if because is None else because.level
         state.bills["invoices"][bill] += 1
         invoice = Invoice(
             id=output_id("inv", tenant, customer, subscription, span.start, kind, level),
@@ -144,7 +149,7 @@ class Invoicer:
             return None
         amount = plan.minimum.amount
         if plan.minimum.prorate:
-            length = int(self.state.bills["end"][bill] - self.state.bills["start"][bill])
+            length = int(self.state.bills["until"][bill] - self.state.bills["start"][bill])
             amount = divide_half_up(amount * length, int(self.state.bills["whole"][bill]))
         return round_to_minor(amount, plan.currency, plan.rounding)
 

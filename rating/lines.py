@@ -5,6 +5,7 @@ that earlier segments of the period have used, the charge's own discount, maximu
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from rating.aggregates import Aggregate, Total
@@ -161,6 +162,37 @@ def _aggregate(state: State, rate: Rate) -> Aggregate:
 
 def _counted(rate: Rate, number: int) -> bool:
     return rate.counted[number]
+
+
+class Explained(NamedTuple):
+    """How a line's amount comes about: what each cell's table prices, by number, and then each further step.
+
+    The steps are named `earlier` (what earlier segments of the period have come to), `discount`, `maximum`, `minimum`."""
+
+    billed: list[tuple[int, int]]
+    steps: list[tuple[str, int]]
+
+
+def explain_line(state: State, line: int) -> Explained:
+    """Every step from a line's totals to its amount."""
+    rate = state.catalogue.rates[int(state.lines["rate"][line])]
+    own = cell_totals(state, rate, line)
+    before = _carried(state, rate, line, NONE)
+    quantities = {n: t.quantity for n, t in own.items()} if before is None else before[1](own)
+    billed = billed_quantities(rate, quantities)
+    amount = _round(model_exact(rate, quantities))
+    steps: list[tuple[str, int]] = []
+    whole = price(rate, quantities)
+    reduced = _formed(replace(rate, minimum=None, maximum=None), model_exact(rate, quantities))
+    capped = reduced if rate.maximum is None else min(reduced, rate.maximum)
+    for name, change in (("discount", reduced - amount), ("maximum", capped - reduced), ("minimum", whole - capped)):
+        if change:
+            steps.append((name, change))
+    if before is not None:
+        earlier = price(rate, before[0])
+        if earlier:
+            steps.append(("earlier", -earlier))
+    return Explained(sorted(billed.items()), steps)
 
 
 # Segments ------------------------------------------------------------------------------------------------------------

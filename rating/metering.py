@@ -12,13 +12,14 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rating.cells import Refusal, Rows, Use, locate, make_keys, refuse_value
 from rating.cells import Contributions as Contributions
+from rating.cells import Refusal, Rows, Use, locate, make_keys, refuse_value
 from rating.columns import FOUND, MISSING, Batch
 from rating.compiled import CompiledMeter, Shape
 from rating.index import Keys
 from rating.state import NO_SUBSCRIPTION, SEVERAL, State
 from schemas.times import format_time
+
 
 @dataclass(slots=True)
 class Pairs:

@@ -1,20 +1,23 @@
-"""Aggregate, rate and invoice, event by event: for bills on which the order of single events shows.
+"""Aggregate, rate and invoice, event by event: for periods on which the order of single events shows.
 
 The same totals as `fold` by other means (a law in the tests), slower by two orders of magnitude: it is entered for
-bills that may reach a level in this batch, whose numbers may leave their bounds, or whose free units span cells.
+periods that may reach a level in this batch, or whose numbers may leave their bounds.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from rating.aggregates import Aggregate, Total
-from rating.billing import Biller, clamp, exact_of, rate_cells, set_exact
+from rating.billing import Biller
+from rating.cells import Contributions, Refusal
 from rating.columns import Batch
 from rating.exact import int_of, wide_of
-from rating.metering import Contributions, Refusal
+from rating.keeper import Keeper
+from rating.lines import LineAfter, clamp, exact_of, held_total, rate_line
 from rating.state import State
+from rating.voids import Takeback, take_back
 from schemas.numbers import ONE, NumberError, check_scaled, divide_half_up
 from schemas.output import EventRef
 
@@ -24,12 +27,13 @@ class _Item(NamedTuple):
 
     row: int
     order: int
-    bill: int
+    head: int
     cell: int
     rate: int
     value: int
     aggregate: Aggregate
-    meter: str
+    part: Contributions
+    at: int
 
 
 class _CellAfter(NamedTuple):
@@ -39,120 +43,165 @@ class _CellAfter(NamedTuple):
     exact: int
 
 
-class _LineAfter(NamedTuple):
-    line: int
-    rate: int
-    quantity: int
-    exact: int
-    amount: int
+class Replay:
+    """Works through the events of one batch for some periods (`careful`: their heads)."""
 
+    def __init__(self, state: State, batch: Batch, biller: Biller, careful: set[int]) -> None:
+        self.state = state
+        self.batch = batch
+        self.biller = biller
+        self.careful = careful
+        self.keeper = Keeper(state, batch)
+        self.refusals: list[Refusal] = []
 
-def replay_events(
-    state: State, batch: Batch, contributions: list[Contributions], careful: NDArray[np.int64], biller: Biller
-) -> list[Refusal]:
-    """Works through the events of the bills in `careful`, in the log's order. Returns what did not fit."""
-    refusals: list[Refusal] = []
-    items = _items(contributions, set(careful.tolist()))
-    at = 0
-    while at < len(items):
-        row = items[at].row
-        until = at
-        while until < len(items) and items[until].row == row:
-            until += 1
-        _event(state, batch, items[at:until], biller, refusals)
-        at = until
-    return refusals
+    def run(self, contributions: list[Contributions], takebacks: Iterable[Takeback], moves: dict[int, int]) -> None:
+        """In the log's order. `moves`: row -> the customer whose gauges move on with that event, whatever counts it."""
+        items = self._items(contributions)
+        voids = {takeback.row: takeback for takeback in takebacks}
+        by_row: dict[int, list[_Item]] = {}
+        for item in items:
+            by_row.setdefault(item.row, []).append(item)
+        for row in sorted(by_row.keys() | voids.keys() | moves.keys()):
+            self._event(row, by_row.get(row, []), voids.get(row), moves.get(row, -1))
 
+    def _items(self, contributions: list[Contributions]) -> list[_Item]:
+        found: list[_Item] = []
+        heads = np.array(sorted(self.careful))
+        for part in contributions:
+            chosen = np.flatnonzero(np.isin(self.state.bills["head"][part.bill], heads))
+            head = self.state.bills["head"][part.bill[chosen]]
+            columns = (part.row[chosen], head, part.cell[chosen], part.rate[chosen])
+            rows = zip(
+                *(c.tolist() for c in columns), part.value.gather(chosen).to_list(), chosen.tolist(), strict=True
+            )
+            found.extend(
+                _Item(row, part.order, head, cell, rate, value, part.aggregate, part, at)
+                for row, head, cell, rate, value, at in rows
+            )
+        return found
 
-def _items(contributions: list[Contributions], bills: set[int]) -> list[_Item]:
-    found: list[_Item] = []
-    for part in contributions:
-        chosen = np.flatnonzero(np.isin(part.bill, np.array(sorted(bills))))
-        aggregate, name, order = part.meter.aggregate, part.meter.name, part.order
-        columns = (part.row[chosen], part.bill[chosen], part.cell[chosen], part.rate[chosen])
-        rows = zip(*(column.tolist() for column in columns), part.value.gather(chosen).to_list(), strict=True)
-        found.extend(
-            _Item(row, order, bill, cell, rate, value, aggregate, name) for row, bill, cell, rate, value in rows
-        )
-    found.sort(key=lambda item: (item.row, item.order))
-    return found
+    def _event(self, row: int, items: list[_Item], void: Takeback | None, customer: int) -> None:
+        """One event: all its charges, then the levels of the periods that it touched."""
+        state, biller = self.state, self.biller
+        if customer >= 0:
+            biller.advance(self.batch, row, customer)
+        for order in sorted({item.order for item in items}):
+            own = [item for item in items if item.order == order]
+            try:
+                self._count(own)
+            except NumberError as error:
+                message = f"the total would not fit: {error}"
+                self.refusals.append(Refusal(row, order, own[0].part.meter.name, "out_of_range", None, message))
+        touched = {item.head: None for item in items}
+        if void is not None:
+            touched |= dict.fromkeys(take_back(state, biller, void, self.careful, within=True))
+        if customer >= 0:
+            offset = int(self.batch.offset[row])
+            touched |= dict.fromkeys(biller.move_gauges(customer, offset, self.careful, int(self.batch.time[row])))
+        if not touched:
+            return
+        reference = EventRef(self.batch.text_at("source", row), self.batch.text_at("id", row))
+        for head in touched:
+            state.bills["touched"][head] = 1
+            biller.check_levels(head, reference)
 
-
-def _event(state: State, batch: Batch, items: list[_Item], biller: Biller, refusals: list[Refusal]) -> None:
-    """One event: all its charges, then the levels of the bills that it touched."""
-    row = items[0].row
-    for order in dict.fromkeys(item.order for item in items):
-        own = [item for item in items if item.order == order]
+    def _count(self, items: list[_Item]) -> None:
+        """One meter's part of one event: all of it or, where a number does not fit, nothing. Raises: NumberError."""
+        time = int(self.batch.time[items[0].row])
+        undo: list[_Item] = []
+        worked: dict[int, tuple[LineAfter, int]] = {}
+        changed: dict[int, Total] = {}
+        cells: list[tuple[_Item, _CellAfter | None]] = []
         try:
-            _count(state, batch, own, biller)
-        except NumberError as error:
-            message = f"the total would not fit: {error}"
-            refusals.append(Refusal(row, order, own[0].meter, "out_of_range", None, message))
-    reference: EventRef | None = None
-    for bill in dict.fromkeys(item.bill for item in items):
-        reference = reference or EventRef(batch.text_at("source", row), batch.text_at("id", row))
-        biller.check_levels(bill, reference)
+            for item in items:
+                if item.part.kept:
+                    self.keeper.keep(item.part.take(np.array([item.at])))
+                    undo.append(item)
+                held = held_total(self.state, item.cell)
+                total = item.aggregate.step(held if held.events else Total(0, 0, time), item.value, time)
+                if item.part.kept and item.aggregate.kept:
+                    total = total._replace(value=0)
+                check_scaled(total.value)
+                changed[item.cell] = total
+            for item in items:
+                line = int(self.state.cells["line"][item.cell])
+                rate = self.state.catalogue.rates[item.rate]
+                plain = not rate.by_hand and not self._segmented(item.head)
+                after = self._cell_after(item, changed[item.cell]) if plain else None
+                cells.append((item, after))
+                worked[line] = self._line_after(item, line, after, worked, changed), item.head
+            for line, (after_line, head) in worked.items():
+                change = after_line.amount - int_of(self.state.lines["amount"][line])
+                check_scaled(int_of(self.state.bills["spend"][head]) + change)
+        except NumberError:
+            for item in undo:
+                self.keeper.forget(item.part.take(np.array([item.at])))
+            raise
+        for item, after in cells:
+            self._write_cell(item, changed[item.cell], after)
+        for line, (after_line, head) in worked.items():
+            self._write_line(line, after_line, head, [i for i in items if self.state.cells["line"][i.cell] == line])
+        self.biller.rerate_later([item.part.take(np.array([item.at])) for item in items], self.batch)
 
+    def _segmented(self, head: int) -> bool:
+        return bool(self.state.bills["next"][head] >= 0)
 
-def _count(state: State, batch: Batch, items: list[_Item], biller: Biller) -> None:
-    """One meter's part of one event: all of it or, where a number does not fit, nothing. Raises: NumberError."""
-    time = int(batch.time[items[0].row])
-    worked: list[tuple[_Item, _CellAfter, _LineAfter, int]] = []
-    for item in items:
-        after = _cell_after(state, item, time)
-        line = _line_after(state, item, after)
-        change = line.amount - int_of(state.lines["amount"][line.line])
-        check_scaled(int_of(state.bills["spend"][item.bill]) + change)
-        worked.append((item, after, line, change))
-    for item, after, line, change in worked:
-        _write(state, batch, item, after, line, time)
-        biller.change_spend(item.bill, change)
-        biller.changed.append(line.line)
+    def _cell_after(self, item: _Item, total: Total) -> _CellAfter:
+        rate = self.state.catalogue.rates[item.rate]
+        quantity = item.aggregate.quantity(total)
+        billed = max(quantity - rate.free_units, 0) if quantity > 0 else quantity
+        exact = rate.tables[int(self.state.cells["number"][item.cell])].exact(billed, rate.bill_zero_usage)
+        check_scaled(divide_half_up(exact, ONE))
+        return _CellAfter(item.cell, total, quantity, exact)
 
+    def _line_after(
+        self,
+        item: _Item,
+        line: int,
+        after: _CellAfter | None,
+        worked: dict[int, tuple[LineAfter, int]],
+        changed: dict[int, Total],
+    ) -> LineAfter:
+        if after is None:
+            return rate_line(self.state, line, changed)
+        held, cells = self.state.lines, self.state.cells
+        so_far = worked.get(line)
+        quantity = so_far[0].quantity if so_far else int_of(held["quantity"][line])
+        exact = so_far[0].exact if so_far else exact_of(held, "gross", line)
+        if item.part.counted:
+            quantity += after.quantity - int_of(cells["quantity"][after.cell])
+        exact += after.exact - exact_of(cells, "amount", after.cell)
+        amount = check_scaled(divide_half_up(exact, ONE))
+        return LineAfter(check_scaled(quantity), exact, clamp(amount, self.state.catalogue.rates[item.rate]))
 
-def _cell_after(state: State, item: _Item, time: int) -> _CellAfter:
-    cells = state.cells
-    held = Total(int(cells["events"][item.cell]), int_of(cells["value"][item.cell]), int(cells["at"][item.cell]))
-    total = item.aggregate.step(held, item.value, time) if held.events else _first(item, time)
-    check_scaled(total.value)
-    quantity = item.aggregate.quantity(total)
-    rate = state.catalogue.rates[item.rate]
-    billed = max(quantity - rate.free_units, 0) if quantity > 0 else quantity
-    table = rate.tables[int(cells["number"][item.cell])]
-    exact = table.exact(billed, rate.bill_zero_usage)
-    check_scaled(divide_half_up(exact, ONE))
-    return _CellAfter(item.cell, total, quantity, exact)
+    def _write_cell(self, item: _Item, total: Total, after: _CellAfter | None) -> None:
+        cells = self.state.cells
+        cells["events"][item.cell], cells["at"][item.cell] = total.events, total.at
+        cells["value"][item.cell] = wide_of(total.value)
+        if after is not None:
+            cells["quantity"][item.cell] = wide_of(after.quantity)
+            self.biller.set_exact(cells, "amount", item.cell, after.exact)
+        part, row = item.part.take(np.array([item.at])), np.array([item.row])
+        batch = self.batch
+        self.state.ledger.append(
+            batch.identity[row], batch.time[row], batch.offset[row], part.cell, part.wide, part.gauge
+        )
 
-
-def _first(item: _Item, time: int) -> Total:
-    return item.aggregate.step(Total(0, 0, time), item.value, time)
-
-
-def _line_after(state: State, item: _Item, after: _CellAfter) -> _LineAfter:
-    rate = state.catalogue.rates[item.rate]
-    line = int(state.cells["line"][after.cell])
-    held = state.lines
-    quantity = int_of(held["quantity"][line]) + after.quantity - int_of(state.cells["quantity"][after.cell])
-    if rate.coupled:
-        exact = sum(exact for _, exact in rate_cells(state, rate, line, {after.cell: after.quantity}))
-    else:
-        exact = exact_of(held, "gross", line) + after.exact - exact_of(state.cells, "amount", after.cell)
-    amount = check_scaled(divide_half_up(exact, ONE))
-    return _LineAfter(line, item.rate, check_scaled(quantity), exact, clamp(amount, rate))
-
-
-def _write(state: State, batch: Batch, item: _Item, after: _CellAfter, line: _LineAfter, time: int) -> None:
-    cells, lines, at = state.cells, state.lines, line.line
-    cells["events"][after.cell], cells["at"][after.cell] = after.total.events, after.total.at
-    cells["value"][after.cell] = wide_of(after.total.value)
-    cells["quantity"][after.cell] = wide_of(after.quantity)
-    set_exact(cells, "amount", after.cell, after.exact)
-    lines["rate"][at] = line.rate
-    lines["quantity"][at] = wide_of(line.quantity)
-    set_exact(lines, "gross", at, line.exact)
-    lines["amount"][at] = wide_of(line.amount)
-    lines["events"][at] += 1
-    lines["revision"][at] += 1
-    lines["first"][at] = min(int(lines["first"][at]), time)
-    lines["last"][at] = max(int(lines["last"][at]), time)
-    lines["through"][at] = max(int(lines["through"][at]), int(batch.offset[item.row]))
+    def _write_line(self, line: int, after: LineAfter, head: int, items: list[_Item]) -> None:
+        lines, row = self.state.lines, items[0].row
+        time = int(self.batch.time[row])
+        counted = sum(item.part.counted for item in items)
+        change = after.amount - int_of(lines["amount"][line])
+        lines["rate"][line] = items[0].rate
+        lines["quantity"][line] = wide_of(after.quantity)
+        self.biller.set_exact(lines, "gross", line, after.exact)
+        lines["amount"][line] = wide_of(after.amount)
+        if not lines["events"][line]:
+            lines["born"][line] = self.state.arrivals + row
+        lines["events"][line] += counted
+        lines["revision"][line] += counted
+        lines["first"][line] = min(int(lines["first"][line]), time)
+        lines["last"][line] = max(int(lines["last"][line]), time)
+        lines["through"][line] = max(int(lines["through"][line]), int(self.batch.offset[row]))
+        self.biller.change_spend(head, change)
+        self.biller.changed.append(line)

@@ -86,6 +86,7 @@ LINES: Final = {
     "last": (_I8, 1),
     "through": (_I8, 1),
     "written": (_U1, 1),
+    "born": (_I8, 1),  # the arrival of its first event, where its period has several segments
 }
 CELLS: Final = {
     "line": (_I4, 1),
@@ -135,6 +136,10 @@ class State:
         self.customer_events: NDArray[np.int64] = np.zeros(1024, np.int64)
         """For each customer how many events were accepted, voids included."""
         self.ticks = 0
+        self.arrivals = 0
+        """How many events have come: the arrival of an event is its place among them."""
+        self.corrected_from = TIME_MIN
+        """Periods that end at or before it are closed for good."""
         self.timelines = Timelines()
         self.partition = partition
         self.partitions = partitions
@@ -175,9 +180,7 @@ class State:
         number = self.customers.number((tenant, customer))
         if number >= len(self.customer_subscription):
             more = len(self.customer_subscription)
-            self.customer_subscription = np.append(
-                self.customer_subscription, np.full(more, NO_SUBSCRIPTION, np.int32)
-            )
+            self.customer_subscription = np.append(self.customer_subscription, np.full(more, NO_SUBSCRIPTION, np.int32))
             self.customer_newest = np.append(self.customer_newest, np.full(more, TIME_MIN, np.int64))
             self.customer_events = np.append(self.customer_events, np.zeros(more, np.int64))
         self.customer_subscription[number] = NO_SUBSCRIPTION
@@ -305,7 +308,9 @@ class State:
         table["start"][bill], table["end"][bill] = first, last
         table["whole"][bill] = end - start
         table["next"][bill] = -1
-        table["opens"][bill] = entry.opens and (entry.start == first or entry.start == TIME_MIN)
+        begins = entry.start == first or (entry.start == TIME_MIN and not self.subscriptions["opened"][subscription])
+        table["opens"][bill] = entry.opens and begins
+        self.subscriptions["opened"][subscription] = 1
         head = bill
         if before >= 0:
             head = int(table["head"][before])
@@ -318,6 +323,35 @@ class State:
         table["from"][bill], table["until"][head] = start, last
         self.bill_lines.append([])
         return bill
+
+    def cut_period(self, head: int) -> list[int]:
+        """Cuts an open period's segments where the subscription's timeline changes now. Returns those that are new.
+
+        A segment whose entry is gone stays, and stands under what is in force at its start."""
+        table = self.bills
+        subscription, start = int(table["subscription"][head]), int(table["from"][head])
+        end = start + int(table["whole"][head])
+        held = {int(table["start"][bill]): bill for bill in self.segments(head)}
+        entries = self.timelines.entries(int(self.subscriptions["timeline"][subscription]))
+        made: list[int] = []
+        for at, entry in enumerate(entries):
+            until = entries[at + 1].start if at + 1 < len(entries) else TIME_MAX
+            first, last = max(entry.start, start), min(until, end)
+            if entry.plan < 0 or first >= last:
+                continue
+            if first not in held and first > int(table["start"][head]):
+                held[first] = self._add_bill(subscription, start, end, first, last, entry, head)
+                made.append(held[first])
+            if first in held:
+                table["end"][held[first]] = last
+        chain = [held[first] for first in sorted(held)]
+        for bill, following in zip(chain, [*chain[1:], -1], strict=True):
+            table["next"][bill] = following
+            if following >= 0:
+                table["end"][bill] = min(int(table["end"][bill]), int(table["start"][following]))
+                table["carries"][following] = self._carries(bill, following)
+        table["until"][head] = int(table["end"][chain[-1]])
+        return made
 
     def _carries(self, before: int, bill: int) -> bool:
         """Whether units used in the segment before stay used: under the same price book, and not from a trial."""
@@ -404,6 +438,8 @@ class State:
                 "gauges": self.gauges.values,
                 "dropped": self.ledger.dropped,
                 "ticks": self.ticks,
+                "arrivals": self.arrivals,
+                "corrected_from": self.corrected_from,
                 "customer_newest": self.customer_newest[: len(self.customers.values)].tobytes(),
                 "customer_events": self.customer_events[: len(self.customers.values)].tobytes(),
             }
@@ -437,7 +473,8 @@ class State:
         size, columns = dumped["tables"]["ledger"]
         state.ledger = Ledger(Table.load(LEDGER, columns, size), dumped["dropped"])
         state.gauges = Names([tuple(texts) for texts in dumped["gauges"]])
-        state.ticks = dumped["ticks"]
+        state.ticks, state.arrivals = dumped["ticks"], dumped["arrivals"]
+        state.corrected_from = dumped["corrected_from"]
         room, known = len(state.customer_subscription), len(dumped["customers"])
         state.customer_newest = np.full(room, TIME_MIN, np.int64)
         state.customer_newest[:known] = np.frombuffer(dumped["customer_newest"], np.int64)
@@ -448,6 +485,7 @@ class State:
             state.bill_lines[bill].append(line)
         state.fired = dict(dumped["fired"])
         state.bind(load_catalogue(dumped["catalogue"]))
+        keep_again(state)
         return state
 
 

@@ -62,7 +62,9 @@ def check_timeline(sub: Subscription, books: Mapping[str, PriceBook], where: str
     for i, pause in enumerate(sub.pauses):
         at = join(join(where, "pauses"), i)
         if pause.start < free:
-            faults.add(join(at, "start"), f"found {pause.start}, expected {free} or later: pauses rise, after the start")
+            faults.add(
+                join(at, "start"), f"found {pause.start}, expected {free} or later: pauses rise, after the start"
+            )
         if pause.end is None and i < len(sub.pauses) - 1:
             faults.add(join(at, "end"), "missing: only the last pause may be open")
         elif pause.end is not None and pause.end <= pause.start:
@@ -86,9 +88,7 @@ def subscription_timeline(sub: Subscription, books: Books, where: str) -> tuple[
         at = join(join(join(where, "phases"), i), "overrides")
         phases.append(_Phase(from_datetime(phase.start), book, phase.overrides, phase.trial, at))
     trial_end = TIME_MIN if sub.trial_end is None else from_datetime(sub.trial_end)
-    pauses = [
-        (from_datetime(p.start), TIME_MAX if p.end is None else from_datetime(p.end)) for p in sub.pauses
-    ]
+    pauses = [(from_datetime(p.start), TIME_MAX if p.end is None else from_datetime(p.end)) for p in sub.pauses]
     versions = {
         (i, trial): books.book(phase.price_book, trial, sub.customer, phase.overrides, phase.where)
         for i, phase in enumerate(phases)

@@ -22,14 +22,26 @@ MINOR_DIGITS: Final[dict[str, int]] = (
 """Currency code -> digits of its minor unit."""
 
 
+def minor_unit(currency: str) -> int:
+    """The currency's minor unit as a scaled number: 0.01 for USD, 1 for JPY."""
+    return int(10 ** (SCALE - MINOR_DIGITS[currency]))
+
+
 def round_to_minor(amount: int, currency: str, rounding: Rounding) -> int:
     """A scaled amount rounded to the currency's minor unit, still scaled: 0.125 USD -> 0.13 USD.
 
     `half_up` is half away from nought. This is the only place where money is rounded to be billed.
     """
-    unit = 10 ** (SCALE - MINOR_DIGITS[currency])
+    return round_quotient(amount, 1, currency, rounding)
+
+
+def round_quotient(numerator: int, denominator: int, currency: str, rounding: Rounding) -> int:
+    """`round_to_minor` of a quotient that need not end: a share of an amount is rounded once. `denominator` is above
+    nought.
+    """
+    unit = minor_unit(currency)
     divide = divide_half_up if rounding == "half_up" else divide_half_even
-    return divide(amount, unit) * unit
+    return divide(numerator, denominator * unit) * unit
 
 
 def whole_minor_units(amount: int, currency: str) -> int:

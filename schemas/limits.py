@@ -68,22 +68,28 @@ CROSSED_LEVELS_MAX: Final = 1_000
 """Alerts that one event (or tick) makes for one repeating threshold: of more levels crossed at once the highest."""
 
 CELLS_MAX: Final = 1_000
-"""Cells in one matrix price, windows in one schedule."""
-
-PRICE_DEPTH_MAX: Final = 3
-"""Prices around a price, one inside the other (a matrix in a schedule)."""
-
-LEAVES_MAX: Final = 4_000
-"""Totals of their own that one price keeps apart: all its cells and windows, whatever they stand in."""
+"""Cells in one matrix price."""
 
 WINDOWS_MAX: Final = 200
 """Windows in one schedule price."""
 
-PRICE_DEPTH_MAX: Final = 3
+PRICE_DEPTH_MAX: Final = 4
 """Prices around a price, one inside the other (a matrix in a schedule)."""
 
 LEAVES_MAX: Final = 4_000
 """Totals of their own that one price keeps apart: all its cells and windows, whatever they stand in."""
+
+COUPONS_MAX: Final = 100
+"""Coupons of one customer."""
+
+CREDIT_GRANTS_MAX: Final = 1_000
+"""Credit grants of one customer."""
+
+TAXES_MAX: Final = 16
+"""Taxes of one customer or charge."""
+
+BUDGET_ALERTS_MAX: Final = 100
+"""Shares of one budget that make an alert."""
 
 DIMENSIONS_MAX: Final = 16
 PATHS_MAX: Final = 256

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import polars as pl
 
-from rating.aggregates.aggregate import Aggregate
+from rating.aggregates.aggregate import Aggregate, Total
 
 
 class TimeWeighted(Aggregate):
@@ -24,3 +24,6 @@ class TimeWeighted(Aggregate):
 
     def combine(self) -> pl.Expr:
         return pl.col("value_old")
+
+    def step(self, total: Total, value: int, time: int) -> Total:
+        return Total(total.events + 1, 0, max(total.at, time))

@@ -13,7 +13,7 @@ from rating.kernel import find_tiers, rate_columns, reach_columns
 from rating.prices import read_price
 from rating.prices.model import UsagePrice
 from rating.prices.tiers import TierTable
-from schemas.faults import Faults
+from schemas.faults import Faults, Number
 from schemas.numbers import ONE, SCALED_MAX, NumberError, format_scaled, parse_scaled
 
 MANY = settings(max_examples=200, deadline=None, suppress_health_check=list(HealthCheck))
@@ -39,23 +39,31 @@ def compiled(price: dict[str, Any]) -> TierTable:
 @st.composite
 def tables(draw: st.DrawFn, amounts: Any = AMOUNTS) -> TierTable:
     text = amounts.map(format_scaled)
-    model = draw(st.sampled_from(["unit", "graduated", "volume", "stairstep", "package"]))
+    model = draw(st.sampled_from(["unit", "graduated", "graduated_percentage", "volume", "stairstep", "package"]))
     if model == "unit":
         amount = draw(text)
         return compiled({"model": model, "unit_amount": ("-" if draw(st.booleans()) else "") + amount})
     if model == "package":
         rounding = draw(st.sampled_from(["up", "down"]))
         size = format_scaled(draw(SIZES))
-        return compiled({"model": model, "package_size": size, "package_amount": draw(text), "round": rounding})
+        price = {"model": model, "package_size": size, "package_amount": draw(text), "round": rounding}
+        return compiled(price | {"zero_usage_packages": Number(str(draw(st.integers(0, 3))))})
     bounds = st.integers(1, 100 * ONE) | st.integers(1, SCALED_MAX)
     tiers: list[dict[str, str]] = [{"up_to": format_scaled(b)} for b in sorted(draw(st.sets(bounds, max_size=4)))]
     tiers.append({})
     for tier in tiers:
         if model != "stairstep":
-            tier["unit_amount"] = draw(text)
+            tier["rate" if model == "graduated_percentage" else "unit_amount"] = draw(text)
         if model == "stairstep" or draw(st.booleans()):
             tier["flat_amount"] = draw(text)
-    return compiled({"model": model, "tiers": tiers})
+        if model == "graduated" and draw(st.booleans()):
+            tier["maximum_amount"] = draw(text)
+    price = {"model": model, "tiers": tiers}
+    if model in ("volume", "stairstep"):
+        price["bounds"] = draw(st.sampled_from(["up_to", "from"]))
+    if model == "stairstep":
+        price["method"] = draw(st.sampled_from(["volume", "graduated"]))
+    return compiled(price)
 
 
 def edges(table: TierTable) -> list[int]:
@@ -114,8 +122,9 @@ def test_each_quantity_finds_the_tier_that_holds_it(case: tuple[list[TierTable],
     table, quantity, _ = columns(found)
     for (number, q, _), at in zip(found, find_tiers(tiers, table, quantity).tolist(), strict=True):
         tier = books[number].tiers[at - int(tiers.first[number])]
-        assert tier.up_to is None or q <= tier.up_to
-        assert q > tier.start or tier.start == 0
+        lower = books[number].lower_bounds
+        assert tier.up_to is None or q < tier.up_to or (q == tier.up_to and not lower) or q <= 0
+        assert q > tier.start or (q == tier.start and lower) or tier.start == 0
 
 
 MODEST = st.integers(0, 10**18)

@@ -1,0 +1,168 @@
+"""Voids: events that take earlier events back. Every total that such an event was in is counted again from the ledger.
+
+A void may come before what it names: the event then counts nowhere. One that names what was never counted changes
+nothing. Levels that were crossed stay crossed; what was billed too much is on the next invoice.
+"""
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from rating.billing import Biller
+from rating.cells import seen_keys
+from rating.columns import Batch
+from rating.compiled import Rate
+from rating.exact import int128, to_int128, wide_of
+from rating.index import Keys
+from rating.keeper import keep_again, shape_of
+from rating.state import State
+from schemas.event import VOID_TYPE
+from schemas.identity import event_identity
+from schemas.numbers import ONE
+from schemas.output import EventRef
+
+
+class Takeback(NamedTuple):
+    """A void at a row of the batch, and the identity that it takes back."""
+
+    row: int
+    identity: tuple[int, int]
+    offset: int
+
+
+def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[list[Takeback], NDArray[np.bool_]]:
+    """The voids of a batch that name something for the first time, and which fresh rows are to be counted: no voids,
+    and no events that a void before them (in this batch or an earlier one) has taken back."""
+    is_void = batch.codes("type", lambda _tenant, text: int(text == VOID_TYPE)).astype(np.bool_)
+    counts = fresh & ~is_void
+    rows = np.flatnonzero(fresh & is_void)
+    if not len(rows) and not len(state.voided):
+        return [], counts
+    customers: list[tuple[str, str]] = []
+    slot = batch.codes("customer", lambda tenant, text: customers.append((tenant, text)) or len(customers) - 1)
+    found: list[Takeback] = []
+    first: dict[tuple[int, int], int] = {}
+    for row in rows.tolist():
+        named = msgspec.json.decode(batch.text_at("data", row), type=EventRef)
+        tenant, customer = customers[slot[row]]
+        raw = event_identity(tenant, customer, named.source, named.id)
+        low, high = np.frombuffer(raw, dtype=np.uint64).tolist()
+        key = np.array([[low, high]], dtype=np.uint64)
+        _, new = state.voided.add(key)
+        if new[0]:
+            found.append(Takeback(row, (low, high), int(batch.offset[row])))
+            first[low, high] = row
+    gone = np.flatnonzero(counts & (state.voided.find(batch.identity) >= 0))
+    for row in gone.tolist():
+        low, high = batch.identity[row].tolist()
+        counts[row] = row < first.get((low, high), -1)  # the void came later in this very batch
+    return found, counts
+
+
+def periods_of(state: State, takebacks: Iterable[Takeback]) -> dict[int, list[int]]:
+    """For each void (by row) the periods in which its event counts, as the ledger has it."""
+    found: dict[int, list[int]] = {}
+    for takeback in takebacks:
+        cells = state.ledger.table["cell"][state.ledger.of_events(_keys(takeback))]
+        heads = state.bills["head"][state.lines["bill"][state.cells["line"][cells]]]
+        found[takeback.row] = np.unique(heads).tolist()
+    return found
+
+
+def take_back(state: State, biller: Biller, takeback: Takeback, heads: set[int], within: bool) -> list[int]:
+    """Takes one event back out of every total it is in. Returns the periods that changed.
+
+    `heads`: only the totals of these periods (`within`), or only those of all others."""
+    rows = state.ledger.of_events(_keys(takeback))
+    cells = state.ledger.table["cell"][rows]
+    of = state.bills["head"][state.lines["bill"][state.cells["line"][cells]]]
+    chosen = np.isin(of, np.array(sorted(heads), dtype=np.int64)) == within
+    rows, cells, of = rows[chosen], cells[chosen], of[chosen]
+    if not len(rows):
+        return []
+    wide = state.ledger.table["value"][rows].copy()
+    state.ledger.take_back(rows)
+    changed = np.unique(cells)
+    _forget_texts(state, cells, wide)
+    keep_again(state, changed.tolist())
+    recount(state, changed)
+    for line in np.unique(state.cells["line"][changed]).tolist():
+        state.lines["events"][line] -= sum(_counted(state, cells[state.cells["line"][cells] == line]))
+        _recount_times(state, line)
+        biller.rerate_after_void(line, takeback.offset)
+    return np.unique(of).tolist()
+
+
+def recount(state: State, cells: NDArray[np.int32]) -> None:
+    """Counts some totals again from their rows."""
+    ledger, held = state.ledger.table, state.cells
+    for cell in cells.tolist():
+        rows = state.ledger.of_cells(np.array([cell]))
+        line = int(held["line"][cell])
+        rate = state.catalogue.rates[int(state.lines["rate"][line])]
+        aggregate = state.catalogue.meter(rate.meter).aggregate
+        number = int(held["number"][cell])
+        if not len(rows):
+            held["events"][cell], held["at"][cell], held["value"][cell] = 0, 0, (0, 0)
+            continue
+        wide = ledger["value"][rows]
+        time = pl.Series(ledger["time"][rows])
+        if aggregate.reads == "text":
+            value = len(np.unique(wide, axis=0)) * ONE
+        elif not rate.counted[number]:
+            value = sum(to_int128(wide).to_list())
+        else:
+            frame = pl.DataFrame({"value": to_int128(wide), "time": time})
+            value = int128(frame.select(aggregate.fold()).to_series().to_list())[0]
+        held["events"][cell], held["at"][cell] = len(rows), time.max()
+        held["value"][cell] = wide_of(int(value))
+
+
+def _forget_texts(state: State, cells: NDArray[np.int32], wide: NDArray[np.int64]) -> None:
+    """A text that no other event has brought counts again when it comes again."""
+    for cell, digest in zip(cells.tolist(), wide, strict=True):
+        line = int(state.cells["line"][cell])
+        rate = _rate(state, line)
+        if state.catalogue.meter(rate.meter).aggregate.reads != "text":
+            continue
+        head = int(state.bills["head"][state.lines["bill"][line]])
+        signature, number = shape_of(state, line).signature, np.array([state.cells["number"][cell]], dtype=np.int64)
+        combo = np.array([state.lines["combo"][line]], dtype=np.int64)
+        siblings = [
+            other
+            for bill in state.segments(head)
+            for near in state.bill_lines[bill]
+            if state.lines["charge"][near] == state.lines["charge"][line] and state.lines["combo"][near] == combo[0]
+            for other in state.cells_of(near)
+            if state.cells["number"][other] == number[0]
+        ]
+        rows = state.ledger.of_cells(np.array(siblings))
+        if not (state.ledger.table["value"][rows] == digest).all(axis=1).any():
+            keys = seen_keys(state, signature, digest.reshape(1, 2), np.array([head]), combo, number)
+            state.values_seen.values[state.values_seen.find(keys)] = 0
+
+
+def _recount_times(state: State, line: int) -> None:
+    rows = state.ledger.of_cells(np.array(state.cells_of(line), dtype=np.int64))
+    if len(rows):
+        times = state.ledger.table["time"][rows]
+        state.lines["first"][line], state.lines["last"][line] = int(times.min()), int(times.max())
+
+
+def _counted(state: State, cells: NDArray[np.int32]) -> list[bool]:
+    return [
+        _rate(state, int(state.cells["line"][cell])).counted[int(state.cells["number"][cell])]
+        for cell in cells.tolist()
+    ]
+
+
+def _rate(state: State, line: int) -> Rate:
+    return state.catalogue.rates[int(state.lines["rate"][line])]
+
+
+def _keys(takeback: Takeback) -> Keys:
+    return np.array([takeback.identity], dtype=np.uint64)
