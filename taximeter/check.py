@@ -17,6 +17,7 @@ from rating.prices.tiers import TierTable
 from schemas.catalogue import Charge, Overrides, PriceBook, Prices, Subscription
 from schemas.faults import Faults
 from schemas.numbers import ONE, NumberError, format_scaled
+from taximeter.documents import zone_of
 from taximeter.text import WIDTH_MAX, about, heading, listed, moment, number, paragraph, plural, table
 from taximeter.words import (
     Said,
@@ -261,8 +262,7 @@ class _Explanation:
             )
 
     def _subscription(self, id: str, sub: Subscription) -> Iterator[str]:
-        known = self.documents.customers.get(sub.customer)
-        zone = sub.timezone or (known.timezone if known else None) or "UTC"
+        zone = zone_of(self.documents, sub.customer, id)
         anchor = f", anchored at {sub.anchor}" if sub.anchor is not None else ""
         yield from self._say(f"{id}: {sub.customer} by {sub.price_book}, billed by the {sub.period}{anchor}, in {zone}")
         rows: list[tuple[str, str]] = []

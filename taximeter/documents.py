@@ -219,6 +219,13 @@ def catalogue_of(documents: Iterable[tuple[str, str, Any]]) -> dict[str, Any]:
     return parts
 
 
+def zone_of(catalogue: Catalogue, customer: str, subscription: str) -> str:
+    """The time zone in which a subscription's periods are cut."""
+    terms = catalogue.subscriptions.get(subscription) or catalogue.default_subscription
+    known = catalogue.customers.get(customer)
+    return (terms.timezone if terms else None) or (known.timezone if known else None) or "UTC"
+
+
 def owner_of(path: str, catalogue: Catalogue) -> tuple[str, str, str] | None:
     """The document that the path of a fault leads into, as (kind, id, path inside it); None: into none."""
     kind, _, rest = path.partition(".")

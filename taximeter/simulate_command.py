@@ -11,12 +11,14 @@ from typing import Final
 import click
 
 from rating.catalogue import load_catalogue
+from schemas.catalogue import Catalogue
 from schemas.currency import MINOR_DIGITS
 from schemas.numbers import format_scaled
 from schemas.times import parse_time, to_datetime
+from taximeter.documents import zone_of
 from taximeter.rate_file import Rated, rate_events, read_lines
 from taximeter.simulate import Bill, Difference, Line, bills, compare
-from taximeter.text import Align, about, heading, moment, number, paragraph, plural, table
+from taximeter.text import about, heading, moment, number, paragraph, plural, table
 
 BILLS_MAX: Final = 50
 """Bills that are shown one by one, unless customers are named."""
@@ -30,14 +32,14 @@ def simulate_path(
 ) -> int:
     """The command: returns the exit status, 0 or 3. Raises: CatalogueError, OSError."""
     text = catalogue.read_bytes()
-    load_catalogue(text)
+    compiled = load_catalogue(text)
     other = None if against is None else against.read_bytes()
     if other is not None:
         load_catalogue(other)
     rated = _rate(text, events, as_of)
     lines = list(_events(rated))
     if other is None or against is None:
-        lines += _bills(rated, customers, width)
+        lines += _bills(rated, compiled.documents, customers, width)
     else:
         before = _rate(other, events, as_of)
         lines += _differences(compare(before, rated), against.name, catalogue.name, customers, width)
@@ -64,12 +66,12 @@ def _events(rated: Rated) -> Iterator[str]:
 # Bills --------------------------------------------------------------------------------------------
 
 
-def _bills(rated: Rated, customers: Sequence[str], width: int) -> Iterator[str]:
+def _bills(rated: Rated, catalogue: Catalogue, customers: Sequence[str], width: int) -> Iterator[str]:
     found = [bill for bill in bills(rated) if not customers or bill.customer in customers]
     shown = found if customers else found[:BILLS_MAX]
     for bill in shown:
         yield ""
-        yield from _bill(bill, width)
+        yield from _bill(bill, zone_of(catalogue, bill.customer, bill.subscription), width)
     if len(found) > len(shown):
         yield ""
         yield f"and {plural(len(found) - len(shown), 'more bill')}: name customers with --customer"
@@ -78,26 +80,24 @@ def _bills(rated: Rated, customers: Sequence[str], width: int) -> Iterator[str]:
         yield from _all(found, width)
 
 
-def _bill(bill: Bill, width: int) -> Iterator[str]:
+def _bill(bill: Bill, zone: str, width: int) -> Iterator[str]:
     periods = list(dict.fromkeys(line.period for line in bill.lines))
-    alone = f", {_period(periods[0])}" if len(periods) == 1 else ""
+    alone = f", {_period(periods[0], zone)}" if len(periods) == 1 else ""
     name = bill.customer if bill.subscription == "default" else f"{bill.customer}, {bill.subscription}"
     yield from heading(f"{name}{alone}", f"in {bill.currency}", width)
-    rows = [
-        [_name(line), *([] if alone else [_period(line.period)]), _number(line.quantity), _number(line.amount)]
-        for line in bill.lines
-    ]
-    blank = [] if alone else [""]
-    if len(rows) > 1:
-        rows.append(["charges", *blank, "", _number(bill.amount)])
+    rows: list[list[str]] = []
+    for period in periods:
+        rows += [] if alone else [[_period(period, zone), "", ""]]
+        lines = [line for line in bill.lines if line.period == period]
+        rows += [[_name(line, "" if alone else "  "), _number(line.quantity), _number(line.amount)] for line in lines]
+    if len(bill.lines) > 1:
+        rows.append(["charges", "", _number(bill.amount)])
     for total, amount in (bill.totals or {}).items():
         if amount or total in ("subtotal", "total"):
             sign = -1 if total in _TAKEN else 1
             count = f" ({plural(bill.invoices, 'invoice')})" if total == "subtotal" else ""
-            rows.append([_SAID[total] + count, *blank, "", _money(sign * amount, bill.currency)])
-    header = ["charge", *([] if alone else ["period"]), "quantity", "amount"]
-    words: list[Align] = ["left"] * (len(header) - 2)
-    yield from table(header, rows, [*words, "number", "number"], width=width)
+            rows.append([_SAID[total] + count, "", _money(sign * amount, bill.currency)])
+    yield from table(["charge", "quantity", "amount"], rows, ["left", "number", "number"], width=width)
 
 
 def _all(found: list[Bill], width: int) -> Iterator[str]:
@@ -110,14 +110,14 @@ def _all(found: list[Bill], width: int) -> Iterator[str]:
     yield from table(["currency", "charges", "to pay by invoices"], rows, ["left", "number", "number"], width=width)
 
 
-def _name(line: Line) -> str:
+def _name(line: Line, indent: str) -> str:
     values = [value if value is not None else "(none)" for _, value in line.dimensions]
-    return f"{line.charge}  {' · '.join(values)}" if values else line.charge
+    return f"{indent}{line.charge}  {' · '.join(values)}" if values else indent + line.charge
 
 
-def _period(period: tuple[str, str]) -> str:
+def _period(period: tuple[str, str], zone: str) -> str:
     start, end = (_time(text) for text in period)
-    return f"{moment(start)} to {moment(end)}"
+    return f"{moment(start, zone)} to {moment(end, zone)}"
 
 
 def _time(text: str) -> datetime:
@@ -159,7 +159,7 @@ def _differences(
 
 
 def _rows(title: str, currency: str, own: list[Difference]) -> list[list[str]]:
-    charges = [one for one in own if one.charge is not None]
+    charges = [one for one in own if one.charge is not None and (one.before or one.after)]
     total = Difference("", "", "charges", sum(one.before for one in charges), sum(one.after for one in charges))
     rows = [[f"{title}, {currency}", "", "", "", ""]]
     for one in [*charges, *([total] if len(charges) > 1 else []), *(one for one in own if one.charge is None)]:
