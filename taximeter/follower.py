@@ -25,9 +25,9 @@ class CatalogueFollower:
     def __init__(self, settings: KafkaSettings) -> None:
         self.catalogue = CatalogueInForce()
         self._topic = settings.topic(topics.CATALOGUE)
-        self._consumer = Consumer(
-            {**settings.confluent(), "group.id": "unused", "enable.auto.commit": False, "enable.partition.eof": True}
-        )
+        plain = {**settings.confluent(), "group.id": "unused", "enable.auto.commit": False}
+        self._consumer = Consumer({**plain, "enable.partition.eof": True})
+        self._asker = Consumer(plain)  # the other one answers nothing while its thread waits for records
         self._stopping = threading.Event()
         self._moved = threading.Condition()
         self._read_to = 0
@@ -55,7 +55,7 @@ class CatalogueFollower:
         """Waits until everything is read that the topic holds now. Raises: LogUnavailable."""
         partition = TopicPartition(self._topic, 0)
         try:
-            offsets = self._consumer.get_watermark_offsets(partition, timeout=_END_S)
+            offsets = self._asker.get_watermark_offsets(partition, timeout=_END_S)
         except KafkaException as error:
             raise LogUnavailable(f"cannot ask Kafka for the end of {self._topic}: {error.args[0].str()}") from error
         if offsets is None:
@@ -70,6 +70,7 @@ class CatalogueFollower:
         if self._thread.is_alive():
             self._thread.join()
         self._consumer.close()
+        self._asker.close()
 
     def _follow(self) -> None:
         while not self._stopping.is_set():
