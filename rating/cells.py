@@ -1,10 +1,10 @@
 """Aggregate, between its halves: to which total of which line each event belongs, and what it brings to it.
 
-Owns groups (`group_by`), the choice of a leaf by dimensions and by time, the channels of a leaf, the gauge that an event
-speaks of, and the making of lines and cells.
+Owns groups (`group_by`), the choice of a leaf by dimensions and by time, the channels of a leaf, the gauge of which an
+event speaks, and the making of lines and cells.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rating.aggregates import AGGREGATES, Aggregate
-from rating.columns import FOUND, INVALID, MISSING, Batch
+from rating.columns import FOUND, MISSING, Batch
 from rating.compiled import CompiledMeter, Shape
 from rating.exact import to_wide
+from rating.expressions import CODES, explain
 from rating.index import Keys
 from rating.prices.model import ByTime, Split, choose
 from rating.prices.windows import window_codes
@@ -80,9 +81,16 @@ class Contributions:
     def take(self, at: Rows) -> "Contributions":
         """Some of them."""
         gauge = None if self.gauge is None else self.gauge[at]
-        columns = (self.row[at], self.bill[at], self.cell[at], self.rate[at], self.value.gather(at), self.wide[at])
-        of = (self.meter, self.order, self.aggregate)
-        return Contributions(*of, *columns, self.counted, self.kept, self.shape, gauge)
+        return replace(
+            self,
+            row=self.row[at],
+            bill=self.bill[at],
+            cell=self.cell[at],
+            rate=self.rate[at],
+            value=self.value.gather(at),
+            wide=self.wide[at],
+            gauge=gauge,
+        )
 
 
 def locate(state: State, batch: Batch, shape: Shape, use: Use, refusals: list[Refusal]) -> list[Contributions]:
@@ -106,7 +114,7 @@ def locate(state: State, batch: Batch, shape: Shape, use: Use, refusals: list[Re
         gauge = _gauges(state, batch, use)
     ordered = np.array([split is not None and split.ordered for split in shape.splits], dtype=np.bool_)
     aggregate, of = use.meter.aggregate, (use.meter, use.order)
-    kept_whole = aggregate.kept or ordered.all()
+    kept_whole = aggregate.kept or bool(ordered.all())
     first = Contributions(*of, aggregate, use.row, use.bill, cell, use.rate, value, wide, True, kept_whole, uid, gauge)
     found = [first]
     if ordered.any() and not ordered.all():
@@ -167,12 +175,7 @@ def _extras(
 def refuse_value(coded: tuple[NDArray[np.int32], list[Any]], row: int, status: int) -> tuple[Code, str]:
     """Why a value cannot be counted."""
     codes, values = coded
-    if status == MISSING:
-        return "missing_value", "found nothing (absent or null), expected the meter's value"
-    found = values[codes[row]].text[:60]
-    if status == INVALID:
-        return "invalid_value", f"found {found!r}, expected a finite number"
-    return "out_of_range", f"found {found}, expected at most 26 digits before and 12 after the point"
+    return CODES[status], explain(status, "" if status == MISSING else values[codes[row]].text)
 
 
 # Lines and cells -----------------------------------------------------------------------------------------------------

@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rating.billing import Biller, dimension_parts, sized
+from rating.cells import Refusal
 from rating.columns import Batch
 from rating.compiled import Rate, Tiers
 from rating.exact import int_of, literal, to_int128
 from rating.kernel import count_blocks, find_tiers
 from rating.lines import explain_line, leaf_of
-from rating.metering import Refusal
 from rating.state import State
 from schemas import topics
 from schemas.identity import IDENTITY_BYTES

@@ -17,6 +17,7 @@ from rating.catalogue import load_catalogue
 from rating.cells import Refusal
 from rating.columns import Batch
 from rating.emit import encode_line_items, encode_rejection
+from rating.keeper import keep_again
 from rating.metering import meter_batch
 from rating.stages import fold_batch
 from rating.state import State
@@ -64,6 +65,7 @@ class RatingProcessor:
         if snapshot is None:
             return RatingEngine(State(partition, settings.partitions, settings.window_days), settings)
         state = State.load(snapshot, partition, settings.partitions, settings.window_days)
+        keep_again(state)
         return RatingEngine(state, settings)
 
 

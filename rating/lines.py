@@ -71,7 +71,7 @@ def cell_totals(state: State, rate: Rate, line: int, changed: Changed = NONE) ->
             continue
         quantity = kept_quantity(state, rate, cell) if rate.kept else aggregate.quantity(total) if total.events else 0
         if rate.convert is not None:
-            quantity = rate.convert.one(quantity)
+            quantity = rate.convert.convert_one(quantity)
         found[number] = CellAfter(total, check_scaled(quantity))
         ordered = state.kept.ordered.get(cell)
         if ordered is not None:
@@ -167,7 +167,7 @@ def _counted(rate: Rate, number: int) -> bool:
 class Explained(NamedTuple):
     """How a line's amount comes about: what each cell's table prices, by number, and then each further step.
 
-    The steps are named `earlier` (what earlier segments of the period have come to), `discount`, `maximum`, `minimum`."""
+    Steps are `discount`, `maximum`, `minimum`, and `earlier`: what earlier segments of the period have come to."""
 
     billed: list[tuple[int, int]]
     steps: list[tuple[str, int]]
@@ -249,7 +249,7 @@ def _join(aggregate: Aggregate, rate: Rate, number: int, parts: list[CellAfter])
         if part.total.events:
             total = aggregate.merge(total, part.total) if total.events else part.total
     quantity = aggregate.quantity(total) if total.events else 0
-    return rate.convert.one(quantity) if rate.convert is not None else quantity
+    return rate.convert.convert_one(quantity) if rate.convert is not None else quantity
 
 
 def earlier_segments(state: State, bill: int) -> list[int]:

@@ -16,11 +16,11 @@ import yaml
 from msgspec import Meta
 
 from schemas.faults import MISSING, Faults, Number, encode_document, read
-from schemas.limits import CATALOGUE_VALUES_MAX, EVENT_TEXT_LENGTH_MAX, ID_LENGTH_MAX
+from schemas.limits import CATALOGUE_VALUES_MAX, EVENT_TEXT_LENGTH_MAX, EXPRESSION_LENGTH_MAX, ID_LENGTH_MAX
 
 Identifier = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._\-:@/]{{1,{ID_LENGTH_MAX}}}$")]
 Path = Annotated[str, Meta(pattern=r"^\$", max_length=ID_LENGTH_MAX)]
-Expression = Annotated[str, Meta(min_length=1, max_length=1000)]
+Expression = Annotated[str, Meta(min_length=1, max_length=EXPRESSION_LENGTH_MAX)]
 EventText = Annotated[str, Meta(min_length=1, max_length=EVENT_TEXT_LENGTH_MAX)]
 Text = Annotated[str, Meta(max_length=2000)]
 
@@ -180,7 +180,7 @@ class PriceBook(Document, frozen=True, kw_only=True):
         if self.versions is not None:
             return self.versions
         fields = {name: getattr(self, name) for name in Prices.__struct_fields__}
-        return [Prices(**fields)]
+        return [Prices(**{**fields, "currency": self.currency or "", "charges": self.charges or {}})]
 
 
 class Coupon(Document, frozen=True, kw_only=True):

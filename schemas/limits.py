@@ -95,6 +95,12 @@ DIMENSIONS_MAX: Final = 16
 PATHS_MAX: Final = 256
 """Different paths into `data` over all meters."""
 
+EXPRESSION_LENGTH_MAX: Final = 1_000
+"""Characters in an expression."""
+
+EXPRESSION_DEPTH_MAX: Final = 32
+"""Nesting of an expression: brackets, functions and signs inside each other."""
+
 TIME_MIN_YEAR: Final = 1970
 TIME_MAX_YEAR: Final = 9998
 """Event times outside these years are refused."""

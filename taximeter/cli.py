@@ -1,7 +1,7 @@
 """The command line: `taximeter COMMAND`, each with `--help`.
 
-Exit status: 0 done, 1 something failed on the way, 2 bad arguments or a catalogue that is refused, 3 (`rate-file`)
-some events were rejected.
+Exit status: 0 done, 1 something failed on the way, 2 bad arguments or a catalogue that is refused, 3 (`rate-file`,
+`simulate`) some events were rejected.
 """
 
 import shutil
