@@ -46,7 +46,7 @@ def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[li
     found: list[Takeback] = []
     first: dict[tuple[int, int], int] = {}
     for row in rows.tolist():
-        named = msgspec.json.decode(batch.text_at("data", row), type=EventRef)
+        named = msgspec.json.decode(batch.data_at(row), type=EventRef)
         tenant, customer = state.customers.values[slot[row]]
         raw = event_identity(tenant, customer, named.source, named.id)
         low, high = np.frombuffer(raw, dtype=np.uint64).tolist()
