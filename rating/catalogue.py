@@ -28,7 +28,7 @@ from rating.filters import read_condition
 from rating.gauges import UNITS, Reading
 from rating.meters import GAUGE, check_meter, read_convert, read_value
 from rating.prices import read_price
-from rating.prices.model import ByDimensions, FlatPrice, UsagePrice, one_table
+from rating.prices.model import ByDimensions, ByTime, FlatPrice, UsagePrice, one_table
 from rating.prices.tiers import NOTHING
 from rating.settle import TaxRate
 from rating.terms import OWN_LINES, check_book, compile_customers, compile_taxes, tax_rates
@@ -418,6 +418,9 @@ class _Compiler:
                 if name not in meter.dimensions:
                     found = unknown(name, list(meter.dimensions))
                     self.faults.add(join(join(at, "price.by"), i), f"no dimension of meter {charge.meter}: {found}")
+        if meter.aggregate == GAUGE and any(isinstance(node, ByTime) for node in nodes(price.choice)):
+            message = "found schedule with a time_weighted meter: a level holds over windows, so no window holds it"
+            self.faults.add(join(at, "price.model"), message)
         if not any(leaf.split for leaf in price.leaves):
             return
         model = charge.price.get("model")

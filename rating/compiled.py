@@ -148,6 +148,11 @@ class Rate:
         return any(leaf.split is not None and leaf.split.ordered for leaf in self.leaves)
 
     @cached_property
+    def spread(self) -> bool:
+        """Whether some of its prices ask something of each single event."""
+        return any(leaf.split is not None for leaf in self.leaves)
+
+    @cached_property
     def by_hand(self) -> bool:
         """Whether its lines are not simply the sum of what their cells cost, each looked up in its table."""
         changed = self.reduction is not None or self.convert is not None

@@ -108,6 +108,12 @@ class RatingEngine:
         self._events(packs, biller, counts, rejections)
         return self._emit(biller, counts, rejections)
 
+    def settle(self) -> Step:
+        """No more events will come, and nobody says what time it is: gauges come up to the greatest event time."""
+        biller = Biller(self.state)
+        biller.settle_gauges(self.state.newest, self.state.arrivals)
+        return self._emit(biller, _Counts(), [])
+
     def snapshot(self) -> bytes:
         """The whole state."""
         return self.state.dump()

@@ -118,9 +118,21 @@ def price(rate: Rate, quantities: Mapping[int, int]) -> int:
 
 def model_exact(rate: Rate, quantities: Mapping[int, int]) -> int:
     """What the price model asks, before the charge's discount and bounds (24 digits)."""
-    tables = rate.tables
     billed = billed_quantities(rate, quantities)
-    return sum(tables[n].exact(q, rate.bill_zero_usage) for n, q in billed.items())
+    if not rate.spread:
+        return sum(rate.tables[n].exact(q, rate.bill_zero_usage) for n, q in billed.items())
+    exact = first = 0
+    for leaf in rate.leaves:
+        whole = 0
+        for number, table in enumerate(leaf.tables, first):
+            quantity = billed.get(number)
+            if quantity is not None and quantity < 0 and leaf.split is not None:
+                whole += table.tiers[0].unit_amount * quantity
+            elif quantity is not None:
+                whole += table.exact(quantity, rate.bill_zero_usage)
+        exact += whole if leaf.split is None else max(whole, 0)  # nought where corrections outweigh what was paid
+        first += len(leaf.tables)
+    return exact
 
 
 def _formed(rate: Rate, exact: int) -> int:

@@ -49,7 +49,7 @@ def read_convert(meter: Meter, where: str, faults: Faults) -> tuple[Conversion |
     for key, message in found:
         faults.add(join(at, key) if key else at, message)
     if convert.per == "event" and _reads(meter) != "number":
-        message = f"found event, expected total: {meter.aggregate} reads no number of an event that could be converted"
+        message = f"found event, expected total: {meter.aggregate} reads no number of an event"
         faults.add(join(at, "per"), message)
         return None, None
     if found:

@@ -358,7 +358,8 @@ class State:
     def _carries(self, before: int, bill: int) -> bool:
         """Whether units used in the segment before stay used: under the same price book, and not from a trial."""
         earlier, later = self.plan_of(before), self.plan_of(bill)
-        return later.carry_usage and not earlier.trial and earlier.price_book == later.price_book
+        same = earlier.price_version == later.price_version
+        return (later.carry_usage or same) and not earlier.trial and earlier.price_book == later.price_book
 
     def add_lines(
         self, bill: NDArray[Any], charge: NDArray[Any], combo: NDArray[Any], rate: NDArray[Any]

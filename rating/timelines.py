@@ -106,7 +106,7 @@ def subscription_timeline(sub: Subscription, books: Books, where: str) -> tuple[
         opens = plan >= 0 and not trial and phases[number].price_book not in seen
         if opens:
             seen.add(phases[number].price_book)
-        if plan != entries[-1].plan:
+        if plan != entries[-1].plan or cut == phases[number].start:
             entries.append(Entry(cut, plan, opens))
     if end < TIME_MAX and entries[-1].plan >= 0:
         entries.append(Entry(end, -1, False))
