@@ -269,7 +269,7 @@ WRONG = [
     ("customers/acme/spend", "perod=all", "perod", "found 'perod' (did you mean 'period'?), expected one of"),
     ("customers/acme/spend", "period=all&period=all", "period", "found 2 values, expected one"),
     ("customers/acme/usage", "", "meter", "missing, expected the name of a meter"),
-    ("customers/acme/usage", "meter=tokens&window=week", "window", "found 'week', expected one of day, hour, month"),
+    ("customers/acme/usage", "meter=tokens&window=year", "window", "found 'year', expected one of day, hour, minute,"),
     ("customers/acme/usage", "meter=tokens&timezone=Zurich", "timezone", "found 'Zurich', expected an IANA time zone"),
     ("customers/acme/usage", "meter=tokens&timezone=../../etc", "timezone", "expected an IANA time zone"),
     ("customers/acme/usage", "meter=tokens&from=yesterday", "from", "found 'yesterday', expected an RFC 3339 time"),
