@@ -210,6 +210,11 @@ class Batch:
         """The tenant whose event it is."""
         return self._place(row)[0].tenant
 
+    def data_at(self, row: int) -> bytes:
+        """The JSON text of one event's data."""
+        pack, at = self._place(row)
+        return bytes(pack.columns.column("data")[at].as_py())
+
     def text_at(self, name: str, row: int) -> str:
         """One text of one event."""
         pack, at = self._place(row)

@@ -23,7 +23,9 @@ from rating.filters import Condition
 from rating.gauges import Reading
 from rating.prices.model import ByDimensions, ByTime, Choice, Leaf, Split
 from rating.prices.tiers import TierTable
-from schemas.catalogue import Catalogue, Tax, Terms
+from rating.settle import TaxRate
+from rating.terms import CustomerTerms
+from schemas.catalogue import Catalogue, Terms
 from schemas.currency import Rounding
 from schemas.period import Calendar, make_calendar
 
@@ -128,7 +130,7 @@ class Rate:
     convert: Any
     kept: bool
     """Whether its aggregation needs every event of a total (`rating.kept`)."""
-    taxes: tuple[Tax, ...] | None = None
+    taxes: tuple[TaxRate, ...] | None = None
 
     @cached_property
     def tables(self) -> tuple[TierTable, ...]:
@@ -144,6 +146,11 @@ class Rate:
     def ordered(self) -> bool:
         """Whether what an event brings depends on those before it."""
         return any(leaf.split is not None and leaf.split.ordered for leaf in self.leaves)
+
+    @cached_property
+    def spread(self) -> bool:
+        """Whether some of its prices ask something of each single event."""
+        return any(leaf.split is not None for leaf in self.leaves)
 
     @cached_property
     def by_hand(self) -> bool:
@@ -178,7 +185,7 @@ class FlatCharge:
     prorate: bool
     description: str
     once: bool = False
-    taxes: tuple[Tax, ...] | None = None
+    taxes: tuple[TaxRate, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +332,7 @@ class Compiled:
     subscriptions: list[CompiledSubscription]
     default_timelines: dict[str | None, tuple[Entry, ...]]
     """The timeline of a customer without a subscription of its own; under None that of all who are not named."""
+    customer_terms: dict[str, CustomerTerms]
     paths: tuple[str, ...]
     meters_by_name: dict[str, CompiledMeter] | None = None
     columns: Any = None

@@ -12,8 +12,17 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rating.cells import Contributions as Contributions
-from rating.cells import Refusal, Rows, Use, locate, make_keys, refuse_value
+from rating.cells import (
+    Contributions,
+    Refusal,
+    Rows,
+    Use,
+    choose_leaves,
+    locate,
+    make_keys,
+    refuse_lacking,
+    refuse_value,
+)
 from rating.columns import FOUND, MISSING, OUT_OF_RANGE, Batch
 from rating.compiled import CompiledMeter, Shape
 from rating.convert import Conversion
@@ -59,12 +68,18 @@ def meter_batch(
     bills, made = _bills(state, batch, pairs, found, refusals)
     contributions: list[Contributions] = []
     for matched in found:
+        uses: list[Use] = []
         for shape, at, rate in matched.shapes:
             if len(at):
                 pair = matched.pair[at]
-                use = Use(matched.meter, matched.order, pairs.row[pair], bills[pair], rate)
-                use.value = None if matched.value is None else matched.value.gather(at)
-                contributions.extend(locate(state, batch, shape, use, refusals))
+                value = None if matched.value is None else matched.value.gather(at)
+                use = Use(shape, matched.meter, matched.order, pairs.row[pair], bills[pair], rate, value)
+                uses.append(choose_leaves(state, batch, use))
+        lacking = refuse_lacking(state, batch, uses, refusals)
+        for use in uses:
+            kept = use.take(np.flatnonzero(~np.isin(use.row, lacking))) if len(lacking) else use
+            if len(kept.row):
+                contributions.extend(locate(state, batch, kept))
     return [c for c in contributions if len(c.row)], refusals, made
 
 
