@@ -171,8 +171,8 @@ class Biller:
         billed = billed_quantities(rate, {number: after.quantity for number, after in totals.items()})
         for cell in state.cells_of(line):
             number = int(cells["number"][cell])
-            cells["quantity"][cell] = wide_of(totals[number].quantity)
             if not rate.by_hand:
+                cells["quantity"][cell] = wide_of(totals[number].quantity)
                 self.set_exact(cells, "amount", cell, rate.tables[number].exact(billed[number], rate.bill_zero_usage))
 
     def rerate_later(self, parts: Iterable[Contributions], batch: Batch) -> None:
