@@ -68,7 +68,8 @@ TERMS = """minimum: "100"
     rounding: half_up
     thresholds: [{spend: "40", repeat: true}]"""
 CUSTOMER = """coupons: [{id: tenth, percent: "10", duration: forever}],
-  credit_grants: [{id: gift, amount: "75.5"}], taxes: [{name: VAT, rate: "0.081"}]"""
+  credit_grants: [{id: gift, amount: "75.5"}, {id: brief, amount: "20", priority: 1,
+    effective_from: 2026-11-03T00:00:00Z, expires_at: 2026-11-06T00:00:00Z}], taxes: [{name: VAT, rate: "0.081"}]"""
 
 
 @st.composite
@@ -135,9 +136,12 @@ def test_the_invoices_of_a_period_sum_to_the_period(history: list[tuple[str, str
 def test_what_a_grant_has_paid_and_what_is_left_is_the_grant(history: list[tuple[str, str]]) -> None:
     engine = open_engine()
     made = invoices(run(told(history), engine))
-    paid = sum(parse_scaled(c["amount"]) for i in made for c in i.get("applied_credits", []))
-    assert left(engine) == {"gift": parse_scaled("75.5") - paid}
-    assert 0 <= paid <= parse_scaled("75.5")
+    paid = {"gift": 0, "brief": 0}
+    for credit in (credit for one in made for credit in one.get("applied_credits", [])):
+        paid[credit["grant"]] += parse_scaled(credit["amount"])
+    given = {"gift": parse_scaled("75.5"), "brief": parse_scaled("20")}
+    assert left(engine) == {grant: given[grant] - paid[grant] for grant in given}
+    assert all(0 <= paid[grant] <= given[grant] for grant in given)
 
 
 @THROWS
@@ -161,6 +165,33 @@ def test_the_cut_of_the_input_changes_no_invoice(history: list[tuple[str, str]])
     at_once = list(other.process(log.entries).outputs)
     assert invoices(at_once) == invoices(found)
     assert alerts(at_once) == alerts(found)
+
+
+def test_lines_stand_by_segment_then_as_written_then_by_dimensions_and_the_own_lines_last() -> None:
+    charge = '{meter: units, group_by: [model], price: {model: unit, unit_amount: "1"}}'
+    body = f'currency: USD, minimum: "1", overage_factor: "2", charges: {{z: {charge}, a: {charge}}}'
+    catalogue = f"""
+meters: {{units: {{event: use, aggregate: sum, value: $.n, dimensions: {{model: $.model}}}}}}
+price_books: {{book: {{versions: [{{{body}}}, {{effective_from: 2026-11-16T00:00:00Z, {body}}}]}}}}
+default_subscription: {{price_book: book, period: month}}
+"""
+    days = [
+        (20, '{"n": 1, "model": "x"}'),
+        (5, '{"n": 1, "model": "y"}'),
+        (20, '{"n": 1}'),
+        (5, '{"n": 1, "model": "x"}'),
+    ]
+    log = (
+        Log()
+        .catalogue(catalogue)
+        .events([event(f"e{n}", f"2026-11-{d:02d}T00:00:00Z", data) for n, (d, data) in enumerate(days)])
+    )
+    [made] = invoices(run(log.tick(DECEMBER)))
+    segment = {item["id"]: item["period"]["start"][8:10] for item in decoded(run(log), topics.LINE_ITEMS)}
+    assert [(segment.get(i["line_item"]), i["charge"], i["dimensions"].get("model")) for i in made["lines"]] == [
+        ("01", "z", "x"), ("01", "z", "y"), ("01", "a", "x"), ("01", "a", "y"),
+        ("16", "z", None), ("16", "z", "x"), ("16", "a", None), ("16", "a", "x"), (None, "overage", None),
+    ]  # fmt: skip
 
 
 # Corrections ----------------------------------------------------------------------------------------------------------
