@@ -99,10 +99,10 @@ class _Period:
 
     def _metered(self, at: int, name: str, charge: dict[str, Any]) -> list[Line]:
         segment, earlier = self.segments[at], self._carried(at, name)
-        own = self._count(charge, [segment])
-        if segment.plan.trial:
-            earlier = []
-        before, together = self._count(charge, earlier), self._count(charge, [*earlier, segment])
+        own = together = self._count(charge, [segment])
+        before: Counted = {}
+        if earlier and not segment.plan.trial:
+            before, together = self._count(charge, earlier), self._count(charge, [*earlier, segment])
         found = []
         for group in sorted(together, key=lambda g: [(value is not None, value or "") for _, value in g]):
             all_units = price_line(charge, together[group])

@@ -59,6 +59,7 @@ def whole_period(terms: tuple[str, int, int, str], day: date) -> list[int]:
     return [_first_moment(d, zone) for d in days]
 
 
+@cache
 def period_of(terms: tuple[str, int, int, str], time: int) -> tuple[int, int]:
     """The whole period `[start, end)` that holds a time."""
     starts = whole_period(terms, clock(time).astimezone(ZoneInfo(terms[3])).date())

@@ -141,6 +141,7 @@ class Ledger:
         self.seen: dict[tuple[str, str, str], Any] = {}
         self.voided: set[tuple[str, str, str]] = set()
         self.events: dict[str, list[Event]] = {}
+        self.uses: dict[tuple[str, int], tuple[int, dict[str, list[Use]]]] = {}
         self.rated: dict[tuple[str, str], list[int]] = {}
         self.greatest: dict[str, int] = {}
         self.now: int | None = None
@@ -248,7 +249,8 @@ class Ledger:
 
     def _bills_until(self, subscription: Subscription, until: int | None) -> list[Bill]:
         """Every bill from the first to the one that holds `until`, and every one with rated events."""
-        found = {bill.period[0]: bill for bill in (self._bill(subscription, t) for t in self._rated(subscription))}
+        starts = {subscription.period(time)[0] for time in self._rated(subscription)}
+        found = {start: self._bill(subscription, start) for start in starts}
         time = self._first(subscription)
         while time is not None and until is not None and time <= until:
             if subscription.end is not None and time >= subscription.end:
@@ -264,11 +266,6 @@ class Ledger:
 
     def _lines(self, bill: Bill) -> list[Line]:
         customer, period = bill.subscription.customer, bill.period
-        uses: dict[str, list[Use]] = {}
-        for event in self.events.get(customer, []):
-            if event.identity not in self.voided:
-                for meter, use in event.uses.items():
-                    uses.setdefault(meter, []).append(use)
         reached = [time for time in self._rated(bill.subscription) if period[0] <= time < period[1]]
         if self.now is not None and self.now >= period[0]:
             reached.append(self.now)
@@ -276,13 +273,25 @@ class Ledger:
         first = self._first(bill.subscription)
         facts = Facts(
             self.meters,
-            uses,
+            self._uses(customer),
             period[0] if horizon is None else horizon,
             max(reached, default=None),
             first,
             bill.closed,
         )
         return lines_of(bill.subscription, period, facts)
+
+    def _uses(self, customer: str) -> dict[str, list[Use]]:
+        """Of each meter what it counts of a customer: all events that were not taken back."""
+        events, key = self.events.get(customer, []), (customer, len(self.voided))
+        if key not in self.uses or self.uses[key][0] != len(events):
+            found: dict[str, list[Use]] = {}
+            for event in events:
+                if event.identity not in self.voided:
+                    for meter, use in event.uses.items():
+                        found.setdefault(meter, []).append(use)
+            self.uses[key] = (len(events), found)
+        return self.uses[key][1]
 
     def _watch(self, customer: str, found_by: dict[str, Any], closing: int) -> None:
         if not self.has_levels:
