@@ -28,7 +28,7 @@ subscriptions: {{s: {{customer: acme, price_book: b, start: "{NOV}", period: mon
 
 def _event(id: str, time: str, kind: str = "use", **data: Any) -> dict[str, Any]:
     time = time if "T" in time else f"2026-{time}T00:00:00Z"
-    return {"id": id, "source": "g", "type": kind, "subject": "acme", "time": time, "data": data}
+    return {"specversion": "1.0", "id": id, "source": "g", "type": kind, "subject": "acme", "time": time, "data": data}
 
 
 def _void(id: str, of: str) -> dict[str, Any]:
