@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+import msgspec
+
 from ingest.batcher import Batcher
 from ingest.columns import ABSENT, Events, Fault, Parsed, Refused, Rows, make_rejection
 from ingest.content import Headers
@@ -26,6 +28,7 @@ from schemas.entry import encode_tick
 from schemas.event import VOID_TYPE
 from schemas.identity import content_fingerprint, event_identities
 from schemas.limits import PACK_EVENTS_MAX
+from schemas.output import EventRef
 from schemas.paths import Extractor
 from schemas.rejection import Rejection
 from schemas.times import DAY, format_time
@@ -123,14 +126,16 @@ def refuse_unroutable(
     """The events that may go in, and all refused ones in order: those of `parsed`, and those that
 
     belong to no possible customer, or are further ahead of their arrival than `max_ahead` (microseconds) allows.
-    `arrived` is by position in the request. A void is refused: taking usage back is not there yet.
+    `arrived` is by position in the request.
     """
     events = parsed.events
     wrong: dict[int, Fault] = {}
     for i, route in enumerate(router.routes(events.subject)):
         if events.type[i] == VOID_TYPE:
-            wrong[i] = Fault("invalid_event", "type", "this version cannot take usage back: nothing was changed")
-        elif route is None:
+            fault = explain_no_void(events.data[i])
+            if fault is not None:
+                wrong[i] = fault
+        if route is None and i not in wrong:
             wrong[i] = Fault("invalid_event", "subject", explain_no_route(events.subject[i]))
     if max_ahead is not None and events.micros and max(events.micros) > min(arrived) + max_ahead:
         for i, (at, micros) in enumerate(zip(events.at, events.micros, strict=True)):
@@ -142,6 +147,16 @@ def refuse_unroutable(
         Refused(events.at[i], fault, events.show(i), events.id[i], events.source[i]) for i, fault in wrong.items()
     ]
     return events.without(wrong.keys()), sorted([*parsed.refused, *refused], key=lambda one: one.at)
+
+
+def explain_no_void(data: bytes) -> Fault | None:
+    """What is wrong with the data of an event that takes another one back; None where it names one."""
+    try:
+        msgspec.json.decode(data, type=EventRef)
+    except msgspec.ValidationError as error:
+        message = f"a void names what it takes back by source and id, both texts: {error}"
+        return Fault("invalid_data", "data", message)
+    return None
 
 
 def _explain_ahead(text: str | None, latest: int) -> str:

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from schemas.catalogue import Catalogue
+from schemas.expressions import ExpressionError, is_path, value_paths
 from schemas.identity import IDENTIFIER, identity_hasher, partition_of
 from schemas.limits import ID_LENGTH_MAX, PATHS_MAX
-from schemas.paths import Extractor, PathError, parse_path
+from schemas.paths import Extractor
 
 _CACHED_MAX: Final = 100_000
 """Subjects, and pairs of customer and source, that a router remembers; full, it begins anew."""
@@ -19,7 +20,7 @@ class View:
     def __init__(self, subjects: Mapping[str, str], paths: Sequence[str] = ()) -> None:
         """`subjects`: subject -> customer. `paths`: what is no path, or beyond the bound, is left to the engine."""
         self.subjects = dict(subjects)
-        self.paths = tuple(path for path in dict.fromkeys(paths) if _is_path(path))[:PATHS_MAX]
+        self.paths = tuple(path for path in dict.fromkeys(paths) if is_path(path))[:PATHS_MAX]
         self.extractor = Extractor(self.paths)
 
     @classmethod
@@ -31,8 +32,12 @@ class View:
                 subjects.setdefault(subject, name)
         paths: list[str] = []
         for meter in catalogue.meters.values():
-            paths += [meter.value] if meter.value is not None else []
+            paths += _value_paths(meter.value)
             paths += [*meter.where, *meter.dimensions.values()]
+            paths += [meter.key] if meter.key is not None else []
+        for book in catalogue.price_books.values():
+            for prices in book.bodies():
+                paths += [path for charge in (prices.charges or {}).values() for path in _price_paths(charge.price)]
         return cls(subjects, paths)
 
 
@@ -97,9 +102,20 @@ def explain_no_route(subject: str) -> str:
     )
 
 
-def _is_path(text: str) -> bool:
+def _price_paths(price: Any) -> list[str]:
+    """What a price, or one inside it, reads from each event: an `amount` that is a path."""
+    if isinstance(price, list):
+        return [path for one in price for path in _price_paths(one)]
+    if not isinstance(price, dict):
+        return []
+    amount = price.get("amount")
+    own = [amount] if isinstance(amount, str) and amount.startswith("$") else []
+    return [*own, *(path for inside in price.values() for path in _price_paths(inside))]
+
+
+def _value_paths(value: str | None) -> tuple[str, ...]:
+    """What a meter's value looks at; one that cannot be read is left to the engine, which refuses the catalogue."""
     try:
-        parse_path(text)
-        return True
-    except PathError:
-        return False
+        return () if value is None else value_paths(value)
+    except ExpressionError:
+        return ()

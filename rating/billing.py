@@ -19,7 +19,6 @@ from rating.keeper import gauge_lines, spread_gauges
 from rating.lines import (
     billed_quantities,
     cell_totals,
-    earlier_segments,
     later_segments,
     rate_line,
     sibling,
@@ -102,14 +101,19 @@ class Biller:
         bills = self.state.bills
         if flat.once:
             return flat.amount if bills["opens"][bill] else 0
-        head = int(bills["head"][bill])
-        start, end, whole = int(bills["start"][bill]), int(bills["end"][bill]), int(bills["whole"][bill])
-        first, until = int(bills["start"][head]), int(bills["until"][head])
-        if not flat.prorate:
-            if start == first and end == until:
-                return flat.amount
-            whole = until - first
-        return divide_half_up(flat.amount * (end - first), whole) - divide_half_up(flat.amount * (start - first), whole)
+        if not flat.prorate and bills["head"][bill] == bill and bills["next"][bill] < 0:
+            return flat.amount
+        before = billed = whole = 0
+        for segment in self.state.segments(int(bills["head"][bill])):
+            if segment == bill:
+                before = whole
+            if not self.state.plan_of(segment).trial:
+                whole += int(bills["end"][segment] - bills["start"][segment])
+            if segment == bill:
+                billed = whole
+        if flat.prorate:
+            whole = int(bills["whole"][bill])
+        return divide_half_up(flat.amount * billed, whole) - divide_half_up(flat.amount * before, whole)
 
     def _due(
         self, bills: NDArray[np.int64], charge: str, amounts: list[int], quantity: int, offset: NDArray[np.int64]
@@ -334,7 +338,7 @@ class Biller:
         state.clock = now
         state.ticks += 1
         opened = self._open_due(now, offset)
-        moved = self.settle_gauges(now, offset)
+        moved = self._move_all(offset)
         state.closed_before = now - lateness
         state.corrected_from = state.closed_before - corrections
         names = state.subscription_names.values
@@ -350,20 +354,29 @@ class Biller:
             self._correct(head)
         for head in sorted(ended.tolist(), key=order):
             self._close(head, offset)
-        for head in sorted((opened - moved) - set(ended.tolist()), key=lambda h: names[bills["subscription"][h]]):
+        for head in sorted((opened | moved) - set(ended.tolist()), key=lambda h: names[bills["subscription"][h]]):
             self.check_levels(head, None, now)
         self._drop_old()
 
-    def settle_gauges(self, now: int, offset: int) -> set[int]:
-        """Brings all gauges up to date; levels that are found crossed name the time `now`."""
+    def settle_gauges(self, now: int, offset: int) -> None:
+        """It is known to be `now` at least: gauges come up to date, and nothing else is due. The end of a file, where
+        nobody says what time it is."""
         state = self.state
-        moved: dict[int, None] = {}
-        for customer in sorted(state.kept.of_customer):
-            moved |= dict.fromkeys(self.move_gauges(customer, offset))
+        if now <= state.clock or not state.kept.of_customer:
+            return
+        state.clock = now
+        state.ticks += 1
         names = state.subscription_names.values
-        for head in sorted(moved, key=lambda h: names[state.bills["subscription"][h]]):
-            self.check_levels(head, None, now)
-        return set(moved)
+        for head in sorted(self._move_all(offset), key=lambda h: names[state.bills["subscription"][h]]):
+            if not state.bills["closed"][head]:
+                self.check_levels(head, None, now)
+
+    def _move_all(self, offset: int) -> set[int]:
+        """Brings all gauges up to date. Returns the periods that show any."""
+        found: set[int] = set()
+        for customer in sorted(self.state.kept.of_customer):
+            found.update(self.move_gauges(customer, offset))
+        return found
 
     def _open_due(self, now: int, offset: int) -> set[int]:
         """Makes the bills of periods that have begun and matter without usage. Returns the new heads."""
@@ -416,16 +429,18 @@ class Biller:
     def _close(self, head: int, offset: int) -> None:
         """The period is over: what is due without usage, the commitment, the last invoice."""
         state = self.state
-        for bill in state.segments(head):
+        segments = state.segments(head)
+        billed = [bill for bill in segments if not state.plan_of(bill).trial]
+        charged = {int(state.lines["charge"][line]) for bill in billed for line in state.bill_lines[bill]}
+        for bill in segments:
             plan, one, at = state.plan_of(bill), np.array([bill]), np.array([offset])
             for flat in plan.flats:
                 if not flat.in_advance:
                     self._charge_flat(one, flat, at)
-            charged = {int(state.lines["charge"][line]) for line in state.bill_lines[bill]}
             for charge, index in plan.rates.items():
-                rate = state.catalogue.rates[index]
-                unused = state.charges.number(charge) not in charged
-                if rate.due_unused and unused and not earlier_segments(state, bill):
+                rate, name = state.catalogue.rates[index], state.charges.number(charge)
+                if rate.due_unused and name not in charged and not plan.trial:
+                    charged.add(name)
                     amount = unused_amount(rate)
                     if amount:
                         self._due(one, charge, [amount], 0, at)

@@ -2,7 +2,7 @@
 
 from decimal import Decimal
 from itertools import pairwise
-from typing import Any, Final
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -26,12 +26,14 @@ from rating.compiled import (
 )
 from rating.filters import read_condition
 from rating.gauges import UNITS, Reading
+from rating.meters import GAUGE, check_meter, read_convert, read_value
 from rating.prices import read_price
-from rating.prices.model import ByDimensions, FlatPrice, UsagePrice, one_table
+from rating.prices.model import ByDimensions, ByTime, FlatPrice, UsagePrice, one_table
 from rating.prices.tiers import NOTHING
+from rating.settle import TaxRate
+from rating.terms import OWN_LINES, check_book, compile_customers, compile_taxes, tax_rates
 from rating.timelines import check_timeline, default_timeline, subscription_timeline
 from schemas.catalogue import (
-    Budget,
     Catalogue,
     CatalogueError,
     Charge,
@@ -53,9 +55,6 @@ from schemas.numbers import ONE, divide_half_up, parse_scaled
 from schemas.paths import PathError, parse_path
 from schemas.period import Calendar, PeriodError, load_zone, make_calendar
 from schemas.times import from_datetime
-
-KEPT_NAMES: Final = ("minimum", "overage")
-"""Charges of these names would be taken for lines that an invoice makes for itself."""
 
 
 def load_catalogue(text: str | bytes) -> Compiled:
@@ -120,6 +119,7 @@ class _Compiler:
         self.rate_first: list[int] = []
         self.plans: list[Plan] = []
         self.plan_shapes: list[dict[int, int]] = []
+        self.tax_rates = tax_rates(documents)
         self.variants: dict[tuple[str, str, bool], list[int]] = {}
 
     def compile(self) -> Compiled:
@@ -141,24 +141,20 @@ class _Compiler:
 
     @staticmethod
     def _paths(meter: CompiledMeter) -> list[str]:
-        own = [path for path in (meter.value, meter.key) if path]
+        own = [path for path in (meter.value, meter.key) if path is not None]
+        if meter.expression is not None:
+            own += meter.expression.paths
         return [*own, *meter.dimensions.values(), *(condition.path for condition in meter.conditions)]
 
     def _meter(self, name: str, meter: Meter) -> None:
         where = join("meters", name)
-        aggregate = AGGREGATES[meter.aggregate]
         if len(self.documents.meters) > METERS_MAX:
             self.faults.add("meters", f"found {len(self.documents.meters)}, expected at most {METERS_MAX}")
-        if aggregate.reads != "nothing" and meter.value is None:
-            self.faults.add(join(where, "value"), f"missing: {meter.aggregate} reads a value, such as $.tokens")
-        if aggregate.reads == "nothing" and meter.value is not None:
-            self.faults.add(join(where, "value"), f"found {meter.value!r}, expected none: count reads no value")
         if len(meter.dimensions) > DIMENSIONS_MAX:
             self.faults.add(
                 join(where, "dimensions"), f"found {len(meter.dimensions)}, expected at most {DIMENSIONS_MAX}"
             )
-        named = {join(where, "value"): meter.value} if meter.value else {}
-        named |= {join(join(where, "dimensions"), key): path for key, path in meter.dimensions.items()}
+        named = {join(join(where, "dimensions"), key): path for key, path in meter.dimensions.items()}
         named |= {join(join(where, "where"), path): path for path in meter.where}
         for at, path in named.items():
             try:
@@ -170,15 +166,21 @@ class _Compiler:
             for path, value in meter.where.items()
         ]
         conditions = tuple(condition for condition in found if condition is not None)
+        value, expression = read_value(meter, where, self.faults)
+        check_meter(meter, where, self.faults)
+        event, total = read_convert(meter, where, self.faults)
         self.meters[name] = CompiledMeter(
-            name,
-            meter.event,
-            aggregate,
-            meter.value,
-            conditions,
-            dict(meter.dimensions),
+            name=name,
+            event=meter.event,
+            aggregate=AGGREGATES[meter.aggregate],
+            value=value,
+            conditions=conditions,
+            dimensions=dict(meter.dimensions),
+            expression=expression,
+            convert_event=event,
+            convert_total=total,
             key=meter.key,
-            gauge=_reading(meter) if meter.aggregate == "time_weighted" else None,
+            gauge=_reading(meter) if meter.aggregate == GAUGE else None,
             percentile=_scaled(meter.percentile or Decimal(0)),
         )
 
@@ -215,17 +217,18 @@ class _Compiler:
         if first:
             self._check_versions(book, where)
         plans = []
-        for number, prices in enumerate(book.bodies(), 1):
+        for number, written in enumerate(book.bodies(), 1):
+            body = written
             at = where if book.versions is None else join(join(where, "versions"), number - 1)
             ignored = Faults()
             for over, layer in layers:
-                prices = self._override(name, prices, layer, over, len(book.bodies()) > 1)
+                body = self._override(name, body, layer, over, len(book.bodies()) > 1)
                 at = over
             if first or layers:
-                plans.append(self._plan(name, number, prices, at, trial))
+                plans.append(self._plan(name, number, body, at, trial))
             else:
                 kept, self.faults = self.faults, ignored  # the book's own faults have been noted
-                plans.append(self._plan(name, number, prices, at, trial))
+                plans.append(self._plan(name, number, body, at, trial))
                 self.faults = kept
         return plans
 
@@ -254,9 +257,9 @@ class _Compiler:
                 self.faults.add(join(at, "currency"), message)
 
     def _plan(self, name: str, version: int, book: Prices, where: str, trial: bool) -> int:
-        if book.currency is not None and book.currency not in MINOR_DIGITS:
+        if book.currency and book.currency not in MINOR_DIGITS:
             self.faults.add(join(where, "currency"), f"found {book.currency!r}, expected an ISO 4217 code such as USD")
-        charges = book.charges or {}
+        charges = book.charges
         if len(charges) > CHARGES_MAX:
             self.faults.add(join(where, "charges"), f"found {len(charges)}, expected at most {CHARGES_MAX}")
         flats: list[FlatCharge] = []
@@ -264,28 +267,28 @@ class _Compiler:
         by_shape: dict[int, int] = {}
         for order, (key, charge) in enumerate(charges.items()):
             at = join(join(where, "charges"), key)
-            if key in KEPT_NAMES:
+            if key in OWN_LINES:
                 self.faults.add(at, f"the name `{key}` is kept for a line of the invoice")
             price = read_price(charge.price, join(at, "price"), self.faults)
-            taxes = None if charge.taxes is None else tuple(self._taxes(charge.taxes, join(at, "taxes")))
+            taxes = None if charge.taxes is None else self._taxes(charge.taxes, join(at, "taxes"))
             if isinstance(price, FlatPrice):
                 self._check_flat(charge, price, at)
                 if not trial:
                     flats.append(self._flat(key, order, charge, price, taxes))
             elif self._check_usage(charge, price, at):
-                charge, price = (_free(charge), one_table(NOTHING)) if trial else (charge, price)
-                shape, rate = self._usage(key, order, charge, price, taxes)
+                of = (_free(charge), one_table(NOTHING)) if trial else (charge, price)
+                shape, rate = self._usage(key, order, *of, taxes)
                 rates[key] = rate
                 by_shape[shape] = rate
         levels = self._levels(book, where)
         commitment = self._minimum(book.minimum, where)
-        self._check_book(book, where)
+        check_book(book, where, self.faults)
         factor = None if book.overage_factor is None else _scaled(book.overage_factor)
         self.plans.append(
             Plan(
                 price_book=name,
                 price_version=version,
-                currency=book.currency or "USD",
+                currency=book.currency,
                 rounding=book.rounding,
                 tax_rounding=book.tax_rounding,
                 flats=tuple(flats),
@@ -303,7 +306,7 @@ class _Compiler:
         return len(self.plans) - 1
 
     @staticmethod
-    def _flat(key: str, order: int, charge: Charge, price: FlatPrice, taxes: tuple[Tax, ...] | None) -> FlatCharge:
+    def _flat(key: str, order: int, charge: Charge, price: FlatPrice, taxes: tuple[TaxRate, ...] | None) -> FlatCharge:
         return FlatCharge(
             charge=key,
             order=order,
@@ -315,35 +318,17 @@ class _Compiler:
             taxes=taxes,
         )
 
-    def _check_book(self, book: Prices, where: str) -> None:
-        if book.maximum is not None and book.maximum < 0:
-            self.faults.add(join(where, "maximum"), f"found {book.maximum}, expected nought or more")
-        if book.overage_factor is not None:
-            if book.overage_factor < 0:
-                self.faults.add(join(where, "overage_factor"), f"found {book.overage_factor}, expected nought or more")
-            if book.minimum is None:
-                self.faults.add(join(where, "overage_factor"), "multiplies what is above `minimum`, which is missing")
-
-    def _taxes(self, taxes: list[Tax], where: str) -> list[Tax]:
-        """Taxes with the documents that they name put in their place."""
-        return taxes
+    def _taxes(self, taxes: list[Tax], where: str) -> tuple[TaxRate, ...]:
+        return compile_taxes(taxes, self.tax_rates, where, self.faults)
 
     def _levels(self, book: Prices, where: str) -> tuple[Level, ...]:
         found = [Level(_scaled(t.spend), t.repeat, "threshold", _scaled(t.spend)) for t in book.thresholds]
         self._thresholds(book.thresholds, where)
         if book.budget is not None:
-            self._check_budget(book.budget, join(where, "budget"))
             amount = _scaled(book.budget.amount)
             shares = [divide_half_up(amount * _scaled(share), 100 * ONE) for share in book.budget.alerts]
             found.extend(Level(share, False, "budget", amount) for share in shares)
         return tuple(sorted(found))
-
-    def _check_budget(self, budget: Budget, where: str) -> None:
-        if budget.amount <= 0:
-            self.faults.add(join(where, "amount"), f"found {budget.amount}, expected more than nought")
-        for i, share in enumerate(budget.alerts):
-            if share <= 0:
-                self.faults.add(join(join(where, "alerts"), i), f"found {share}, expected percents above nought")
 
     def _thresholds(self, thresholds: list[Threshold], where: str) -> list[Threshold]:
         seen: set[Decimal] = set()
@@ -433,6 +418,9 @@ class _Compiler:
                 if name not in meter.dimensions:
                     found = unknown(name, list(meter.dimensions))
                     self.faults.add(join(join(at, "price.by"), i), f"no dimension of meter {charge.meter}: {found}")
+        if meter.aggregate == GAUGE and any(isinstance(node, ByTime) for node in nodes(price.choice)):
+            message = "found schedule with a time_weighted meter: a level holds over windows, so no window holds it"
+            self.faults.add(join(at, "price.model"), message)
         if not any(leaf.split for leaf in price.leaves):
             return
         model = charge.price.get("model")
@@ -447,7 +435,7 @@ class _Compiler:
             )
 
     def _usage(
-        self, name: str, order: int, charge: Charge, price: UsagePrice, taxes: tuple[Tax, ...] | None
+        self, name: str, order: int, charge: Charge, price: UsagePrice, taxes: tuple[TaxRate, ...] | None
     ) -> tuple[int, int]:
         group_by = tuple(charge.group_by)
         meter = self.meters[str(charge.meter)]
@@ -534,7 +522,7 @@ class _Compiler:
 
     def _override(self, name: str, book: Prices, overrides: Overrides, where: str, lenient: bool) -> Prices:
         """`lenient`: a charge may be missing, since another version or price book has it."""
-        charges = dict(book.charges or {})
+        charges = dict(book.charges)
         for key, changes in overrides.charges.items():
             at = join(join(where, "charges"), key)
             if key not in charges:
@@ -591,6 +579,7 @@ class _Compiler:
             plan_rates=plan_rates,
             subscriptions=subscriptions,
             default_timelines=defaults,
+            customer_terms=compile_customers(self.documents, self.faults),
             paths=paths,
         )
 

@@ -1,10 +1,10 @@
 """Aggregate, between its halves: to which total of which line each event belongs, and what it brings to it.
 
-Owns groups (`group_by`), the choice of a leaf by dimensions and by time, the channels of a leaf, the gauge that an event
-speaks of, and the making of lines and cells.
+Owns groups (`group_by`), the choice of a leaf by dimensions and by time, the channels of a leaf, the gauge of which an
+event speaks, and the making of lines and cells.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,9 +12,10 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rating.aggregates import AGGREGATES, Aggregate
-from rating.columns import FOUND, INVALID, MISSING, Batch
+from rating.columns import FOUND, MISSING, Batch
 from rating.compiled import CompiledMeter, Shape
 from rating.exact import to_wide
+from rating.expressions import CODES, explain
 from rating.index import Keys
 from rating.prices.model import ByTime, Split, choose
 from rating.prices.windows import window_codes
@@ -38,21 +39,30 @@ class Refusal(NamedTuple):
     message: str
 
 
+_NO_ROWS: Rows = np.empty(0, np.int64)
+
+
 @dataclass(slots=True)
 class Use:
-    """What one meter's events are for one shape of charge: an event each, in the log's order."""
+    """What one meter's events are for one shape of charge: an event each, in the log's order.
 
+    `combo`, `leaf`: the number of its combination of `group_by` values, and of the leaf that prices it."""
+
+    shape: Shape
     meter: CompiledMeter
     order: int
     row: Rows
     bill: Rows
     rate: NDArray[np.int64]
-    value: pl.Series | None = None
+    value: pl.Series | None
+    combo: Rows = field(default_factory=_NO_ROWS.copy)
+    leaf: Rows = field(default_factory=_NO_ROWS.copy)
 
     def take(self, at: Rows) -> "Use":
         """Some of the events."""
         value = None if self.value is None else self.value.gather(at)
-        return Use(self.meter, self.order, self.row[at], self.bill[at], self.rate[at], value)
+        columns = (self.row[at], self.bill[at], self.rate[at], value, self.combo[at], self.leaf[at])
+        return Use(self.shape, self.meter, self.order, *columns)
 
 
 @dataclass(slots=True)
@@ -80,19 +90,21 @@ class Contributions:
     def take(self, at: Rows) -> "Contributions":
         """Some of them."""
         gauge = None if self.gauge is None else self.gauge[at]
-        columns = (self.row[at], self.bill[at], self.cell[at], self.rate[at], self.value.gather(at), self.wide[at])
-        of = (self.meter, self.order, self.aggregate)
-        return Contributions(*of, *columns, self.counted, self.kept, self.shape, gauge)
+        return replace(
+            self,
+            row=self.row[at],
+            bill=self.bill[at],
+            cell=self.cell[at],
+            rate=self.rate[at],
+            value=self.value.gather(at),
+            wide=self.wide[at],
+            gauge=gauge,
+        )
 
 
-def locate(state: State, batch: Batch, shape: Shape, use: Use, refusals: list[Refusal]) -> list[Contributions]:
+def locate(state: State, batch: Batch, use: Use) -> list[Contributions]:
     """What the events of one meter bring to the charges of one shape: their cells are found, or made."""
-    combo, leaf = _groups(state, batch, shape, use)
-    extras, wrong = _extras(state, batch, shape, use, leaf, refusals)
-    if wrong.any():
-        kept = np.flatnonzero(~wrong)
-        use, combo, leaf = use.take(kept), combo[kept], leaf[kept]
-        extras = {path: column.gather(kept) for path, column in extras.items()}
+    shape, combo, leaf = use.shape, use.combo, use.leaf
     number = np.array(shape.first, dtype=np.int64)[leaf]
     cell = find_cells(state, shape, use.bill, combo, number, use.rate)
     uid = state.shapes.number(shape.signature)
@@ -106,73 +118,57 @@ def locate(state: State, batch: Batch, shape: Shape, use: Use, refusals: list[Re
         gauge = _gauges(state, batch, use)
     ordered = np.array([split is not None and split.ordered for split in shape.splits], dtype=np.bool_)
     aggregate, of = use.meter.aggregate, (use.meter, use.order)
-    kept_whole = aggregate.kept or ordered.all()
+    kept_whole = aggregate.kept or bool(ordered.all())
     first = Contributions(*of, aggregate, use.row, use.bill, cell, use.rate, value, wide, True, kept_whole, uid, gauge)
     found = [first]
     if ordered.any() and not ordered.all():
         found = [first.take(np.flatnonzero(ordered[leaf] == flag)) for flag in (False, True)]
         found[1].kept = True
     for at, split in enumerate(shape.splits):
-        if split is not None and not split.ordered:
-            rows = np.flatnonzero(leaf == at)
-            extra = None if split.extra is None else extras[split.extra].gather(rows)
-            found.extend(_spread(state, shape, at, split, use.take(rows), combo[rows], value.gather(rows), extra))
+        rows = np.flatnonzero(leaf == at) if split is not None and not split.ordered else _NO_ROWS
+        if split is not None and len(rows):
+            extra = None
+            if split.extra is not None:
+                extra = batch.path(split.extra, state.catalogue.paths).numbers()[0].gather(use.row[rows])
+            found.extend(_spread(state, split, use.take(rows), value.gather(rows), extra))
     return found
 
 
-def _spread(
-    state: State,
-    shape: Shape,
-    leaf: int,
-    split: Split,
-    use: Use,
-    combo: Rows,
-    value: pl.Series,
-    extra: pl.Series | None,
-) -> list[Contributions]:
+def _spread(state: State, split: Split, use: Use, value: pl.Series, extra: pl.Series | None) -> list[Contributions]:
     """What the events of one leaf bring to its further channels."""
     found = []
-    if len(use.row):
-        for channel, (at, brought) in enumerate(split.spread(value, extra), 1):
-            if len(at):
-                part = use.take(at)
-                number = np.full(len(at), shape.first[leaf] + channel)
-                cell = find_cells(state, shape, part.bill, combo[at], number, part.rate)
-                of = (part.meter, part.order, _SUM, part.row, part.bill, cell, part.rate)
-                found.append(Contributions(*of, brought, to_wide(brought), counted=False))
+    first = use.shape.first[int(use.leaf[0])]
+    for channel, (at, brought) in enumerate(split.spread(value, extra), 1):
+        if len(at):
+            part = use.take(at)
+            number = np.full(len(at), first + channel)
+            cell = find_cells(state, use.shape, part.bill, part.combo, number, part.rate)
+            of = (part.meter, part.order, _SUM, part.row, part.bill, cell, part.rate)
+            found.append(Contributions(*of, brought, to_wide(brought), counted=False))
     return found
 
 
-def _extras(
-    state: State, batch: Batch, shape: Shape, use: Use, leaf: Rows, refusals: list[Refusal]
-) -> tuple[dict[str, pl.Series], NDArray[np.bool_]]:
-    """The further values that some leaves read from each event, and which events lack them."""
-    found: dict[str, pl.Series] = {}
-    wrong = np.zeros(len(use.row), dtype=np.bool_)
-    for at, split in enumerate(shape.splits):
-        if split is None or split.extra is None:
-            continue
-        column = batch.path(split.extra, state.catalogue.paths)
-        numbers, status = column.numbers()
-        found[split.extra] = numbers.gather(use.row)
-        faulty = np.flatnonzero((leaf == at) & (status[use.row] != FOUND))
-        for i in faulty.tolist():
-            row = int(use.row[i])
-            code, message = refuse_value(column.coded(), row, int(status[row]))
-            refusals.append(Refusal(row, use.order, use.meter.name, code, "data" + split.extra[1:], message))
-        wrong[faulty] = True
-    return found, wrong
+def refuse_lacking(state: State, batch: Batch, uses: list[Use], refusals: list[Refusal]) -> Rows:
+    """The events of one meter that lack the further value that the price of one of its charges reads."""
+    found: dict[int, Refusal] = {}
+    for use in uses:
+        for at, split in enumerate(use.shape.splits):
+            if split is None or split.extra is None:
+                continue
+            column = batch.path(split.extra, state.catalogue.paths)
+            status = column.numbers()[1]
+            for row in use.row[(use.leaf == at) & (status[use.row] != FOUND)].tolist():
+                code, message = refuse_value(column.coded(), row, int(status[row]))
+                refusal = Refusal(row, use.order, use.meter.name, code, "data" + split.extra[1:], message)
+                found.setdefault(row, refusal)
+    refusals.extend(found.values())
+    return np.array(sorted(found), dtype=np.int64)
 
 
 def refuse_value(coded: tuple[NDArray[np.int32], list[Any]], row: int, status: int) -> tuple[Code, str]:
     """Why a value cannot be counted."""
     codes, values = coded
-    if status == MISSING:
-        return "missing_value", "found nothing (absent or null), expected the meter's value"
-    found = values[codes[row]].text[:60]
-    if status == INVALID:
-        return "invalid_value", f"found {found!r}, expected a finite number"
-    return "out_of_range", f"found {found}, expected at most 26 digits before and 12 after the point"
+    return CODES[status], explain(status, "" if status == MISSING else values[codes[row]].text)
 
 
 # Lines and cells -----------------------------------------------------------------------------------------------------
@@ -207,8 +203,15 @@ def find_lines(state: State, bills: Rows, charge: int, combo: Rows, rates: NDArr
     return state.line_index.values[places].astype(np.int64)
 
 
-def _groups(state: State, batch: Batch, shape: Shape, use: Use) -> tuple[Rows, Rows]:
+def choose_leaves(state: State, batch: Batch, use: Use) -> Use:
+    """The same events with their groups and their leaves."""
+    combo, leaf = _groups(state, batch, use)
+    return replace(use, combo=combo, leaf=leaf)
+
+
+def _groups(state: State, batch: Batch, use: Use) -> tuple[Rows, Rows]:
     """For each row the number of its combination of `group_by` values, and of its leaf."""
+    shape = use.shape
     by, schedules = shape.by, shape.schedules
     rows, names = use.row, (*shape.group_by, *by)
     if not names and not schedules:

@@ -17,11 +17,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rating.aggregates import Aggregate
+from rating.convert import Conversion
+from rating.expressions import Expression
 from rating.filters import Condition
 from rating.gauges import Reading
 from rating.prices.model import ByDimensions, ByTime, Choice, Leaf, Split
 from rating.prices.tiers import TierTable
-from schemas.catalogue import Catalogue, Tax, Terms
+from rating.settle import TaxRate
+from rating.terms import CustomerTerms
+from schemas.catalogue import Catalogue, Terms
 from schemas.currency import Rounding
 from schemas.period import Calendar, make_calendar
 
@@ -32,7 +36,11 @@ TENANT = "default"
 
 @dataclass(frozen=True, slots=True)
 class CompiledMeter:
-    """A meter ready to read a batch."""
+    """A meter ready to read a batch.
+
+    `value` is a plain path, `expression` any other value; `convert_event` comes after either, `convert_total` after the
+    aggregation. `key` is a path; `percentile` is scaled.
+    """
 
     name: str
     event: str
@@ -40,11 +48,12 @@ class CompiledMeter:
     value: str | None
     conditions: tuple[Condition, ...]
     dimensions: dict[str, str]
+    expression: Expression | None = None
+    convert_event: Conversion | None = None
+    convert_total: Conversion | None = None
     key: str | None = None
     gauge: Reading | None = None
     percentile: int = 0
-    convert_event: Any = None
-    convert_total: Any = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,7 +130,7 @@ class Rate:
     convert: Any
     kept: bool
     """Whether its aggregation needs every event of a total (`rating.kept`)."""
-    taxes: tuple[Tax, ...] | None = None
+    taxes: tuple[TaxRate, ...] | None = None
 
     @cached_property
     def tables(self) -> tuple[TierTable, ...]:
@@ -137,6 +146,11 @@ class Rate:
     def ordered(self) -> bool:
         """Whether what an event brings depends on those before it."""
         return any(leaf.split is not None and leaf.split.ordered for leaf in self.leaves)
+
+    @cached_property
+    def spread(self) -> bool:
+        """Whether some of its prices ask something of each single event."""
+        return any(leaf.split is not None for leaf in self.leaves)
 
     @cached_property
     def by_hand(self) -> bool:
@@ -171,7 +185,7 @@ class FlatCharge:
     prorate: bool
     description: str
     once: bool = False
-    taxes: tuple[Tax, ...] | None = None
+    taxes: tuple[TaxRate, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -318,6 +332,7 @@ class Compiled:
     subscriptions: list[CompiledSubscription]
     default_timelines: dict[str | None, tuple[Entry, ...]]
     """The timeline of a customer without a subscription of its own; under None that of all who are not named."""
+    customer_terms: dict[str, CustomerTerms]
     paths: tuple[str, ...]
     meters_by_name: dict[str, CompiledMeter] | None = None
     columns: Any = None

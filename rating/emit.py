@@ -18,12 +18,12 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from rating.billing import Biller, dimension_parts, sized
+from rating.cells import Refusal
 from rating.columns import Batch
 from rating.compiled import Rate, Tiers
 from rating.exact import int_of, literal, to_int128
 from rating.kernel import count_blocks, find_tiers
 from rating.lines import explain_line, leaf_of
-from rating.metering import Refusal
 from rating.state import State
 from schemas import topics
 from schemas.identity import IDENTITY_BYTES
@@ -300,7 +300,7 @@ def line_item(state: State, biller: Biller, line: int) -> LineItem:
         amount=format_scaled(int_of(lines["amount"][line])),
         price_book=plan.price_book,
         price_version=plan.price_version,
-        tiers=_flat_tier(state, line) if rate is None or not state.cells_of(line) else _tiers(state, line, rate),
+        tiers=_flat_tier(state, line) if rate is None else _tiers(state, line, rate),
         events=events,
         first_event=format_time(int(lines["first"][line])) if events else None,
         last_event=format_time(int(lines["last"][line])) if events else None,
@@ -324,6 +324,8 @@ def _silent(rate: Rate, number: int) -> bool:
 
 def _tiers(state: State, line: int, rate: Rate) -> list[TierAmount]:
     """Every step from the line's quantities to its amount."""
+    if not state.cells_of(line):
+        return rate.leaves[-1].tables[0].breakdown(0, rate.bill_zero_usage, rate.leaves[-1].label)
     explained = explain_line(state, line)
     shown = [tier for number, billed in explained.billed for tier in _shown(rate, number, billed)]
     for step, amount in explained.steps:

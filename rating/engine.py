@@ -17,6 +17,7 @@ from rating.catalogue import load_catalogue
 from rating.cells import Refusal
 from rating.columns import Batch
 from rating.emit import encode_line_items, encode_rejection
+from rating.keeper import keep_again
 from rating.metering import meter_batch
 from rating.stages import fold_batch
 from rating.state import State
@@ -64,6 +65,7 @@ class RatingProcessor:
         if snapshot is None:
             return RatingEngine(State(partition, settings.partitions, settings.window_days), settings)
         state = State.load(snapshot, partition, settings.partitions, settings.window_days)
+        keep_again(state)
         return RatingEngine(state, settings)
 
 
@@ -105,6 +107,12 @@ class RatingEngine:
                 self._catalogue(bytes(entry.payload), biller)
         self._events(packs, biller, counts, rejections)
         return self._emit(biller, counts, rejections)
+
+    def settle(self) -> Step:
+        """No more events will come, and nobody says what time it is: gauges come up to the greatest event time."""
+        biller = Biller(self.state)
+        biller.settle_gauges(self.state.newest, self.state.arrivals)
+        return self._emit(biller, _Counts(), [])
 
     def snapshot(self) -> bytes:
         """The whole state."""

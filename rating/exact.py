@@ -24,6 +24,10 @@ _PLAIN: Final = pa.decimal128(38, 0)
 _ONE_LITERAL = pl.lit(ONE, dtype=pl.Int128)
 _HALF_LITERAL = pl.lit(ONE // 2, dtype=pl.Int128)
 
+INT128_SAFE: Final = 16 * 10**37
+"""Whole numbers of at most this magnitude cannot leave Int128 (1.7e38), nor can a float that bounds them be so wrong
+that they do."""
+
 Wide = NDArray[np.int64]
 
 

@@ -260,6 +260,8 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         pl.col("last").max(),
         pl.col("through").max(),
         pl.col("careful").any() | unsafe,
+        # A price of single events is nought where corrections outweigh what was paid: no single channel can tell.
+        (~pl.col("counted") & ((pl.col("quantity") < 0) | (pl.col("quantity_old") < 0))).any().alias("taken"),
     )
     held = state.lines
     line = lines["line"].to_numpy()
@@ -267,7 +269,7 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     lines = lines.with_columns(
         bill=pl.Series(held["bill"][line].astype(np.int64)),
         head=pl.Series(state.bills["head"][held["bill"][line]].astype(np.int64)),
-        hand=pl.Series(rates.hand[rate] | _in_segments(state, held["bill"][line])),
+        hand=pl.Series(rates.hand[rate] | _in_segments(state, held["bill"][line])) | pl.col("taken"),
         quantity=pl.col("quantity") + to_int128(held["quantity"].take(line, axis=0)),
         gross=pl.col("gross") + to_int128(held["gross"].take(line, axis=0)),
         rest=pl.col("rest") + pl.Series(held["rest"][line]),

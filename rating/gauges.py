@@ -27,9 +27,11 @@ class Reading(NamedTuple):
 
 
 class Change(NamedTuple):
-    """One event's word on a gauge: when it counts from, its place in the order of arrival, and its value (scaled)."""
+    """One event's word on a gauge: when it counts from, its own time and its place in the order of arrival (by which
+    the last one of equal times holds), and its value (scaled)."""
 
     time: int
+    spoken: int
     arrival: int
     value: int
 
@@ -61,7 +63,7 @@ class Gauge:
     def _integrate(self, since: int) -> None:
         del self.levels[since:], self.integrals[since:]
         for at in range(since, len(self.changes)):
-            time, _, value = self.changes[at]
+            time, _, _, value = self.changes[at]
             before = self.levels[at - 1] if at else 0
             gone = self.integrals[at - 1] + before * (time - self.changes[at - 1].time) if at else 0
             self.levels.append(before + value if self.reading.change else value)
@@ -69,7 +71,7 @@ class Gauge:
 
     def level(self, time: int) -> int:
         """The level at a time."""
-        at = bisect_right(self.changes, (time, 2**62, 0)) - 1
+        at = bisect_right(self.changes, (time, 2**62)) - 1
         return self.levels[at] if at >= 0 else 0
 
     def integral(self, start: int, end: int) -> int:
@@ -77,7 +79,7 @@ class Gauge:
         return self._until(end) - self._until(start) if end > start else 0
 
     def _until(self, time: int) -> int:
-        at = bisect_right(self.changes, (time, 2**62, 0)) - 1
+        at = bisect_right(self.changes, (time, 2**62)) - 1
         return self.integrals[at] + self.levels[at] * (time - self.changes[at].time) if at >= 0 else 0
 
 

@@ -73,7 +73,7 @@ def _change(state: State, cell: int, time: int, arrival: int, value: int) -> Cha
     bill = int(state.lines["bill"][state.cells["line"][cell]])
     reading = state.kept.groups[state.kept.group_of[cell]].reading
     calendar = state.calendar_of(int(state.bills["subscription"][bill]))
-    return Change(counts_from(reading, calendar, time), arrival, value)
+    return Change(counts_from(reading, calendar, time), time, arrival, value)
 
 
 def _join_group(state: State, cell: int) -> GroupKey:

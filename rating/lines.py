@@ -71,7 +71,7 @@ def cell_totals(state: State, rate: Rate, line: int, changed: Changed = NONE) ->
             continue
         quantity = kept_quantity(state, rate, cell) if rate.kept else aggregate.quantity(total) if total.events else 0
         if rate.convert is not None:
-            quantity = rate.convert.one(quantity)
+            quantity = rate.convert.convert_one(quantity)
         found[number] = CellAfter(total, check_scaled(quantity))
         ordered = state.kept.ordered.get(cell)
         if ordered is not None:
@@ -118,9 +118,21 @@ def price(rate: Rate, quantities: Mapping[int, int]) -> int:
 
 def model_exact(rate: Rate, quantities: Mapping[int, int]) -> int:
     """What the price model asks, before the charge's discount and bounds (24 digits)."""
-    tables = rate.tables
     billed = billed_quantities(rate, quantities)
-    return sum(tables[n].exact(q, rate.bill_zero_usage) for n, q in billed.items())
+    if not rate.spread:
+        return sum(rate.tables[n].exact(q, rate.bill_zero_usage) for n, q in billed.items())
+    exact = first = 0
+    for leaf in rate.leaves:
+        whole = 0
+        for number, table in enumerate(leaf.tables, first):
+            quantity = billed.get(number)
+            if quantity is not None and quantity < 0 and leaf.split is not None:
+                whole += table.tiers[0].unit_amount * quantity
+            elif quantity is not None:
+                whole += table.exact(quantity, rate.bill_zero_usage)
+        exact += whole if leaf.split is None else max(whole, 0)  # nought where corrections outweigh what was paid
+        first += len(leaf.tables)
+    return exact
 
 
 def _formed(rate: Rate, exact: int) -> int:
@@ -167,7 +179,7 @@ def _counted(rate: Rate, number: int) -> bool:
 class Explained(NamedTuple):
     """How a line's amount comes about: what each cell's table prices, by number, and then each further step.
 
-    The steps are named `earlier` (what earlier segments of the period have come to), `discount`, `maximum`, `minimum`."""
+    Steps are `discount`, `maximum`, `minimum`, and `earlier`: what earlier segments of the period have come to."""
 
     billed: list[tuple[int, int]]
     steps: list[tuple[str, int]]
@@ -249,7 +261,7 @@ def _join(aggregate: Aggregate, rate: Rate, number: int, parts: list[CellAfter])
         if part.total.events:
             total = aggregate.merge(total, part.total) if total.events else part.total
     quantity = aggregate.quantity(total) if total.events else 0
-    return rate.convert.one(quantity) if rate.convert is not None else quantity
+    return rate.convert.convert_one(quantity) if rate.convert is not None else quantity
 
 
 def earlier_segments(state: State, bill: int) -> list[int]:

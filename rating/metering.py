@@ -12,12 +12,24 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rating.cells import Contributions as Contributions
-from rating.cells import Refusal, Rows, Use, locate, make_keys, refuse_value
-from rating.columns import FOUND, MISSING, Batch
+from rating.cells import (
+    Contributions,
+    Refusal,
+    Rows,
+    Use,
+    choose_leaves,
+    locate,
+    make_keys,
+    refuse_lacking,
+    refuse_value,
+)
+from rating.columns import FOUND, MISSING, OUT_OF_RANGE, Batch
 from rating.compiled import CompiledMeter, Shape
+from rating.convert import Conversion
+from rating.expressions import CODES, ValueFault
 from rating.index import Keys
 from rating.state import NO_SUBSCRIPTION, SEVERAL, State
+from schemas.numbers import format_scaled
 from schemas.times import format_time
 
 
@@ -56,12 +68,18 @@ def meter_batch(
     bills, made = _bills(state, batch, pairs, found, refusals)
     contributions: list[Contributions] = []
     for matched in found:
+        uses: list[Use] = []
         for shape, at, rate in matched.shapes:
             if len(at):
                 pair = matched.pair[at]
-                use = Use(matched.meter, matched.order, pairs.row[pair], bills[pair], rate)
-                use.value = None if matched.value is None else matched.value.gather(at)
-                contributions.extend(locate(state, batch, shape, use, refusals))
+                value = None if matched.value is None else matched.value.gather(at)
+                use = Use(shape, matched.meter, matched.order, pairs.row[pair], bills[pair], rate, value)
+                uses.append(choose_leaves(state, batch, use))
+        lacking = refuse_lacking(state, batch, uses, refusals)
+        for use in uses:
+            kept = use.take(np.flatnonzero(~np.isin(use.row, lacking))) if len(lacking) else use
+            if len(kept.row):
+                contributions.extend(locate(state, batch, kept))
     return [c for c in contributions if len(c.row)], refusals, made
 
 
@@ -177,25 +195,55 @@ def _values(
     order: int,
     refusals: list[Refusal],
 ) -> tuple[Rows, pl.Series | None]:
-    assert meter.value is not None
-    column = batch.path(meter.value, state.catalogue.paths)
     rows = pairs.row[passing]
-    if meter.aggregate.reads == "text":
-        status = np.where(column.coded()[0][rows] < 0, MISSING, FOUND).astype(np.uint8)
-        value = None
+    value: pl.Series | None = None
+    faults: dict[int, ValueFault] = {}
+    if meter.expression is not None:
+        value, status, faults = meter.expression.columns(lambda path: batch.path(path, state.catalogue.paths), rows)
     else:
-        numbers, all_status = column.numbers()
-        status = all_status[rows]
-        value = numbers.gather(rows)
+        assert meter.value is not None
+        column = batch.path(meter.value, state.catalogue.paths)
+        if meter.aggregate.reads == "text":
+            status = np.where(column.coded()[0][rows] < 0, MISSING, FOUND).astype(np.uint8)
+        else:
+            numbers, all_status = column.numbers()
+            status, value = all_status[rows], numbers.gather(rows)
+    if meter.convert_event is not None and value is not None:
+        value, status = _convert(meter, meter.convert_event, value, status, rows, faults)
     wrong = status != FOUND
     if not wrong.any():
         return passing, value
-    path = "data" + meter.value[1:]
-    for row in np.unique(rows[wrong]).tolist():
-        code, message = refuse_value(column.coded(), row, int(status[np.flatnonzero(rows == row)[0]]))
-        refusals.append(Refusal(row, order, meter.name, code, path, message))
+    for row, found in dict(zip(rows[wrong].tolist(), status[wrong].tolist(), strict=True)).items():
+        fault = faults.get(row)
+        if fault is None:
+            code, message = refuse_value(column.coded(), row, found)
+            path = meter.value
+        else:
+            code, message, path = CODES[fault.status], str(fault), fault.path
+        refusals.append(Refusal(row, order, meter.name, code, None if path is None else "data" + path[1:], message))
     good = np.flatnonzero(~wrong)
     return passing[good], None if value is None else value.gather(good)
+
+
+def _convert(
+    meter: CompiledMeter,
+    convert: Conversion,
+    value: pl.Series,
+    status: NDArray[np.uint8],
+    rows: Rows,
+    faults: dict[int, ValueFault],
+) -> tuple[pl.Series, NDArray[np.uint8]]:
+    """The values in other units; those that do not fit there are faults."""
+    converted = convert.convert_columns(value)
+    if not converted.null_count():
+        return converted, status
+    large = np.flatnonzero(converted.is_null().to_numpy())
+    status = status.copy()
+    status[large] = OUT_OF_RANGE
+    for row, number in zip(rows[large].tolist(), value.gather(large).to_list(), strict=True):
+        message = f"found {format_scaled(number)}, which `convert` would give more than 26 digits before the point"
+        faults[row] = ValueFault(OUT_OF_RANGE, meter.value, message)
+    return converted.fill_null(0), status
 
 
 def _bills(

@@ -126,10 +126,10 @@ class Replay:
             for item in items:
                 line = int(self.state.cells["line"][item.cell])
                 rate = self.state.catalogue.rates[item.rate]
-                plain = not rate.by_hand and not self._segmented(item.head)
-                after = self._cell_after(item, changed[item.cell]) if plain else None
+                after = None if rate.by_hand else self._cell_after(item, changed[item.cell])
                 cells.append((item, after))
-                worked[line] = self._line_after(item, line, after, worked, changed), item.head
+                plain = not rate.spread and not self._segmented(item.head)
+                worked[line] = self._line_after(item, line, after if plain else None, worked, changed), item.head
             for line, (after_line, head) in worked.items():
                 change = after_line.amount - int_of(self.state.lines["amount"][line])
                 check_scaled(int_of(self.state.bills["spend"][head]) + change)

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from rating.accounts import Accounts
 from rating.catalogue import load_catalogue
 from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Entry, Plan
 from rating.deduplicate import Deduplicator
@@ -129,6 +130,7 @@ class State:
         self.voided = HashIndex()
         """Identities of events that were taken back, whether or not they have come."""
         self.kept = Kept()
+        self.accounts = Accounts()
         self.gauges = Names()
         """Which gauge of a group: the values of all the meter's dimensions and its key."""
         self.customer_newest: NDArray[np.int64] = np.full(1024, TIME_MIN, np.int64)
@@ -356,7 +358,8 @@ class State:
     def _carries(self, before: int, bill: int) -> bool:
         """Whether units used in the segment before stay used: under the same price book, and not from a trial."""
         earlier, later = self.plan_of(before), self.plan_of(bill)
-        return later.carry_usage and not earlier.trial and earlier.price_book == later.price_book
+        same = earlier.price_version == later.price_version
+        return (later.carry_usage or same) and not earlier.trial and earlier.price_book == later.price_book
 
     def add_lines(
         self, bill: NDArray[Any], charge: NDArray[Any], combo: NDArray[Any], rate: NDArray[Any]
@@ -438,6 +441,7 @@ class State:
                 "gauges": self.gauges.values,
                 "dropped": self.ledger.dropped,
                 "ticks": self.ticks,
+                "accounts": self.accounts.dump(),
                 "arrivals": self.arrivals,
                 "corrected_from": self.corrected_from,
                 "customer_newest": self.customer_newest[: len(self.customers.values)].tobytes(),
@@ -447,7 +451,10 @@ class State:
 
     @classmethod
     def load(cls, raw: bytes, partition: int, partitions: int, window_days: int | None) -> "State":
-        """What `dump` wrote. Raises: ValueError where it is of another partition or a newer version."""
+        """What `dump` wrote; what is kept of events comes after it (`rating.keeper.keep_again`).
+
+        Raises: ValueError where it is of another partition or version.
+        """
         dumped = msgspec.msgpack.decode(raw)
         if dumped["version"] != SNAPSHOT_VERSION:
             raise ValueError(
@@ -472,6 +479,7 @@ class State:
             setattr(state, name, Table.load(spec, columns, size))
         size, columns = dumped["tables"]["ledger"]
         state.ledger = Ledger(Table.load(LEDGER, columns, size), dumped["dropped"])
+        state.accounts = Accounts.load(dumped["accounts"])
         state.gauges = Names([tuple(texts) for texts in dumped["gauges"]])
         state.ticks, state.arrivals = dumped["ticks"], dumped["arrivals"]
         state.corrected_from = dumped["corrected_from"]
@@ -485,7 +493,6 @@ class State:
             state.bill_lines[bill].append(line)
         state.fired = dict(dumped["fired"])
         state.bind(load_catalogue(dumped["catalogue"]))
-        keep_again(state)
         return state
 
 

@@ -99,14 +99,14 @@ def subscription_timeline(sub: Subscription, books: Books, where: str) -> tuple[
     entries = [Entry(TIME_MIN, -1, False)]
     seen: set[str] = set()
     for cut in sorted(cut for cut in cuts if start <= cut < end):
-        at = max(i for i, phase in enumerate(phases) if phase.start <= cut)
-        trial = phases[at].trial or cut < trial_end
+        number = max(i for i, phase in enumerate(phases) if phase.start <= cut)
+        trial = phases[number].trial or cut < trial_end
         paused = any(first <= cut < last for first, last in pauses)
-        plan = -1 if paused else _in_force(versions[at, trial], cut)
-        opens = plan >= 0 and not trial and phases[at].price_book not in seen
+        plan = -1 if paused else _in_force(versions[number, trial], cut)
+        opens = plan >= 0 and not trial and phases[number].price_book not in seen
         if opens:
-            seen.add(phases[at].price_book)
-        if plan != entries[-1].plan:
+            seen.add(phases[number].price_book)
+        if plan != entries[-1].plan or cut == phases[number].start:
             entries.append(Entry(cut, plan, opens))
     if end < TIME_MAX and entries[-1].plan >= 0:
         entries.append(Entry(end, -1, False))

@@ -42,13 +42,12 @@ def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[li
     rows = np.flatnonzero(fresh & is_void)
     if not len(rows) and not len(state.voided):
         return [], counts
-    customers: list[tuple[str, str]] = []
-    slot = batch.codes("customer", lambda tenant, text: customers.append((tenant, text)) or len(customers) - 1)
+    slot = batch.codes("customer", state.customer)
     found: list[Takeback] = []
     first: dict[tuple[int, int], int] = {}
     for row in rows.tolist():
         named = msgspec.json.decode(batch.text_at("data", row), type=EventRef)
-        tenant, customer = customers[slot[row]]
+        tenant, customer = state.customers.values[slot[row]]
         raw = event_identity(tenant, customer, named.source, named.id)
         low, high = np.frombuffer(raw, dtype=np.uint64).tolist()
         key = np.array([[low, high]], dtype=np.uint64)

@@ -4,6 +4,7 @@ Here stands what a document may hold; `rating.catalogue` checks what documents s
 them, and each price model owns its own parameters (`rating.prices`), so a price is a plain mapping here.
 """
 
+import json
 import re
 from collections.abc import Iterable
 from datetime import datetime
@@ -15,11 +16,11 @@ import yaml
 from msgspec import Meta
 
 from schemas.faults import MISSING, Faults, Number, encode_document, read
-from schemas.limits import EVENT_TEXT_LENGTH_MAX, ID_LENGTH_MAX
+from schemas.limits import CATALOGUE_VALUES_MAX, EVENT_TEXT_LENGTH_MAX, EXPRESSION_LENGTH_MAX, ID_LENGTH_MAX
 
 Identifier = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._\-:@/]{{1,{ID_LENGTH_MAX}}}$")]
 Path = Annotated[str, Meta(pattern=r"^\$", max_length=ID_LENGTH_MAX)]
-Expression = Annotated[str, Meta(min_length=1, max_length=1000)]
+Expression = Annotated[str, Meta(min_length=1, max_length=EXPRESSION_LENGTH_MAX)]
 EventText = Annotated[str, Meta(min_length=1, max_length=EVENT_TEXT_LENGTH_MAX)]
 Text = Annotated[str, Meta(max_length=2000)]
 
@@ -179,7 +180,7 @@ class PriceBook(Document, frozen=True, kw_only=True):
         if self.versions is not None:
             return self.versions
         fields = {name: getattr(self, name) for name in Prices.__struct_fields__}
-        return [Prices(**fields)]
+        return [Prices(**{**fields, "currency": self.currency or "", "charges": self.charges or {}})]
 
 
 class Coupon(Document, frozen=True, kw_only=True):
@@ -310,12 +311,18 @@ KINDS = ("meters", "price_books", "customers", "subscriptions", "coupons", "cred
 """The kinds of documents that have ids."""
 
 
-class Filed(msgspec.Struct, frozen=True):
-    """One document as the topic `taximeter.catalogue` holds it, under the key `kind/id`."""
+class Filed(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One document as the topic `taximeter.catalogue` holds it, under the key `kind/id`.
+
+    `version` counts the document's changes from 1, `changed` is when this one was made. Records that were written
+    before there were versions have neither: whoever reads the topic counts them.
+    """
 
     kind: str
     id: str
     document: msgspec.Raw
+    version: int | None = None
+    changed: str | None = None
 
     @property
     def key(self) -> bytes:
@@ -365,19 +372,93 @@ class CatalogueError(ValueError):
 def read_catalogue(text: str | bytes) -> tuple[Catalogue | None, Faults]:
     """The catalogue of a YAML (or JSON) text, and every fault in the form of its documents."""
     faults = Faults()
+    value = read_plain(text, faults)
+    if value is MISSING:
+        return None, faults
+    catalogue = read(Catalogue, {} if value is None else value, "", faults)
+    return (None if catalogue is MISSING else catalogue), faults
+
+
+def read_plain(text: str | bytes, faults: Faults) -> Any:
+    """The plain value of a YAML or JSON text, its numbers as `Number`; `MISSING` where it is neither (with its fault).
+
+    JSON is YAML too, and is read many times as fast by itself.
+    """
+    if text.lstrip()[:1] in ("{", "[", b"{", b"["):
+        value = read_json(text, Faults())
+        if value is not MISSING:
+            return value
     try:
-        value = yaml.load(text, Loader=_ExactLoader)
+        return _fitting(yaml.load(text, Loader=_ExactLoader), faults)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
         faults.add(place, f"not YAML: {getattr(error, 'problem', None) or error}")
-        return None, faults
     except (RecursionError, UnicodeDecodeError, ValueError, KeyError) as error:
         # PyYAML lets these through: texts nested too deep, and tags on what they do not fit.
         faults.add("", f"not YAML: {type(error).__name__}: {error}")
-        return None, faults
-    catalogue = read(Catalogue, {} if value is None else value, "", faults)
-    return (None if catalogue is MISSING else catalogue), faults
+    return MISSING
+
+
+def read_json(text: str | bytes, faults: Faults) -> Any:
+    """The plain value of a JSON text, its numbers as `Number`; `MISSING` where it is none (with its fault)."""
+    try:
+        decoded = text if isinstance(text, str) else text.decode()
+        return _fitting(
+            json.loads(
+                decoded,
+                parse_int=Number,
+                parse_float=Number,
+                parse_constant=_no_number,
+                object_pairs_hook=_no_key_twice,
+            ),
+            faults,
+        )
+    except json.JSONDecodeError as error:
+        faults.add(f"line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}")
+    except (RecursionError, UnicodeDecodeError, ValueError) as error:
+        faults.add("", f"not JSON: {error}")
+    return MISSING
+
+
+def _no_number(text: str) -> Any:
+    raise ValueError(f"found {text}, expected a number")
+
+
+def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
+    return found
+
+
+def _fitting(value: Any, faults: Faults) -> Any:
+    """The value, or `MISSING` where it is too much (aliases of YAML can multiply) or a text in it is no Unicode."""
+    waiting, count = [value], 0
+    while waiting:
+        one = waiting.pop()
+        count += 1
+        if count > CATALOGUE_VALUES_MAX:
+            faults.add("", f"found more than {CATALOGUE_VALUES_MAX} values, expected at most as many")
+            return MISSING
+        if isinstance(one, dict):
+            waiting += one
+            waiting += one.values()
+        elif isinstance(one, list):
+            waiting += one
+        elif isinstance(one, str) and not one.isascii() and not _is_unicode(one):
+            faults.add("", f"found {one[:60]!r}, which is no Unicode text")
+            return MISSING
+    return value
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+        return True
+    except UnicodeEncodeError:
+        return False
 
 
 class _ExactLoader(yaml.SafeLoader):

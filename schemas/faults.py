@@ -17,6 +17,8 @@ from msgspec import inspect
 from schemas.numbers import NumberError, format_scaled, parse_scaled
 from schemas.times import TimeError, from_datetime, parse_time, to_datetime
 
+_WHOLE = re.compile(r"-?\d{1,18}\Z", re.ASCII)
+
 
 class Fault(NamedTuple):
     """One thing that is wrong: where (`price_books.launch.charges.tokens.meter`) and what."""
@@ -148,9 +150,10 @@ def _read_bool(_: Any, value: Any, path: str, faults: Faults) -> Any:
 
 def _read_int(kind: Any, value: Any, path: str, faults: Faults) -> Any:
     try:
-        if not isinstance(value, Number):
+        text = value.text if isinstance(value, Number) else value
+        if not isinstance(text, str) or not _WHOLE.match(text):
             raise ValueError
-        number = int(value.text)
+        number = int(text)
     except ValueError:
         return _wrong(path, value, "a whole number", faults)
     if (kind.ge is not None and number < kind.ge) or (kind.le is not None and number > kind.le):

@@ -35,6 +35,24 @@ PACK_EVENTS_MAX: Final = 2_000
 PACK_BYTES_MAX: Final = 1_000_000
 """Bytes of one packed batch: Kafka's default message limit is 1 MiB (broker setting `message.max.bytes`)."""
 
+DOCUMENT_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of one catalogue document in a request."""
+
+CATALOGUE_BYTES_MAX: Final = 32 * 1024 * 1024
+"""Bytes of a whole catalogue in a request."""
+
+YAML_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of a request's YAML, which is slow to read. JSON is not."""
+
+CATALOGUE_VALUES_MAX: Final = 5_000_000
+"""Keys and values in a catalogue's text: YAML's aliases can make much out of little."""
+
+DOCUMENT_VERSIONS_MAX: Final = 1_000
+"""Versions of one document that can still be asked for: of more the latest."""
+
+SIMULATED_EVENTS_MAX: Final = 10_000
+"""Events in one simulation over HTTP."""
+
 METERS_MAX: Final = 1_000
 CHARGES_MAX: Final = 500
 """Charges in one price book."""
@@ -76,6 +94,12 @@ BUDGET_ALERTS_MAX: Final = 100
 DIMENSIONS_MAX: Final = 16
 PATHS_MAX: Final = 256
 """Different paths into `data` over all meters."""
+
+EXPRESSION_LENGTH_MAX: Final = 1_000
+"""Characters in an expression."""
+
+EXPRESSION_DEPTH_MAX: Final = 32
+"""Nesting of an expression: brackets, functions and signs inside each other."""
 
 TIME_MIN_YEAR: Final = 1970
 TIME_MAX_YEAR: Final = 9998

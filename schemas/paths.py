@@ -53,6 +53,14 @@ def parse_path(text: str) -> tuple[str | int, ...]:
     return tuple(steps)
 
 
+def scan_path(text: str, at: int) -> int:
+    """Where the path ends that begins with the `$` at `at` (behind that `$`, where nothing follows that is a step)."""
+    at += 1
+    while (match := _STEP.match(text, at)) is not None:
+        at = match.end()
+    return at
+
+
 class Extractor:
     """Reads a fixed set of paths out of many `data` texts; the column of each path comes back under its text."""
 

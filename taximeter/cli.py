@@ -1,9 +1,10 @@
 """The command line: `taximeter COMMAND`, each with `--help`.
 
-Exit status: 0 done, 1 something failed on the way, 2 bad arguments or a catalogue that is refused, 3 (`rate-file`)
-some events were rejected.
+Exit status: 0 done, 1 something failed on the way, 2 bad arguments or a catalogue that is refused, 3 (`rate-file`,
+`simulate`) some events were rejected.
 """
 
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import click
 from schemas.catalogue import CatalogueError
 from taximeter.options import DURATION, FILE, FOLDER, TIME, kafka, listening, periods, read_settings
 from taximeter.process import complain, run, set_up_logging
+from taximeter.text import WIDTH_MAX
 
 _LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
 
@@ -128,16 +130,32 @@ def check(catalogue: Path) -> None:
 
     Exit status 2 where it is refused, with every fault and its path.
     """
-    from rich.console import Console
-
     from rating.catalogue import load_catalogue
-    from taximeter.check import show
+    from taximeter.check import explain
 
     def checked() -> int:
-        show(load_catalogue(catalogue.read_bytes()), Console())
+        text = explain(load_catalogue(catalogue.read_bytes()), _width())
+        click.echo(text, nl=False)
         return 0
 
     _exit(_guarded(checked))
+
+
+@main.command()
+@click.option("--catalogue", type=FILE, required=True, help="The price books, as YAML or JSON.")
+@click.option("--events", type=FILE, required=True, help="CloudEvents as NDJSON, .gz too.")
+@click.option("--as-of", type=TIME, help="Close and invoice every period that has ended by then.")
+@click.option("--against", type=FILE, help="Another catalogue: show the difference by customer and charge.")
+@click.option("--customer", "customers", multiple=True, help="Show only this customer; may be repeated.")
+def simulate(**options: Any) -> None:
+    """What a file of events would cost: the bills in tables, or how two catalogues differ.
+
+    Nothing is written. Exit status 2: a catalogue is refused; 3: some events were rejected (`N rejected` on the last
+    line).
+    """
+    from taximeter.simulate_command import simulate_path
+
+    _exit(_guarded(lambda: simulate_path(**options, width=_width())))
 
 
 @main.command()
@@ -180,6 +198,10 @@ def demo_kafka(**options: Any) -> None:
     from taximeter.demo_kafka import demo_kafka as start
 
     _exit(run(start(**options)))
+
+
+def _width() -> int:
+    return min(shutil.get_terminal_size((WIDTH_MAX, 24)).columns, WIDTH_MAX)
 
 
 def _guarded(command: Any) -> int:

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,6 +21,7 @@ from schemas.rejection import Rejection
 from streams.embedded.host import EmbeddedHost, HostSettings
 from streams.embedded.log import SqliteLog
 from streams.snapshots import SnapshotStore
+from taximeter.catalogue_http import CatalogueApi
 from taximeter.documents import CatalogueInForce
 
 _RECORDS_MAX = 10_000
@@ -103,15 +104,15 @@ class Embedded:
 
     async def apply(self, catalogue: Catalogue) -> bool:
         """Brings documents into force; False where they were already. Raises: CatalogueError, LogUnavailable."""
+        return (await self.catalogue.apply(catalogue, self._write)).changed
 
-        async def to_topic(records: list[tuple[bytes, bytes]]) -> None:
-            await self.log.publish(topics.CATALOGUE, 0, records)
-
-        return await self.catalogue.apply(catalogue, self.log.append_everywhere, to_topic)
+    async def _write(self, entry: bytes, records: list[tuple[bytes, bytes]]) -> Mapping[int, int]:
+        return await self.log.append_everywhere_with(entry, topics.CATALOGUE, records)
 
     def routes(self) -> list[BaseRoute]:
-        """The door's and the queries' routes."""
-        return [*door_routes(self.door), *spend_routes(self.view)]
+        """The door's, the catalogue's and the queries' routes."""
+        catalogue = CatalogueApi(self.catalogue, self._write)
+        return [*door_routes(self.door), *catalogue.routes(), *spend_routes(self.view)]
 
     def ready(self) -> dict[str, bool]:
         """What readiness rests on."""

@@ -4,7 +4,7 @@ import logging
 import threading
 import time
 
-from confluent_kafka import Consumer, KafkaError, TopicPartition
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
 from schemas import topics
 from schemas.catalogue import CatalogueError
@@ -14,6 +14,7 @@ from taximeter.documents import CatalogueInForce
 
 _POLL_S = 0.5
 _CATCH_UP_S = 30.0
+_END_S = 5.0
 
 _logger = logging.getLogger(__name__)
 
@@ -24,10 +25,12 @@ class CatalogueFollower:
     def __init__(self, settings: KafkaSettings) -> None:
         self.catalogue = CatalogueInForce()
         self._topic = settings.topic(topics.CATALOGUE)
-        self._consumer = Consumer(
-            {**settings.confluent(), "group.id": "unused", "enable.auto.commit": False, "enable.partition.eof": True}
-        )
+        plain = {**settings.confluent(), "group.id": "unused", "enable.auto.commit": False}
+        self._consumer = Consumer({**plain, "enable.partition.eof": True})
+        self._asker = Consumer(plain)  # the other one answers nothing while its thread waits for records
         self._stopping = threading.Event()
+        self._moved = threading.Condition()
+        self._read_to = 0
         self._thread = threading.Thread(target=self._follow, name="catalogue", daemon=True)
 
     def start(self) -> None:
@@ -40,12 +43,26 @@ class CatalogueFollower:
             error = None if record is None else record.error()
             if record is not None and error is None:
                 values.append(record.value() or b"")
-            elif error is not None and error.code() == KafkaError._PARTITION_EOF:
+            elif record is not None and error is not None and error.code() == KafkaError._PARTITION_EOF:
+                self._read_to = record.offset() or 0
                 break
             elif time.monotonic() > deadline:
                 raise LogUnavailable(f"cannot read {self._topic} from Kafka within {_CATCH_UP_S:.0f} s")
         self.catalogue.add(values)
         self._thread.start()
+
+    def catch_up(self) -> None:
+        """Waits until everything is read that the topic holds now. Raises: LogUnavailable."""
+        partition = TopicPartition(self._topic, 0)
+        try:
+            offsets = self._asker.get_watermark_offsets(partition, timeout=_END_S)
+        except KafkaException as error:
+            raise LogUnavailable(f"cannot ask Kafka for the end of {self._topic}: {error.args[0].str()}") from error
+        if offsets is None:
+            raise LogUnavailable(f"Kafka does not say within {_END_S:.0f} s where {self._topic} ends")
+        with self._moved:
+            if not self._moved.wait_for(lambda: self._read_to >= offsets[1] or offsets[0] == offsets[1], _END_S):
+                raise LogUnavailable(f"cannot read {self._topic} to its end within {_END_S:.0f} s")
 
     def stop(self) -> None:
         """Ends the thread."""
@@ -53,15 +70,19 @@ class CatalogueFollower:
         if self._thread.is_alive():
             self._thread.join()
         self._consumer.close()
+        self._asker.close()
 
     def _follow(self) -> None:
         while not self._stopping.is_set():
             records = self._consumer.consume(1000, _POLL_S)
-            values = [record.value() or b"" for record in records if record.error() is None]
-            if not values:
+            taken = [record for record in records if record.error() is None]
+            if not taken:
                 continue
             try:
-                self.catalogue.add(values)
+                self.catalogue.add(record.value() or b"" for record in taken)
             except CatalogueError as error:
                 # Documents of one change come one by one: the rest of it is on its way.
                 _logger.warning("the catalogue on %s is not whole yet: %s", self._topic, error)
+            with self._moved:
+                self._read_to = (taken[-1].offset() or 0) + 1
+                self._moved.notify_all()

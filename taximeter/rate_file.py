@@ -29,7 +29,7 @@ from schemas.faults import encode_document
 from schemas.limits import BATCH_EVENTS_MAX
 from schemas.output import Alert, Invoice, LineItem
 from schemas.rejection import Rejection, Where
-from streams.processor import Output
+from streams.processor import Output, Step
 from taximeter.process import say
 
 BATCH = 5_000
@@ -106,6 +106,8 @@ class FileRater:
         """Closes what has ended by `as_of`, and returns everything."""
         if as_of is not None:
             self._process(encode_tick(as_of), 1)
+        else:
+            self._gather(self._engine.settle())
         rated = self.rated
         rated.line_items = sorted(filter(_says_something, self._latest.values()), key=_order)
         rated.rejections.sort(key=lambda rejection: rejection.where.line or 0)
@@ -114,7 +116,9 @@ class FileRater:
     def _process(self, value: bytes, count: int) -> None:
         entry = Entry(self._offset, self._offset + count, value)
         self._offset += count
-        step = self._engine.process([entry])
+        self._gather(self._engine.process([entry]))
+
+    def _gather(self, step: Step) -> None:
         self.rated.accepted += step.summary.accepted
         self.rated.duplicates += step.summary.duplicates
         self.rated.conflicts += step.summary.conflicts

@@ -33,6 +33,7 @@ from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource, SourceMessage
 from streams.log import LogUnavailable
 from streams.snapshots import SnapshotError, SnapshotStore
+from taximeter.catalogue_http import CatalogueApi
 from taximeter.documents import read_catalogue_file
 from taximeter.follower import CatalogueFollower
 from taximeter.http import Unready, make_app, running
@@ -101,16 +102,20 @@ async def _ingest(
     door_settings = DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None)
     door = Door(sink, _Rejections(producer), follower.catalogue.view, door_settings)
 
-    async def to_partitions(value: bytes) -> None:
-        await asyncio.gather(*(sink.append(partition, value, 0) for partition in range(partitions)))
-
-    async def to_topic(records: list[tuple[bytes, bytes]]) -> None:
+    async def write(entry: bytes, records: list[tuple[bytes, bytes]]) -> dict[int, int]:
+        ends = await asyncio.gather(*(sink.append(partition, entry, 0) for partition in range(partitions)))
         await producer.produce_many([Message(topics.CATALOGUE, 0, key, value) for key, value in records])
+        return dict(enumerate(ends))
 
+    async def catch_up() -> None:
+        await asyncio.to_thread(follower.catch_up)
+
+    api = CatalogueApi(follower.catalogue, write, catch_up)
     try:
         if documents is not None:
-            await follower.catalogue.apply(documents, to_partitions, to_topic)
-        async with running(make_app(door_routes(door), lambda: {"log": True}), host, port) as url:
+            await follower.catalogue.apply(documents, write)
+        app = make_app([*door_routes(door), *api.routes()], lambda: {"log": True})
+        async with running(app, host, port) as url:
             say(f"taximeter ingest: ready at {url}")
             await until_signalled()
             say("taximeter ingest: stopping")

@@ -104,6 +104,23 @@ class SqliteLog:
         ends: dict[int, int] = self._writer.submit_blocking(*self._to_all(value))
         return ends
 
+    async def append_everywhere_with(self, value: bytes, topic: str, records: Iterable[Record]) -> dict[int, int]:
+        """The same together with records of another topic (its partition 0), in one transaction: all or nothing.
+
+        Raises: LogUnavailable.
+        """
+        append, size, keys = self._to_all(value)
+        key, rows = self._packed(topic, 0, records)
+        publish = _publish(key, rows)
+
+        def write(transaction: Transaction) -> dict[int, int]:
+            ends = append(transaction)
+            publish(transaction)
+            return ends
+
+        found: dict[int, int] = await self._writer.submit(write, size + _size(rows), (*keys, key))
+        return found
+
     async def publish(self, topic: str, partition: int, records: Iterable[Record]) -> int:
         """Appends records (key, value) to a topic other than `taximeter.events`, all or none; waits until they are
         durable, and returns the offset after them. Raises: LogUnavailable."""

@@ -29,16 +29,15 @@ def _read(text: str) -> Catalogue:
 async def _apply(text: str) -> list[bytes]:
     written: list[bytes] = []
 
-    async def to_partitions(value: bytes) -> None:
-        written.append(value)
-
-    async def to_topic(records: list[tuple[bytes, bytes]]) -> None:
+    async def write(entry: bytes, records: list[tuple[bytes, bytes]]) -> dict[int, int]:
+        written.append(entry)
         written.extend(value for _, value in records)
+        return {0: len(written)}
 
     in_force = CatalogueInForce()
-    await in_force.apply(_read(BOOK), to_partitions, to_topic)
+    await in_force.apply(_read(BOOK), write)
     written.clear()
-    await in_force.apply(_read(text), to_partitions, to_topic)
+    await in_force.apply(_read(text), write)
     return written
 
 

@@ -217,7 +217,7 @@ def test_the_view_of_a_catalogue() -> None:
     assert catalogue is not None and not faults
     view = View.of(catalogue)
     assert view.subjects == {"a": "acme", "b": "acme", "c": "globex"}
-    assert view.paths == ("$.tokens", "$.ok", "$.model")
+    assert view.paths == ("$.tokens", "$.ok", "$.model", "$.a", "$.b")
 
 
 @settings(max_examples=200, deadline=None)

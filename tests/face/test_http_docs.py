@@ -1,0 +1,47 @@
+"""The examples of the catalogue in docs/http.md, in their order, against a running server."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from tests.docs.test_code_blocks import ROOT, read_blocks
+from tests.face.running import Server
+
+TEXT = (ROOT / "docs" / "http.md").read_text()
+
+
+def steps_of(text: str) -> list[tuple[str, str]]:
+    """Each command, which goes on until its quotes are closed, and the answer below it."""
+    steps: list[tuple[str, str]] = []
+    going_on = False
+    for line in text.splitlines():
+        if going_on or line.startswith("$ "):
+            command = f"{steps.pop()[0]}\n{line}" if going_on else line[2:]
+            steps.append((command, ""))
+            going_on = command.count("'") % 2 == 1
+        else:
+            steps[-1] = (steps[-1][0], steps[-1][1] + line)
+    return steps
+
+
+def fits(shown: Any, found: Any) -> bool:
+    """Whether an answer is the one shown; a text with `...` stands for anything that begins like it."""
+    if isinstance(shown, str) and shown.endswith("..."):
+        return shown == "..." or (isinstance(found, str) and found.startswith(shown[:-3]))
+    if isinstance(shown, dict) and isinstance(found, dict):
+        return list(shown) == list(found) and all(fits(shown[key], found[key]) for key in shown)
+    if isinstance(shown, list) and isinstance(found, list):
+        return len(shown) == len(found) and all(map(fits, shown, found))
+    return shown == found
+
+
+def test_the_examples_of_the_catalogue_are_as_shown(tmp_path: Path) -> None:
+    book = next(block.text for block in read_blocks(TEXT, "http.md") if block.kind == "yaml")
+    section = TEXT[TEXT.index("\n## The catalogue") : TEXT.index("\n## Queries")]
+    with Server(tmp_path / "data", catalogue=book) as server:
+        for block in read_blocks(section, "http.md"):
+            for command, answer in steps_of(block.text):
+                told = command.replace("http://127.0.0.1:8080", server.url).replace("curl ", "curl -sS ", 1)
+                done = subprocess.run(["bash", "-c", told], check=True, capture_output=True, text=True, timeout=60)
+                assert fits(json.loads(answer), json.loads(done.stdout)), f"{command}\n{done.stdout}"
