@@ -10,6 +10,8 @@ from tests.oracle.calendars import moment
 from tests.oracle.reading import Num, number, show
 
 BATCH = 1000
+SUMS = ("subtotal", "minimum", "discounts", "credits", "taxes", "total")
+SHARES = ("discount", "credit", "tax")
 Outputs = dict[str, list[dict[str, Any]]]
 
 
@@ -54,18 +56,22 @@ def canonical(outputs: Outputs) -> dict[str, Any]:
     invoices: dict[str, list[Any]] = {}
     for invoice in outputs["invoices"]:
         lines = sorted(map(_invoice_line, invoice["lines"]))
-        money = {key: _amount(invoice[key]) for key in ("subtotal", "minimum", "total")}
+        money = {key: _amount(invoice[key]) for key in SUMS}
         entry = {"kind": invoice["kind"], "because": _because(invoice.get("because")), "lines": lines, **money}
         invoices.setdefault(_whose(invoice), []).append(entry)
     alerts: dict[str, list[Any]] = {}
     for alert in outputs["alerts"]:
-        alerts.setdefault(_whose(alert), []).append({"spend": _amount(alert["spend"]), **_because(alert["because"])})
+        spend = alert["spend"] and _amount(alert["spend"])
+        alerts.setdefault(_whose(alert), []).append(
+            {"kind": alert["kind"], "spend": spend, **_because(alert["because"])}
+        )
     line_items = {}
     for item in outputs["line_items"]:
         key = f"{_whose(item)} {item['charge']} {_dims(item)}"
         assert key not in line_items, f"two line items mean the same: {key}"
         line_items[key] = {"quantity": _amount(item["quantity"]), "amount": _amount(item["amount"])} | {
-            word: item[word] for word in ("events", "first_event", "last_event", "meter", "price_book", "currency")
+            word: item[word]
+            for word in ("events", "first_event", "last_event", "meter", "price_book", "price_version", "currency")
         }
     rejections = sorted((r["source"], r["id"], r["meter"] or "", r["code"]) for r in outputs["rejections"])
     return {"line_items": line_items, "invoices": invoices, "alerts": alerts, "rejections": rejections}
@@ -87,8 +93,8 @@ def differences(found: Outputs, expected: Outputs) -> list[str]:
 
 def _invoice_line(line: dict[str, Any]) -> tuple[str, ...]:
     # What quantity a true-up has, nothing says.
-    quantity = "" if line["charge"] == "minimum" else _amount(line["quantity"])
-    return line["charge"], _dims(line), quantity, _amount(line["amount"])
+    quantity = "" if line["charge"] in ("minimum", "overage") else _amount(line["quantity"])
+    return line["charge"], _dims(line), quantity, *(_amount(line[word]) for word in ("amount", *SHARES))
 
 
 def _whose(output: dict[str, Any]) -> str:
@@ -105,8 +111,9 @@ def _because(because: dict[str, Any] | None) -> dict[str, Any]:
         return {}
     event = because.get("event")
     named = {"source": event["source"], "id": event["id"]} if event else None
-    crossed = {"threshold": _amount(because["threshold"]), "level": _amount(because["level"])}
-    return crossed | {"event": named, "tick": because.get("tick")}
+    numbers = ("threshold", "level", "budget", "share", "balance")
+    figures = {word: _amount(because[word]) for word in numbers if because.get(word) is not None}
+    return figures | {"grant": because.get("grant"), "event": named, "tick": because.get("tick")}
 
 
 def _amount(text: str) -> str:
