@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.oracle.engine import Outputs
+from tests.oracle.oracle import Tick
 from tests.oracle.reading import number
 
 _SECTION = re.compile(r"^--- (price book|events|as of|line items|invoices|alerts|rejections) *(.*)$", re.M)
@@ -16,7 +17,7 @@ class Case(NamedTuple):
 
     title: str
     catalogue: str
-    events: list[str]
+    events: list[str | Tick]
     as_of: str | None
     expected: dict[str, list[Any]]
 
@@ -69,23 +70,30 @@ def _invoices(text: str) -> list[Any]:
     return [(head, sorted(lines)) for head, lines in found]
 
 
-def _events(text: str) -> list[str]:
-    """CloudEvents as JSON texts, from a table; the columns that CloudEvents does not name are `data`."""
+def _events(text: str) -> list[str | Tick]:
+    """CloudEvents as JSON texts, from a table, with the ticks that stand among them."""
     rows = [_cells(row) for row in _rows(text)]
-    head, events = rows[0], []
-    for row in rows[1:]:
-        cells = dict(zip(head, row, strict=True))
-        envelope = {
-            "specversion": "1.0",
-            "id": cells.pop("id"),
-            "source": cells.pop("source", "meter-1"),
-            "type": cells.pop("type", "use"),
-            "subject": cells.pop("subject", "acme"),
-            "time": _time(cells.pop("time")),
-        }
-        data = ", ".join(f"{json.dumps(key)}: {_json(cell)}" for key, cell in cells.items() if cell != "-")
-        events.append(json.dumps(envelope)[:-1] + ', "data": {' + data + "}}")
-    return events
+    head = rows[0]
+    return [Tick(_time(row[1])) if row[0] == "tick" else _event(dict(zip(head, row, strict=True))) for row in rows[1:]]
+
+
+def _event(cells: dict[str, str]) -> str:
+    """One CloudEvent; the columns that CloudEvents does not name are `data`."""
+    taken_back = cells.pop("voids", "-")
+    envelope = {
+        "specversion": "1.0",
+        "id": cells.pop("id"),
+        "source": cells.pop("source", "meter-1"),
+        "type": cells.pop("type", "use"),
+        "subject": cells.pop("subject", "acme"),
+        "time": _time(cells.pop("time")),
+    }
+    data = ", ".join(f"{json.dumps(key)}: {_json(cell)}" for key, cell in cells.items() if cell != "-")
+    if taken_back != "-":
+        source, _, id = taken_back.rpartition("/")
+        envelope["type"] = "taximeter.void"
+        data = json.dumps({"source": source or "meter-1", "id": id, "reason": "taken back"})[1:-1]
+    return json.dumps(envelope)[:-1] + ', "data": {' + data + "}}"
 
 
 def _json(cell: str) -> str:
