@@ -195,7 +195,7 @@ class Biller:
         for bill in later_segments(state, int(state.lines["bill"][line])):
             other = sibling(state, line, bill)
             if other is not None:
-                born = int(state.lines["born"][other])
+                born = state.born.get(other, -1)
                 self.rerate(other, sum(arrival > born for arrival in arrivals), offset)
 
     def rerate_after_void(self, line: int, offset: int) -> None:

@@ -383,7 +383,9 @@ def _write(state: State, biller: Biller, cells: pl.DataFrame, lines: pl.DataFram
         table[name][line] = to_wide(lines[name])
     table["rest"][line] = lines["rest"].to_numpy()
     added: NDArray[Any] = lines["added"].to_numpy()
-    table["born"][line] = np.where(table["events"][line] == 0, lines["born"].to_numpy(), table["born"][line])
+    fresh = np.flatnonzero((table["events"][line] == 0) & _in_segments(state, table["bill"][line]))
+    if len(fresh):
+        state.born.update(zip(line[fresh].tolist(), lines["born"].to_numpy()[fresh].tolist(), strict=True))
     table["events"][line] += added
     table["revision"][line] += added
     table["first"][line] = np.minimum(table["first"][line], lines["first"].to_numpy())

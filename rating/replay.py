@@ -210,8 +210,8 @@ class Replay:
         lines["quantity"][line] = wide_of(after.quantity)
         self.biller.set_exact(lines, "gross", line, after.exact)
         lines["amount"][line] = wide_of(after.amount)
-        if not lines["events"][line]:
-            lines["born"][line] = self.state.arrivals + row
+        if not lines["events"][line] and self._segmented(head):
+            self.state.born[line] = self.state.arrivals + row
         lines["events"][line] += counted
         lines["revision"][line] += counted
         lines["first"][line] = min(int(lines["first"][line]), time)

@@ -87,7 +87,6 @@ LINES: Final = {
     "last": (_I8, 1),
     "through": (_I8, 1),
     "written": (_U1, 1),
-    "born": (_I8, 1),  # the arrival of its first event, where its period has several segments
 }
 CELLS: Final = {
     "line": (_I4, 1),
@@ -131,6 +130,8 @@ class State:
         """Identities of events that were taken back, whether or not they have come."""
         self.kept = Kept()
         self.accounts = Accounts()
+        self.born: dict[int, int] = {}
+        """For each line of a period of several segments the arrival of its first event."""
         self.gauges = Names()
         """Which gauge of a group: the values of all the meter's dimensions and its key."""
         self.customer_newest: NDArray[np.int64] = np.full(1024, TIME_MIN, np.int64)
@@ -421,6 +422,7 @@ class State:
         """The whole state as MessagePack: plain values and the bytes of columns, nothing that is executed."""
         indexes = {name: _dump_index(getattr(self, name)) for name in _INDEXES}
         tables = {name: [getattr(self, name).size, getattr(self, name).dump()] for name in _TABLES}
+        del tables["subscriptions"][1]["timeline"]  # `bind` gives it
         tables["ledger"] = [len(self.ledger), self.ledger.table.dump()]
         return msgspec.msgpack.encode(
             {
@@ -442,6 +444,7 @@ class State:
                 "dropped": self.ledger.dropped,
                 "ticks": self.ticks,
                 "accounts": self.accounts.dump(),
+                "born": list(self.born.items()),
                 "arrivals": self.arrivals,
                 "corrected_from": self.corrected_from,
                 "customer_newest": self.customer_newest[: len(self.customers.values)].tobytes(),
@@ -480,6 +483,7 @@ class State:
         size, columns = dumped["tables"]["ledger"]
         state.ledger = Ledger(Table.load(LEDGER, columns, size), dumped["dropped"])
         state.accounts = Accounts.load(dumped["accounts"])
+        state.born = dict(dumped["born"])
         state.gauges = Names([tuple(texts) for texts in dumped["gauges"]])
         state.ticks, state.arrivals = dumped["ticks"], dumped["arrivals"]
         state.corrected_from = dumped["corrected_from"]

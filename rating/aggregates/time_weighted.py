@@ -1,6 +1,7 @@
 """time_weighted: a gauge's level over time, in units of level times time. The level holds until it changes.
 
-Parts can be merged: integrals add up. A change can be taken back, since every change is held (`rating.gauges`).
+Parts can be merged: integrals add up. No value can be taken back from the integral alone: every
+change is held (`rating.gauges`).
 """
 
 from typing import ClassVar
@@ -15,7 +16,6 @@ class TimeWeighted(Aggregate):
 
     name: ClassVar[str] = "time_weighted"
     description: ClassVar[str] = "the level of a gauge, integrated over time"
-    retractable: ClassVar[bool] = True
     additive: ClassVar[bool] = False
     kept: ClassVar[bool] = True
 

@@ -99,9 +99,13 @@ def latest_lines(outputs: Sequence[Output]) -> dict[str, dict[str, Any]]:
 
 
 def plain_dump(snapshot: bytes) -> dict[str, Any]:
-    """A snapshot by what it holds: indexes without the order of their places."""
+    """A snapshot by what it holds: indexes and ledger without the order of their places."""
     dump = msgspec.msgpack.decode(snapshot)
     dump["indexes"] = {name: _pairs(*parts) for name, parts in dump["indexes"].items()}
+    ledger = dump["tables"]["ledger"]
+    widths = {name: len(column) // max(1, ledger[0]) for name, column in ledger[1].items()}
+    rows = [b"".join(c[i * widths[n] : (i + 1) * widths[n]] for n, c in ledger[1].items()) for i in range(ledger[0])]
+    ledger[1] = sorted(rows)  # in the log's order within each cell only
     buckets = dump["identities"]["buckets"]
     dump["identities"]["buckets"] = {number: _pairs(*parts) for number, parts in buckets.items()}
     return dump

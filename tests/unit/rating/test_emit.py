@@ -4,14 +4,13 @@ import os
 from typing import Any
 
 import msgspec
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 
 import rating.emit
-import rating.engine
+import rating.stages
+from rating.cells import Contributions
 from rating.fold import fold_columns
-from rating.metering import Contributions
 from rating.state import State
 from schemas import topics
 from tests.oracle.generate import Thrown, cases
@@ -105,16 +104,15 @@ def test_every_model_by_columns_is_by_hand(batch: int) -> None:
 
 
 def careful_all(
-    state: State, batch: Any, contributions: list[Contributions], biller: Any
-) -> Any:  # stands in for `fold_columns`
-    """Leaves every bill to `replay`, as if each might cross a level."""
-    bills = [part.bill for part in contributions]
-    return np.unique(np.concatenate(bills)) if bills else np.empty(0, np.int64)
+    state: State, batch: Any, contributions: list[Contributions], biller: Any, careful: set[int]
+) -> set[int]:  # stands in for `fold_columns`
+    """Leaves every period to `Replay`, as if each might cross a level."""
+    return careful.union(*(state.bills["head"][part.bill].tolist() for part in contributions))
 
 
 def outputs_and_state(log: Log, fold: Any) -> Any:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rating.engine, "fold_columns", fold)
+        patch.setattr(rating.stages, "fold_columns", fold)
         engine = open_engine()
         return [sorted(engine.process([entry]).outputs) for entry in log.entries], plain_dump(engine.snapshot())
 

@@ -88,9 +88,8 @@ def test_a_snapshot_of_another_partition_or_a_newer_version_is_refused() -> None
 def test_a_tick_never_goes_back() -> None:
     log = Log().catalogue(BOOK).events([event("a", "2026-11-05T00:00:00Z")])
     log.tick("2026-12-01T00:00:00Z").tick("2026-11-02T00:00:00Z").events([event("b", "2026-11-06T00:00:00Z")])
-    outputs = run(log)
-    [rejection] = decoded(outputs, topics.REJECTIONS)
-    assert (rejection["code"], rejection["event"]["id"]) == ("period_closed", "b")
+    outputs = run(log.tick("2026-12-01T00:00:00Z"))
+    assert decoded(outputs, topics.REJECTIONS) == []
     assert [invoice["total"] for invoice in decoded(outputs, topics.INVOICES)] == ["2"]
 
 
@@ -102,15 +101,23 @@ def test_the_same_tick_twice_changes_nothing() -> None:
     assert run(log, engine) == []
 
 
-def test_after_the_close_usage_of_the_period_is_rejected_and_the_next_goes_on() -> None:
+def test_after_the_close_usage_of_the_period_is_a_correction_at_the_next_tick() -> None:
     log = Log().catalogue(BOOK).events([event("a", "2026-11-05T00:00:00Z")]).tick("2026-12-01T00:00:00Z")
     log.events([event("b", "2026-11-30T23:59:59.999999Z"), event("c", "2026-12-01T00:00:00Z")])
-    outputs = run(log)
+    outputs = run(log.tick("2026-12-01T00:00:01Z").tick("2026-12-01T00:00:02Z"))
+    assert decoded(outputs, topics.REJECTIONS) == []
+    assert sorted(i["amount"] for i in latest_lines(outputs).values()) == ["2", "4"]
+    invoices = [(i["kind"], i["total"]) for i in decoded(outputs, topics.INVOICES)]
+    assert invoices == [("period", "2"), ("correction", "2")]
+
+
+def test_a_period_that_is_closed_for_too_long_is_not_corrected() -> None:
+    log = Log().catalogue(BOOK).events([event("a", "2026-11-05T00:00:00Z")]).tick("2027-01-05T00:00:00Z")
+    outputs = run(log.events([event("b", "2026-11-30T00:00:00Z")]))
     [rejection] = decoded(outputs, topics.REJECTIONS)
     assert (rejection["code"], rejection["event"]["id"], rejection["path"], rejection["meter"]) == (
         "period_closed", "b", "time", "units",
     )  # fmt: skip
-    assert sorted(i["amount"] for i in latest_lines(outputs).values()) == ["2", "2"]
 
 
 def test_lateness_keeps_a_period_open() -> None:
@@ -121,7 +128,9 @@ def test_lateness_keeps_a_period_open() -> None:
     late.entries = late.entries[1:]
     outputs = run(late, engine)
     assert [invoice["kind"] for invoice in decoded(outputs, topics.INVOICES)] == ["period"]
-    assert [rejection["code"] for rejection in decoded(outputs, topics.REJECTIONS)] == ["period_closed"]
+    after = Log().catalogue(BOOK).tick("2026-12-01T01:00:01Z")
+    after.entries = after.entries[1:]
+    assert [invoice["kind"] for invoice in decoded(run(after, engine), topics.INVOICES)] == ["correction"]
 
 
 # Changes of the catalogue --------------------------------------------------------------------------------------------

@@ -1,6 +1,9 @@
 """Memory: what a live line and an identity take is bounded, so that a partition's size can be planned."""
 
+import numpy as np
+
 from rating.engine import RatingSettings
+from rating.ledger import SPEC
 from tests.unit.rating.engines import Log, event, open_engine
 
 BOOK = """
@@ -23,7 +26,9 @@ def test_a_line_with_one_cell_takes_less_than_400_bytes_and_an_identity_less_tha
     state = engine.state
     assert state.lines.size == state.cells.size == len(state.identities) == LINES
     per_identity = state.identities.nbytes / LINES
-    per_line = (state.nbytes - state.identities.nbytes) / LINES
+    ledger = state.ledger.table.nbytes
+    per_line = (state.nbytes - state.identities.nbytes - ledger) / LINES
     print(f"{per_line:.0f} bytes a line, {per_identity:.0f} bytes an identity")
     assert per_identity <= 67
     assert per_line < 400
+    assert sum(column.itemsize * width for column, width in ((np.dtype(d), w) for d, w in SPEC.values())) <= 56

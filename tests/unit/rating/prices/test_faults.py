@@ -90,9 +90,9 @@ HOURS = "expected two times of the day such as 08:00-20:00, the last one at most
             f"found -1, expected a whole number from 0 to {ZERO_PACKAGES_MAX}",
         ),
         (
-            package(zero_usage_packages="1"),
+            package(zero_usage_packages="1.5"),
             "zero_usage_packages",
-            "found '1', expected a whole number",
+            "found '1.5', expected a whole number",
         ),
         # percentage
         ({"model": "percentage"}, "rate", "missing"),
