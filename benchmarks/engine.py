@@ -19,6 +19,7 @@ import polars as pl
 import pyarrow as pa
 
 import rating.engine
+import rating.stages
 from benchmarks.workload import WORKLOADS, compiled, packs
 from rating.billing import Biller
 from rating.deduplicate import Deduplicator
@@ -34,8 +35,8 @@ STAGES: dict[str, tuple[Any, str]] = {
     "deduplicate": (Deduplicator, "check"),
     "meter": (rating.engine, "meter_batch"),
     "open bills": (Biller, "open"),
-    "fold": (rating.engine, "fold_columns"),
-    "replay": (rating.engine, "replay_events"),
+    "fold": (rating.stages, "fold_columns"),
+    "replay": (rating.stages.Replay, "run"),
     "emit": (rating.engine, "encode_line_items"),
 }
 """The functions that are timed. `replay` works event by event, where the order of single events shows."""

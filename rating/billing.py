@@ -24,7 +24,7 @@ from rating.lines import (
     sibling,
     unused_amount,
 )
-from rating.metering import bill_keys, make_period
+from rating.metering import bill_keys, index_bills, make_periods
 from rating.state import NO_LEVEL, State
 from rating.table import Table
 from schemas.event import VOID_TYPE
@@ -187,9 +187,10 @@ class Biller:
             for line, row in zip(lines.tolist(), part.row[segmented].tolist(), strict=True):
                 by_line.setdefault(line, []).append(row)
             for line, rows in by_line.items():
-                self._rerate_siblings(line, [state.arrivals + row for row in rows], int(batch.offset[rows[-1]]))
+                self.rerate_siblings(line, [state.arrivals + row for row in rows], int(batch.offset[rows[-1]]))
 
-    def _rerate_siblings(self, line: int, arrivals: list[int], offset: int) -> None:
+    def rerate_siblings(self, line: int, arrivals: list[int], offset: int) -> None:
+        """Events that came at these arrivals have changed a line: so have those that build on it."""
         state = self.state
         for bill in later_segments(state, int(state.lines["bill"][line])):
             other = sibling(state, line, bill)
@@ -269,8 +270,7 @@ class Biller:
         if made:
             slots = np.array(made, dtype=np.int64)
             bills["opened"][slots] = bills["opened"][head]
-            places, _ = state.bill_index.add(bill_keys(bills["subscription"][slots], bills["start"][slots]))
-            state.bill_index.values[places] = slots
+            index_bills(state, slots)
 
     def _flats_again(self, bill: int) -> None:
         state = self.state
@@ -422,9 +422,9 @@ class Biller:
         key = bill_keys(np.array([subscription]), np.array(starts[:1]))
         if state.bill_index.find(key)[0] >= 0:
             return []
-        made = make_period(state, subscription, start, end, offset)
-        self.open([made])
-        return made[:1]
+        made = make_periods(state, [(subscription, start, end, offset)])
+        self.open(made)
+        return made[0][:1]
 
     def _close(self, head: int, offset: int) -> None:
         """The period is over: what is due without usage, the commitment, the last invoice."""

@@ -234,10 +234,6 @@ class _Compiler:
 
     def _check_versions(self, book: PriceBook, where: str) -> None:
         if book.versions is None:
-            if book.currency is None:
-                self.faults.add(join(where, "currency"), "missing")
-            if book.charges is None:
-                self.faults.add(join(where, "charges"), "missing")
             return
         plain = PriceBook(versions=book.versions, description=book.description)
         for field in PriceBook.__struct_fields__:
@@ -513,10 +509,11 @@ class _Compiler:
             if name == "default":
                 self.faults.add(where, "the id `default` is kept for customers with no subscription of their own")
             calendar = self._terms(sub, sub.customer, from_datetime(sub.start), where)
-            if not check_timeline(sub, self.documents.price_books, where, self.faults):
-                continue
-            timeline = subscription_timeline(sub, self, where)
-            if calendar is not None:
+            timely = check_timeline(sub, self.documents.price_books, where, self.faults)
+            if not timely and sub.price_book in self.documents.price_books:
+                self.book(sub.price_book, False, sub.customer, sub.overrides, join(where, "overrides"))
+            timeline = subscription_timeline(sub, self, where) if timely else ()
+            if calendar is not None and timely:
                 found.append(CompiledSubscription(name, sub.customer, calendar, timeline))
         return found
 

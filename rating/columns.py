@@ -162,19 +162,25 @@ class Batch:
             ]
         ).astype(np.int64)
         self._paths: dict[str, PathColumn] = {}
+        self._codes: dict[tuple[str, Any], NDArray[np.int32]] = {}
         self._extracted: list[dict[str, pa.Array]] = [{} for _ in self.packs]
 
     def _whole(self, name: str) -> NDArray[Any]:
         return np.concatenate([pack.columns.column(name).to_numpy() for pack in self.packs])
 
     def codes(self, name: str, code_of: Any) -> NDArray[np.int32]:
-        """A code for each row of a dictionary column: `code_of(tenant, text)` for each text, in their order."""
+        """A code for each row of a dictionary column: `code_of(tenant, text)` for each text, in their order.
+
+        Asked again with an equal `code_of`, it is the same array."""
+        if (name, code_of) in self._codes:
+            return self._codes[name, code_of]
         parts: list[NDArray[np.int32]] = []
         for tenant, packs in groupby(self.packs, key=attrgetter("tenant")):
             chunks = pa.chunked_array([pack.columns.column(name) for pack in packs], TEXTS).unify_dictionaries().chunks
             local = np.array([code_of(tenant, text) for text in chunks[-1].dictionary.to_pylist()], dtype=np.int32)
             parts.extend(local[chunk.indices.to_numpy()] for chunk in chunks if len(chunk))
-        return np.concatenate(parts) if parts else np.empty(0, np.int32)
+        found = self._codes[name, code_of] = np.concatenate(parts) if parts else np.empty(0, np.int32)
+        return found
 
     def path(self, path: str, paths: Sequence[str]) -> PathColumn:
         """The column of one path. `paths` are all that may be asked for: what a pack lacks is read together."""
@@ -209,6 +215,11 @@ class Batch:
     def tenant_of(self, row: int) -> str:
         """The tenant whose event it is."""
         return self._place(row)[0].tenant
+
+    def data_at(self, row: int) -> bytes:
+        """The JSON text of one event's data."""
+        pack, at = self._place(row)
+        return bytes(pack.columns.column("data")[at].as_py())
 
     def text_at(self, name: str, row: int) -> str:
         """One text of one event."""

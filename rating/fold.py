@@ -69,13 +69,22 @@ def fold_columns(
         lines = lines.filter(~pl.col("head").is_in(found.implode()))
         cells = cells.filter(~pl.col("head").is_in(found.implode()))
         bills = bills.filter(~pl.col("careful"))
-        parts = [part for part in (_without(state, part, more) for part in parts) if len(part.row)]
     _write(state, biller, cells, lines, bills)
     for part in parts:
-        offset, time = batch.offset[part.row], batch.time[part.row]
-        state.ledger.append(batch.identity[part.row], time, offset, part.cell, part.wide, part.gauge)
-    biller.rerate_later(parts, batch)
+        _enter(state, batch, part, careful)
+    if (state.bills["next"][: state.bills.size] >= 0).any():
+        biller.rerate_later([_without(state, part, careful) for part in parts], batch)
     return careful
+
+
+def _enter(state: State, batch: Batch, part: Contributions, heads: set[int]) -> None:
+    """What was counted, in all periods but these, stands in the ledger, from where a void may take it back."""
+    row, cell, wide, gauge = part.row, part.cell, part.wide, part.gauge
+    if heads:
+        at = np.flatnonzero(~np.isin(state.bills["head"][part.bill], np.array(sorted(heads))))
+        row, cell, wide = row[at], cell[at], wide.take(at, axis=0)
+        gauge = None if gauge is None else gauge[at]
+    state.ledger.append(batch.identity.take(row, axis=0), batch.time[row], batch.offset[row], cell, wide, gauge)
 
 
 def _without(state: State, part: Contributions, heads: set[int]) -> Contributions:

@@ -29,14 +29,20 @@ class Keeper:
     def keep(self, part: Contributions) -> None:
         """Keeps what a part brings."""
         for row, cell, gauge, value in self._rows(part):
-            time, arrival = int(self.batch.time[row]), self.state.arrivals + row
-            keep_event(self.state, cell, gauge, time, arrival, value)
+            self.keep_one(row, cell, gauge, value)
+
+    def keep_one(self, row: int, cell: int, gauge: int, value: int) -> None:
+        """Keeps what one event brings to one total."""
+        keep_event(self.state, cell, gauge, int(self.batch.time[row]), self.state.arrivals + row, value)
+
+    def forget_one(self, row: int, cell: int, gauge: int, value: int) -> None:
+        """Takes out what `keep_one` put in."""
+        _forget_event(self.state, cell, gauge, int(self.batch.time[row]), self.state.arrivals + row, value)
 
     def forget(self, part: Contributions) -> None:
         """Takes out what `keep` put in."""
         for row, cell, gauge, value in self._rows(part):
-            time, arrival = int(self.batch.time[row]), self.state.arrivals + row
-            _forget_event(self.state, cell, gauge, time, arrival, value)
+            self.forget_one(row, cell, gauge, value)
 
     @staticmethod
     def _rows(part: Contributions) -> Iterable[tuple[int, int, int, int]]:

@@ -266,26 +266,34 @@ def _bills(
     keys = bill_keys(pairs.subscription[at], pairs.segment[at])
     places = state.bill_index.find(keys)
     made: list[list[int]] = []
-    for i in np.flatnonzero(places < 0).tolist():
-        key = keys[i : i + 1]
-        if state.bill_index.find(key)[0] < 0:  # another pair of the same period may have made it
-            pair = int(at[i])
-            subscription, start, end = (int(c[pair]) for c in (pairs.subscription, pairs.start, pairs.end))
-            made.append(make_period(state, subscription, start, end, int(batch.offset[pairs.row[pair]])))
-    if made:
+    missing = at[places < 0]
+    if len(missing):
+        opened: dict[tuple[int, int], tuple[int, int]] = {}
+        columns = (pairs.subscription[missing], pairs.start[missing], pairs.end[missing])
+        offsets = batch.offset[pairs.row[missing]].tolist()
+        for subscription, start, end, offset in zip(*(c.tolist() for c in columns), offsets, strict=True):
+            opened.setdefault((subscription, start), (end, offset))
+        made = make_periods(state, [(*period, *rest) for period, rest in opened.items()])
         places = state.bill_index.find(keys)
     bills[at] = state.bill_index.values[places]
     return bills, made
 
 
-def make_period(state: State, subscription: int, start: int, end: int, offset: int) -> list[int]:
-    """The bills of a calendar's period, which has none yet: one for each segment. `offset`: of what opened it."""
-    bills = state.add_period(subscription, start, end)
-    slots = np.array(bills, dtype=np.int64)
-    state.bills["opened"][slots] = offset
-    places, _ = state.bill_index.add(bill_keys(state.bills["subscription"][slots], state.bills["start"][slots]))
-    state.bill_index.values[places] = slots
-    return bills
+def make_periods(state: State, periods: Sequence[tuple[int, int, int, int]]) -> list[list[int]]:
+    """The bills of calendar periods that have none yet: one for each segment. Each period is its subscription, its
+    start and end, and the offset of what opened it."""
+    made = [state.add_period(subscription, start, end) for subscription, start, end, _ in periods]
+    slots = np.array([bill for bills in made for bill in bills], dtype=np.int64)
+    offsets = [offset for bills, (*_, offset) in zip(made, periods, strict=True) for _ in bills]
+    state.bills["opened"][slots] = offsets
+    index_bills(state, slots)
+    return made
+
+
+def index_bills(state: State, bills: NDArray[np.int64]) -> None:
+    """New bills can be found."""
+    places, _ = state.bill_index.add(bill_keys(state.bills["subscription"][bills], state.bills["start"][bills]))
+    state.bill_index.values[places] = bills
 
 
 def bill_keys(subscription: NDArray[Any], start: NDArray[Any]) -> Keys:

@@ -32,8 +32,9 @@ class _Item(NamedTuple):
     rate: int
     value: int
     aggregate: Aggregate
+    wide: tuple[int, int]
+    gauge: int
     part: Contributions
-    at: int
 
 
 class _CellAfter(NamedTuple):
@@ -53,6 +54,7 @@ class Replay:
         self.careful = careful
         self.keeper = Keeper(state, batch)
         self.refusals: list[Refusal] = []
+        self._counted: list[_Item] = []
 
     def run(self, contributions: list[Contributions], takebacks: Iterable[Takeback], moves: dict[int, int]) -> None:
         """In the log's order. `moves`: row -> the customer whose gauges move on with that event, whatever counts it."""
@@ -63,6 +65,7 @@ class Replay:
             by_row.setdefault(item.row, []).append(item)
         for row in sorted(by_row.keys() | voids.keys() | moves.keys()):
             self._event(row, by_row.get(row, []), voids.get(row), moves.get(row, -1))
+        self._enter()
 
     def _items(self, contributions: list[Contributions]) -> list[_Item]:
         found: list[_Item] = []
@@ -70,13 +73,12 @@ class Replay:
         for part in contributions:
             chosen = np.flatnonzero(np.isin(self.state.bills["head"][part.bill], heads))
             head = self.state.bills["head"][part.bill[chosen]]
-            columns = (part.row[chosen], head, part.cell[chosen], part.rate[chosen])
-            rows = zip(
-                *(c.tolist() for c in columns), part.value.gather(chosen).to_list(), chosen.tolist(), strict=True
-            )
+            gauge = np.full(len(chosen), -1) if part.gauge is None else part.gauge[chosen]
+            columns = (part.row[chosen], head, part.cell[chosen], part.rate[chosen], part.wide[chosen], gauge)
+            values = part.value.gather(chosen).to_list()
             found.extend(
-                _Item(row, part.order, head, cell, rate, value, part.aggregate, part, at)
-                for row, head, cell, rate, value, at in rows
+                _Item(row, part.order, of, cell, rate, value, part.aggregate, tuple(wide), name, part)
+                for row, of, cell, rate, wide, name, value in zip(*(c.tolist() for c in columns), values, strict=True)
             )
         return found
 
@@ -94,6 +96,7 @@ class Replay:
                 self.refusals.append(Refusal(row, order, own[0].part.meter.name, "out_of_range", None, message))
         touched = {item.head: None for item in items}
         if void is not None:
+            self._enter()
             touched |= dict.fromkeys(take_back(state, biller, void, self.careful, within=True))
         if customer >= 0:
             offset = int(self.batch.offset[row])
@@ -115,7 +118,7 @@ class Replay:
         try:
             for item in items:
                 if item.part.kept:
-                    self.keeper.keep(item.part.take(np.array([item.at])))
+                    self.keeper.keep_one(item.row, item.cell, item.gauge, item.value)
                     undo.append(item)
                 held = held_total(self.state, item.cell)
                 total = item.aggregate.step(held if held.events else Total(0, 0, time), item.value, time)
@@ -135,13 +138,16 @@ class Replay:
                 check_scaled(int_of(self.state.bills["spend"][head]) + change)
         except NumberError:
             for item in undo:
-                self.keeper.forget(item.part.take(np.array([item.at])))
+                self.keeper.forget_one(item.row, item.cell, item.gauge, item.value)
             raise
         for item, after in cells:
             self._write_cell(item, changed[item.cell], after)
         for line, (after_line, head) in worked.items():
             self._write_line(line, after_line, head, [i for i in items if self.state.cells["line"][i.cell] == line])
-        self.biller.rerate_later([item.part.take(np.array([item.at])) for item in items], self.batch)
+        for item in items:
+            if item.part.counted and self._segmented(item.head):
+                line = int(self.state.cells["line"][item.cell])
+                self.biller.rerate_siblings(line, [self.state.arrivals + item.row], int(self.batch.offset[item.row]))
 
     def _segmented(self, head: int) -> bool:
         return bool(self.state.bills["next"][head] >= 0)
@@ -181,11 +187,19 @@ class Replay:
         if after is not None:
             cells["quantity"][item.cell] = wide_of(after.quantity)
             self.biller.set_exact(cells, "amount", item.cell, after.exact)
-        part, row = item.part.take(np.array([item.at])), np.array([item.row])
-        batch = self.batch
-        self.state.ledger.append(
-            batch.identity[row], batch.time[row], batch.offset[row], part.cell, part.wide, part.gauge
-        )
+        self._counted.append(item)
+
+    def _enter(self) -> None:
+        """What was counted stands in the ledger, from where a void may take it back."""
+        if self._counted:
+            row = np.array([item.row for item in self._counted])
+            cell, gauge = ([getattr(item, name) for item in self._counted] for name in ("cell", "gauge"))
+            wide = np.array([item.wide for item in self._counted], dtype=np.int64)
+            batch = self.batch
+            self.state.ledger.append(
+                batch.identity[row], batch.time[row], batch.offset[row], np.array(cell), wide, np.array(gauge)
+            )
+            self._counted.clear()
 
     def _write_line(self, line: int, after: LineAfter, head: int, items: list[_Item]) -> None:
         lines, row = self.state.lines, items[0].row

@@ -16,8 +16,7 @@ from rating.fold import fold_columns
 from rating.keeper import gauge_customers, gauge_lines
 from rating.replay import Replay
 from rating.state import NO_LEVEL, State
-from rating.voids import Takeback, periods_of, take_back
-from schemas.event import VOID_TYPE
+from rating.voids import Takeback, names_void, periods_of, take_back
 
 
 def fold_batch(
@@ -57,7 +56,7 @@ def _advance(state: State, batch: Batch, customer: NDArray[np.int64], rows: NDAr
     if not len(rows):
         return
     np.add.at(state.customer_events, customer[rows], 1)
-    void = batch.codes("type", lambda _tenant, text: int(text == VOID_TYPE)).astype(np.bool_)
+    void = batch.codes("type", names_void).astype(np.bool_)
     known = rows[~void[rows]]
     np.maximum.at(state.customer_newest, customer[known], batch.time[known])
 

@@ -37,7 +37,7 @@ class Takeback(NamedTuple):
 def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[list[Takeback], NDArray[np.bool_]]:
     """The voids of a batch that name something for the first time, and which fresh rows are to be counted: no voids,
     and no events that a void before them (in this batch or an earlier one) has taken back."""
-    is_void = batch.codes("type", lambda _tenant, text: int(text == VOID_TYPE)).astype(np.bool_)
+    is_void = batch.codes("type", names_void).astype(np.bool_)
     counts = fresh & ~is_void
     rows = np.flatnonzero(fresh & is_void)
     if not len(rows) and not len(state.voided):
@@ -46,7 +46,7 @@ def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[li
     found: list[Takeback] = []
     first: dict[tuple[int, int], int] = {}
     for row in rows.tolist():
-        named = msgspec.json.decode(batch.text_at("data", row), type=EventRef)
+        named = msgspec.json.decode(batch.data_at(row), type=EventRef)
         tenant, customer = state.customers.values[slot[row]]
         raw = event_identity(tenant, customer, named.source, named.id)
         low, high = np.frombuffer(raw, dtype=np.uint64).tolist()
@@ -60,6 +60,11 @@ def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[li
         low, high = batch.identity[row].tolist()
         counts[row] = row < first.get((low, high), -1)  # the void came later in this very batch
     return found, counts
+
+
+def names_void(_tenant: str, type: str) -> int:
+    """1 for the type of events that take others back."""
+    return int(type == VOID_TYPE)
 
 
 def periods_of(state: State, takebacks: Iterable[Takeback]) -> dict[int, list[int]]:

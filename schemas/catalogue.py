@@ -15,7 +15,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
-from schemas.faults import MISSING, Faults, Number, encode_document, read
+from schemas.faults import MISSING, Faults, Number, encode_document, join, read
 from schemas.limits import CATALOGUE_VALUES_MAX, EVENT_TEXT_LENGTH_MAX, EXPRESSION_LENGTH_MAX, ID_LENGTH_MAX
 
 Identifier = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._\-:@/]{{1,{ID_LENGTH_MAX}}}$")]
@@ -174,6 +174,13 @@ class PriceBook(Document, frozen=True, kw_only=True):
     corrections: Literal["invoice", "next"] = "invoice"
     description: Text = ""
     versions: list[Prices] | None = None
+
+    @staticmethod
+    def find_faults(value: dict[str, Any], path: str, faults: Faults) -> None:
+        """Without versions there are a currency and charges."""
+        for name in ("currency", "charges"):
+            if "versions" not in value and name not in value:
+                faults.add(join(path, name), "missing")
 
     def bodies(self) -> list[Prices]:
         """Every version, the first one first."""

@@ -116,6 +116,8 @@ def _read_struct(kind: inspect.StructType, value: Any, path: str, faults: Faults
             found[field.name] = _read(field.type, value[name], join(path, name), faults)
         elif field.required:
             faults.add(join(path, name), "missing")
+    if hasattr(kind.cls, "find_faults"):
+        kind.cls.find_faults(value, path, faults)  # what its types cannot say
     return kind.cls(**found) if len(faults) == before else MISSING
 
 

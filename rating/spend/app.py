@@ -14,10 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from rating.spend.gauges import TooManyWindows
 from rating.spend.parameters import WAIT_MS_DEFAULT, WAIT_MS_MAX, Parameters, Problem, cursor_of, invalid
 from rating.spend.spending import spend
 from rating.spend.store import Listing, SpendStore
-from rating.spend.usage import Question, measure, read_meters
+from rating.spend.usage import Question, measure, read_meters, stretch
 from rating.spend.view import Of, PositionNotReached, SpendView
 from rating.spend.windows import UNITS
 from schemas.catalogue import Meter
@@ -92,7 +93,12 @@ def _usage(parameters: Parameters, view: SpendView) -> Query:
 
     def query(store: SpendStore) -> Mapping[str, Any]:
         meter = _meter(store, partition, name, group_by)
-        usage = measure(meter, store.events(tenant, customer, meter.event, first, last), question)
+        events = store.events(tenant, customer, meter.event, *stretch(meter, question))
+        newest = store.newest(tenant, customer, partition) if meter.aggregate == "time_weighted" else None
+        try:
+            usage = measure(meter, events, question._replace(newest=newest))
+        except TooManyWindows as error:
+            raise invalid("window", str(error)) from None
         return {
             "customer": customer,
             "meter": name,

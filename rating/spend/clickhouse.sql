@@ -10,6 +10,9 @@ ENGINE = ReplacingMergeTree(revision) ORDER BY id;
 CREATE TABLE IF NOT EXISTS {database}.progress (id String, revision UInt64, body String)
 ENGINE = ReplacingMergeTree(revision) ORDER BY id;
 
+CREATE TABLE IF NOT EXISTS {database}.clocks (id String, revision UInt64)
+ENGINE = ReplacingMergeTree(revision) ORDER BY id;
+
 CREATE TABLE IF NOT EXISTS {database}.catalogues (id String, revision UInt64, body String)
 ENGINE = ReplacingMergeTree(revision) ORDER BY id;
 

@@ -64,6 +64,8 @@ PROGRESS: Final = CATALOGUES
 """The progress of each partition (JSON): `id` is the partition, `revision` counts its changes."""
 POSITIONS: Final = pa.schema([("id", _TEXT), ("revision", _WHOLE)])
 """How far each topic and partition has been read: `id` is `topic:partition`, `revision` the next offset."""
+CLOCKS: Final = POSITIONS
+"""The greatest tick of each partition: `id` is the partition, `revision` the time."""
 EVENTS: Final = pa.schema(
     [
         ("log_partition", _WHOLE),
@@ -247,11 +249,17 @@ def _rejection_id(record: TopicRecord, rejected: _Rejected) -> str:
 def _entries(records: Sequence[TopicRecord]) -> Staged:
     packs: list[pa.RecordBatch] = []
     catalogues: dict[int, TopicRecord] = {}
+    ticks: list[TopicRecord] = []
     for record, kind in _decoded(records, lambda value: entry.Entry(0, 0, value).kind):
         if kind == entry.EVENTS:
             packs += _pack(record)
         elif kind == entry.CATALOGUE:
             catalogues[record.partition] = record
+        elif kind == entry.TICK:
+            ticks.append(record)
+    clocks: dict[int, int] = {}
+    for record, time in _decoded(ticks, lambda value: entry.decode_tick(value[2:])):
+        clocks[record.partition] = max(time, clocks.get(record.partition, 0))
     rows = [
         {"id": str(partition), "revision": record.offset, "body": record.value[2:].decode()}
         for partition, record in catalogues.items()
@@ -259,6 +267,7 @@ def _entries(records: Sequence[TopicRecord]) -> Staged:
     return {
         "events": pa.Table.from_batches(packs, EVENTS),
         "catalogues": pa.Table.from_pylist(rows, schema=CATALOGUES),
+        "clocks": pa.Table.from_pylist([{"id": str(p), "revision": time} for p, time in clocks.items()], schema=CLOCKS),
     }
 
 

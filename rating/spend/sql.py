@@ -129,6 +129,18 @@ class SqlStore(ABC):
             found = found.filter(pa.array([identity not in voided for identity in found["identity"].to_pylist()]))
         return found.select(["time", "data"])
 
+    def newest(self, tenant: str, customer: str, partition: int) -> int | None:
+        """The greatest time known for a customer: of its events (voids have none) and of its partition's ticks."""
+        clocks = self._rows("SELECT revision FROM {clocks} WHERE id = {:id}", {"id": str(partition)})
+        known = [int(row["revision"]) for row in clocks]
+        later = self._later(tenant, customer)
+        sql = f"SELECT time, {_PLACE} FROM {{events}} WHERE {_OF_CUSTOMER} AND type <> {{:void}} ORDER BY time DESC"
+        values: dict[str, str | int] = {"tenant": tenant, "customer": customer, "void": VOID_TYPE}
+        found = self._select(sql if later else sql + " LIMIT 1", values)
+        times = zip(found["time"].to_pylist(), _places(found), strict=True)
+        known += [time for time, place in times if place not in later][:1]
+        return max(known, default=None)
+
     def page(self, listing: Listing, where: Mapping[str, str | int], after: Place | None, limit: int) -> list[Row]:
         """The next rows after a place whose columns equal `where`; nought line items are not listed."""
         condition = _BILLABLE if listing == "line_items" else "1 = 1"

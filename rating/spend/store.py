@@ -86,6 +86,10 @@ class SpendStore(Protocol):
         """
         ...
 
+    def newest(self, tenant: str, customer: str, partition: int) -> int | None:
+        """The greatest time known for a customer: of its events (voids have none) and of its partition's ticks."""
+        ...
+
     def page(self, listing: Listing, where: Mapping[str, str | int], after: Place | None, limit: int) -> list[Row]:
         """The next rows after a place whose columns equal `where`; nought line items are not listed."""
         ...

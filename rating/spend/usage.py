@@ -1,11 +1,13 @@
 """A meter's usage by windows of time, computed from the raw events: exact, and by another road than the engine's.
 
 Whole numbers all the way: a value is a Python int that counts 10^-12, so sums neither round nor overflow. An average
-is rounded half up at the 12th digit, once.
+and a gauge's integral are rounded half up at the 12th digit, once. Values are in the units that `convert` gives each
+event; one of the whole total belongs to a billing period and is left to the line item.
 """
 
 import json
 from collections.abc import Callable, Sequence
+from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
 from typing import Any, Final, NamedTuple
@@ -15,13 +17,17 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from rating.spend.columns import numbers, texts
+from rating.spend.columns import texts
 from rating.spend.conditions import passing
-from rating.spend.windows import Unit, cut
+from rating.spend.formulas import meter_values
+from rating.spend.gauges import Reading, integrate
+from rating.spend.windows import Unit, cut, window_of
 from schemas.catalogue import Identifier, Meter
+from schemas.expressions import value_paths
 from schemas.faults import Faults, Number, read
 from schemas.numbers import ONE, divide_half_up, format_scaled
 from schemas.paths import Extractor
+from schemas.period import Period
 from schemas.times import format_time
 
 
@@ -47,13 +53,17 @@ class Usage(NamedTuple):
 
 
 class Question(NamedTuple):
-    """What is asked of a meter: windows of `unit` in `zone`, of events with `first <= time < last` (microseconds)."""
+    """What is asked of a meter: windows of `unit` in `zone`, of events with `first <= time < last` (microseconds).
+
+    `newest`: the greatest time known, up to which gauges (`time_weighted`) hold their levels; else the last event's.
+    """
 
     unit: Unit
     zone: str
     first: int | None = None
     last: int | None = None
     group_by: tuple[str, ...] = ()
+    newest: int | None = None
 
 
 @lru_cache(maxsize=16)
@@ -67,41 +77,89 @@ def read_meters(catalogue: bytes) -> dict[str, Meter]:
     return meters
 
 
+def stretch(meter: Meter, question: Question) -> tuple[int | None, int | None]:
+    """The first and last time of the events that `measure` must see: a gauge's level comes from those before."""
+    if meter.aggregate != "time_weighted":
+        return question.first, question.last
+    if question.last is None or meter.align is None:
+        return None, question.last
+    return None, window_of(question.last - 1, "day", question.zone).end
+
+
 def measure(meter: Meter, events: pa.Table, question: Question) -> Usage:
-    """The windows that hold any usage, by start and then by dimensions. `events`: of `SpendStore.events`."""
+    """The windows that hold any usage, by start and then by dimensions. `events`: of `SpendStore.events`, in `stretch`.
+
+    Raises: rating.spend.gauges.TooManyWindows.
+    """
     columns = _extract(meter, events, question.group_by)
     counts = passing(meter.where, columns, events.num_rows)
-    values: list[Any] = [0] * events.num_rows
-    rejected = 0
-    if meter.value is not None and meter.aggregate != "count":
-        values, valued = (texts if meter.aggregate == "unique_count" else numbers)(columns[meter.value])
-        rejected = int(np.count_nonzero(counts & ~valued))
-        counts &= valued
+    values, valued = meter_values(meter, columns, events.num_rows)
     times = events["time"].to_numpy()
-    kept = np.flatnonzero(counts)
-    windows, window = cut(times[kept], question.unit, question.zone)
+    asked = np.ones(len(times), dtype=np.bool_) if question.first is None else times >= question.first
+    rejected = int(np.count_nonzero(counts & ~valued & asked))
+    kept = np.flatnonzero(counts & valued)
     groups, group = _groups([columns[meter.dimensions[name]] for name in question.group_by], kept)
+    if meter.aggregate == "time_weighted":
+        return Usage(_gauge_windows(meter, columns, values, times, kept, groups, group, question), rejected)
+    windows, window = cut(times[kept], question.unit, question.zone)
     order = np.lexsort((kept, times[kept], group, window))
     rising = [values[i] for i in kept[order].tolist()]
     found = []
     for start, end in _runs(window[order], group[order]):
         period, names = windows[window[order[start]]], groups[group[order[start]]]
-        found.append(
-            UsageWindow(
-                start=format_time(period.start if question.first is None else max(period.start, question.first)),
-                end=format_time(period.end if question.last is None else min(period.end, question.last)),
-                dimensions=dict(zip(question.group_by, names, strict=True)),
-                value=format_scaled(_AGGREGATES[meter.aggregate](rising[start:end])),
-                events=end - start,
-            )
-        )
+        value = _AGGREGATES[meter.aggregate](rising[start:end], meter)
+        found.append(_window(question, period, names, value, end - start))
     return Usage(found, rejected)
+
+
+def _gauge_windows(
+    meter: Meter,
+    columns: dict[str, pa.Array],
+    values: Sequence[int],
+    times: npt.NDArray[np.int64],
+    kept: npt.NDArray[np.int64],
+    groups: Sequence[tuple[str | None, ...]],
+    group: npt.NDArray[np.int64],
+    question: Question,
+) -> list[UsageWindow]:
+    """One gauge for each combination of all the meter's dimensions and its key, added up by group."""
+    named = [*meter.dimensions.values(), *([meter.key] if meter.key is not None else [])]
+    gauges = list(zip(*(texts(columns[path])[0] for path in named), strict=True)) if named else [()] * len(times)
+    newest = max([*times[kept].tolist(), *([question.newest] if question.newest is not None else [])], default=0)
+    end = newest if question.last is None else min(newest, question.last)
+    readings: list[list[Reading]] = [[] for _ in groups]
+    for row, number in zip(kept.tolist(), group.tolist(), strict=True):
+        time = int(times[row])
+        if meter.align is not None:
+            time = window_of(time, "day", question.zone).start
+        if question.last is None or time < question.last:
+            readings[number].append(Reading(time, gauges[row], values[row]))
+    found = [
+        (span.window, number, span)
+        for number, of_group in enumerate(readings)
+        for span in integrate(meter, of_group, question.unit, question.zone, question.first, end)
+    ]
+    return [
+        _window(question, window, groups[number], span.value, span.events) for window, number, span in sorted(found)
+    ]
+
+
+def _window(question: Question, period: Period, names: tuple[str | None, ...], value: int, events: int) -> UsageWindow:
+    return UsageWindow(
+        start=format_time(period.start if question.first is None else max(period.start, question.first)),
+        end=format_time(period.end if question.last is None else min(period.end, question.last)),
+        dimensions=dict(zip(question.group_by, names, strict=True)),
+        value=format_scaled(value),
+        events=events,
+    )
 
 
 def _extract(meter: Meter, events: pa.Table, group_by: Sequence[str]) -> dict[str, pa.Array]:
     paths = [*meter.where, *(meter.dimensions[name] for name in group_by)]
     if meter.value is not None:
-        paths.append(meter.value)
+        paths += value_paths(meter.value)
+    if meter.aggregate == "time_weighted":
+        paths += [*meter.dimensions.values(), *([meter.key] if meter.key is not None else [])]
     return Extractor(paths).extract(events["data"].to_pylist()) if paths else {}
 
 
@@ -128,12 +186,20 @@ def _runs(window: npt.NDArray[np.int64], group: npt.NDArray[np.int64]) -> list[t
     return list(pairwise(bounds))
 
 
-_AGGREGATES: Final[dict[str, Callable[[list[Any]], int]]] = {
-    "count": lambda values: len(values) * ONE,
-    "sum": sum,
-    "min": min,
-    "max": max,
-    "avg": lambda values: divide_half_up(sum(values), len(values)),
-    "latest": lambda values: values[-1],  # rows stand in order of time, then arrival
-    "unique_count": lambda values: len(set(values)) * ONE,
+def _percentile(values: list[int], meter: Meter) -> int:
+    """Nearest rank: the least value that at least so many percent do not exceed."""
+    rising, share = sorted(values), Fraction(meter.percentile or 100) / 100
+    return next(value for at, value in enumerate(rising, 1) if Fraction(at, len(rising)) >= share)
+
+
+_AGGREGATES: Final[dict[str, Callable[[list[Any], Meter], int]]] = {
+    "count": lambda values, _: len(values) * ONE,
+    "sum": lambda values, _: sum(values),
+    "min": lambda values, _: min(values),
+    "max": lambda values, _: max(values),
+    "avg": lambda values, _: divide_half_up(sum(values), len(values)),
+    "latest": lambda values, _: values[-1],  # rows stand in order of time, then arrival
+    "unique_count": lambda values, _: len(set(values)) * ONE,
+    "percentile": _percentile,
 }
+"""All but `time_weighted`, which has usage in windows without events too."""

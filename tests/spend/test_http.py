@@ -19,6 +19,7 @@ from tests.spend.records import DECEMBER, Log, alert, catalogue, event, invoice,
 METERS = {
     "tokens": {"event": "llm.request", "aggregate": "sum", "value": "$.n", "dimensions": {"model": "$.model"}},
     "requests": {"event": "llm.request", "aggregate": "count", "where": {"$.ok": True}},
+    "level": {"event": "llm.request", "aggregate": "time_weighted", "value": "2 * $.n", "unit": "hour"},
 }
 PARTITION = partition_of("default", "acme", 2)
 
@@ -172,6 +173,21 @@ async def test_usage_by_window_and_dimension(client: httpx.AsyncClient) -> None:
     ]
 
 
+async def test_a_gauge_is_used_until_the_newest_time_known(client: httpx.AsyncClient) -> None:
+    answer = await get(client, "/v1/customers/acme/usage", meter="level", window="day")
+    assert [(w["start"], w["value"], w["events"]) for w in answer["windows"]] == [
+        ("2026-11-02T00:00:00Z", "57", 3),
+        ("2026-11-03T00:00:00Z", "80", 0),  # up to the event that has no value
+    ]
+    assert answer["rejected"] == 1
+    bounds = {"from": "2026-11-02T23:00:00Z", "to": "2026-11-03T00:30:00Z"}
+    answer = await get(client, "/v1/customers/acme/usage", meter="level", window="hour", **bounds)
+    assert [(w["start"], w["value"]) for w in answer["windows"]] == [
+        ("2026-11-02T23:00:00Z", "6"),
+        ("2026-11-03T00:00:00Z", "4"),
+    ]
+
+
 async def test_line_items_by_filter_and_page(client: httpx.AsyncClient) -> None:
     async def ids(**parameters: Any) -> list[str]:
         return [item["id"] for item in (await get(client, "/v1/line-items", **parameters))["line_items"]]
@@ -246,8 +262,8 @@ async def test_a_position_that_does_not_come_is_a_problem(client: httpx.AsyncCli
 async def test_unknown_meter_and_invoice(client: httpx.AsyncClient) -> None:
     answer = await client.get("/v1/customers/acme/usage", params={"meter": "token"})
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_meter")
-    assert answer.json()["meters"] == ["requests", "tokens"]
-    assert answer.json()["detail"] == "found 'token' (did you mean 'tokens'?), expected one of requests, tokens"
+    assert answer.json()["meters"] == ["level", "requests", "tokens"]
+    assert answer.json()["detail"] == "found 'token' (did you mean 'tokens'?), expected one of level, requests, tokens"
     answer = await client.get("/v1/invoices/in_none")
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_invoice")
 
@@ -269,7 +285,7 @@ WRONG = [
     ("customers/acme/spend", "perod=all", "perod", "found 'perod' (did you mean 'period'?), expected one of"),
     ("customers/acme/spend", "period=all&period=all", "period", "found 2 values, expected one"),
     ("customers/acme/usage", "", "meter", "missing, expected the name of a meter"),
-    ("customers/acme/usage", "meter=tokens&window=week", "window", "found 'week', expected one of day, hour, month"),
+    ("customers/acme/usage", "meter=tokens&window=year", "window", "found 'year', expected one of day, hour, minute,"),
     ("customers/acme/usage", "meter=tokens&timezone=Zurich", "timezone", "found 'Zurich', expected an IANA time zone"),
     ("customers/acme/usage", "meter=tokens&timezone=../../etc", "timezone", "expected an IANA time zone"),
     ("customers/acme/usage", "meter=tokens&from=yesterday", "from", "found 'yesterday', expected an RFC 3339 time"),

@@ -244,6 +244,27 @@ def test_a_rejection_that_a_replay_says_again_is_one(store: SpendStore) -> None:
     ]
 
 
+def test_the_newest_time_is_that_of_the_customers_events_and_of_ticks(store: SpendStore) -> None:
+    assert store.newest("default", "acme", 0) is None
+    log = Log()
+    log.events(
+        event("a", "2026-11-03T00:00:00Z", {}),
+        event("b", "2026-11-02T00:00:00Z", {}, type="other"),
+        event("v", "2026-11-09T00:00:00Z", {"source": "cli", "id": "a"}, type="taximeter.void"),
+    )
+    store.apply(log.records)
+    assert store.newest("default", "acme", 0) == parse_time("2026-11-03T00:00:00Z")
+    log.events(event("a", "2026-11-08T00:00:00Z", {}))  # a duplicate
+    log.append(topics.EVENTS, tick("2026-11-02T12:00:00Z"))
+    store.apply(log.records)
+    assert store.newest("default", "acme", 0) == parse_time("2026-11-03T00:00:00Z")
+    assert store.newest("default", "nobody", 0) == parse_time("2026-11-02T12:00:00Z")
+    log.append(topics.EVENTS, tick("2026-11-05T00:00:00Z"))
+    log.append(topics.EVENTS, tick("2026-11-04T00:00:00Z"))
+    store.apply(log.records)
+    assert store.newest("default", "acme", 0) == parse_time("2026-11-05T00:00:00Z")
+
+
 def test_events_count_once_by_identity_and_not_when_voided(store: SpendStore) -> None:
     log = Log()
     log.events(
@@ -335,7 +356,7 @@ def test_clickhouse_converges_after_a_crash_between_two_inserts(chdb_client: Any
         finally:
             chdb_client.command(f"DROP DATABASE {database}")
         inserts += 1
-    assert inserts == 8
+    assert inserts == 9
 
 
 def test_duckdb_rolls_back_what_it_could_not_commit(tmp_path: Any, log: Log, monkeypatch: Any) -> None:

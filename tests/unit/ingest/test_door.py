@@ -169,11 +169,13 @@ async def test_time_bounds(max_ahead: int | None, time: str, type: str, taken: b
     assert taken or (answer.events[0].code, answer.events[0].path) == ("time_out_of_bounds", "time")
 
 
-async def test_a_void_is_refused_and_not_swallowed() -> None:
-    log = ListLog()
-    answer = (await make_door(log).take(text(event(type=VOID_TYPE)), JSON, "default")).answer()
-    assert answer.accepted == 0
-    assert (answer.events[0].code, answer.events[0].path) == ("invalid_event", "type")
+async def test_a_void_names_what_it_takes_back() -> None:
+    right = event(type=VOID_TYPE, data={"source": "gateway", "id": "e7", "reason": "counted twice"})
+    wrong = event(id="e2", type=VOID_TYPE, data={"id": 7})
+    answer = (await make_door(ListLog()).take(b"[%b,%b]" % (text(right), text(wrong)), JSON, "default")).answer()
+    assert (answer.accepted, answer.rejected) == (1, 1)
+    found = next(one for one in answer.events if one.code)
+    assert (found.id, found.code, found.path) == ("e2", "invalid_data", "data")
 
 
 async def test_a_rejection_shows_the_event() -> None:

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rating.convert import Conversion, compile_convert, find_convert_faults
+from rating.spend.formulas import convert as convert_again
 from schemas.catalogue import Convert
 from schemas.numbers import ONE, SCALED_MAX, NumberRangeError, format_scaled, parse_scaled
 
@@ -47,6 +48,7 @@ def test_columns_and_one_by_one_are_what_fractions_say(convert: Convert, values:
     conversion = compile_convert(convert)
     wanted = [expected(convert, value) for value in values]
     assert conversion.convert_columns(pl.Series(values, dtype=pl.Int128)).to_list() == wanted
+    assert [convert_again(convert, value) for value in values] == wanted
     for value, result in zip(values, wanted, strict=True):
         if result is None:
             with pytest.raises(NumberRangeError):

@@ -1,4 +1,4 @@
-"""What expressions come to: columns, row by row, the checker's own evaluation, and fractions all agree."""
+"""What expressions come to: columns, row by row, the usage windows' own evaluation, and fractions all agree."""
 
 import json
 import os
@@ -8,12 +8,15 @@ from fractions import Fraction
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rating.columns import FOUND, INVALID, MISSING, OUT_OF_RANGE, PathColumn, Value, read_value
 from rating.expressions import Expression, ValueFault, parse_expression
+from rating.spend.formulas import meter_values
+from schemas.catalogue import Meter
 from schemas.numbers import ONE, SCALED_MAX, format_scaled
 from schemas.paths import Extractor
 
@@ -227,10 +230,14 @@ ROWS = st.lists(st.dictionaries(st.sampled_from(NAMES), VALUES), min_size=1, max
 CLEAN = st.lists(st.fixed_dictionaries({name: st.sampled_from(GOOD[:-5]) for name in NAMES}), min_size=1, max_size=12)
 
 
-def columns(rows: list[Row]) -> dict[str, PathColumn]:
+def extracted(rows: list[Row]) -> dict[str, pa.Array]:
     data = [("{" + ", ".join(f'"{name}": {text}' for name, text in row.items()) + "}").encode() for row in rows]
     paths = [f"$.{name}" for name in NAMES]
-    return {path: PathColumn([column]) for path, column in Extractor(paths).extract(data).items()}
+    return Extractor(paths).extract(data)
+
+
+def columns(rows: list[Row]) -> dict[str, PathColumn]:
+    return {path: PathColumn([column]) for path, column in extracted(rows).items()}
 
 
 def wanted(part: Part, row: Row) -> tuple[int, int]:
@@ -263,6 +270,10 @@ def test_columns_and_rows_are_what_fractions_say(part: Part, rows: list[Row], da
     found = expression.columns(columns(rows).__getitem__, np.array(asked, dtype=np.int64))
     assert list(zip(found.values.to_list(), found.status.tolist(), strict=True)) == [expected[at] for at in asked]
     assert set(found.faults) == {at for at in asked if expected[at][1] != FOUND}
+    meter = Meter(event="e", aggregate="sum", value=part.text)
+    values, valued = meter_values(meter, extracted(rows), len(rows))
+    assert valued.tolist() == [status == FOUND for _, status in expected]
+    assert [value or 0 for value in values] == [value for value, _ in expected]
 
 
 # By example ----------------------------------------------------------------------------------------------------------
