@@ -190,14 +190,6 @@ def test_a_schedule_looks_at_the_local_time() -> None:
     assert _items(found) == [("c", "11-01", "4", "5")]
 
 
-def test_a_gauge_in_a_schedule_is_integrated_over_each_windows_hours() -> None:
-    charge = """c: {meter: m, price: {model: schedule, windows: [
-      {hours: "18:00-24:00", price: {model: unit, unit_amount: '1'}}], otherwise: {model: unit, unit_amount: '10'}}}"""
-    # Level 1 for the last two days of November: 12 hours at 1 and 36 hours at 10.
-    found = rate(_book(charge, "{event: use, aggregate: time_weighted, value: $.n}"), [_event("1", "11-29", n=1)], DEC)
-    assert _items(found) == [("c", "11-01", "48", "372")]
-
-
 @pytest.mark.parametrize(
     ("price", "used", "amount"),
     [
@@ -270,8 +262,9 @@ def test_flat_amounts_share_by_duration() -> None:
     found = rate(_versions(flat % 20, flat % 40), [], DEC)
     assert _items(found)[:2] == [("c", "11-01", "1", "10"), ("c", "11-16", "1", "20")]
     assert _items(found)[2:] == [("c", "12-01", "1", "40")] and _totals(found) == [("period", "30")]
-    # The fee of the second segment is due when that begins.
-    assert _items(rate(_versions(flat % 20, flat % 40), [], "2026-11-15T23:59:59Z")) == [("c", "11-01", "1", "10")]
+    # The fee of the second segment is due when the period is opened.
+    found = rate(_versions(flat % 20, flat % 40), [], "2026-11-01T00:00:00Z")
+    assert _items(found) == [("c", "11-01", "1", "10"), ("c", "11-16", "1", "20")]
 
 
 def test_thirds_telescope() -> None:
@@ -288,9 +281,9 @@ def test_a_pause_asks_and_counts_nothing() -> None:
     found = rate(book, events, DEC)
     assert _items(found) == [
         ("c", "11-01", "1", "1"),
-        ("f", "11-01", "1", "10"),
+        ("f", "11-01", "1", "15"),
         ("c", "11-21", "1", "1"),
-        ("f", "11-21", "1", "10"),
+        ("f", "11-21", "1", "15"),
     ]
     assert [(r["id"], r["code"]) for r in found["rejections"]] == [("2", "no_subscription")]
 
@@ -417,7 +410,7 @@ def test_coupons_credits_and_taxes() -> None:
         ("5.33", "3", "0.95"),
         ("2.67", "7.33", "0"),
     ]
-    assert first["drawn"] == [{"grant": "soon", "amount": "7.33"}, {"grant": "late", "amount": "3"}]
+    assert first["applied_credits"] == [{"grant": "soon", "amount": "7.33"}, {"grant": "late", "amount": "3"}]
     # 30, less 5 (3.33, 1.67), less what is left of `soon` (2.67): 16.67 · 8.1 % = 1.35.
     assert _figures(second) == ("30", "0", "5", "2.67", "1.35", "23.68")
 
@@ -442,15 +435,15 @@ def test_grants_by_time_of_closing() -> None:
     grants = """credit_grants: [{id: a, amount: '4', expires_at: '2026-12-01T00:00:00Z'},
       {id: b, amount: '4', effective_from: '2026-12-01T00:00:00Z', low_balance: '1'}]"""
     found = rate(_book(UNIT, more=grants), [_event("1", "11-02", n=3)], DEC)
-    assert found["invoices"][0]["drawn"] == [{"grant": "b", "amount": "3"}]
-    assert [alert["because"] for alert in found["alerts"]] == [{"grant": "b", "balance": "1"}]
+    assert found["invoices"][0]["applied_credits"] == [{"grant": "b", "amount": "3"}]
+    assert [alert["because"] for alert in found["alerts"]] == [{"grant": "b", "threshold": "1", "level": "1"}]
 
 
 def test_budget_alerts_come_once_each() -> None:
     book = _book(UNIT, book="budget: {amount: '10'}")
     found = rate(book, [_event("1", "11-02", n=7), _event("2", "11-03", n=1), _event("3", "11-03", n=9)])
-    named = [(a["spend"], a["because"]["share"], a["because"]["event"]["id"]) for a in found["alerts"]]
-    assert named == [("8", "80", "2"), ("17", "100", "3")] and not found["invoices"]
+    named = [(a["spend"], a["because"]["level"], a["because"]["event"]["id"]) for a in found["alerts"]]
+    assert named == [("8", "8", "2"), ("17", "10", "3")] and not found["invoices"]
 
 
 @pytest.mark.parametrize(

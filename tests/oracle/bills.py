@@ -3,15 +3,16 @@
 Readings:
 - A line of a later segment is what all units of the charge's carried segments come to under the segment's price, less
   what those of the earlier ones come to under it; both are rounded at the 12th digit, so that segments telescope. Its
-  quantity is the same difference. A charge carries from an earlier segment in which it had the same meter.
-- `carry_usage: false` starts again where the version (or the book) changes, not after a pause.
-- A flat amount is shared out by the length of the segments that ask for it; discount, maximum and minimum of the charge
-  hold for what has come together up to the segment. A segment's fee in advance is due when the segment begins.
-- A fee in advance exists from the first rated event of the period (taken back or not), or from the tick that opens it.
+  quantity is that of its own segment. A charge carries from an earlier segment in which it had the same meter.
+- Units carry on within one price book. `carry_usage: false` starts again where the version changes, not after a pause.
+- A flat amount (less its discount) is shared out by the length of the segments that are no trial; prorated, by the
+  length of the whole calendar period. The shares are those of what has gone by so far, so that they telescope.
+- A fee in advance exists, for every segment, from the first rated event of the period (taken back or not), or from the
+  tick that opens the period.
 - A gauge is the customer's: it has heard of every event that some subscription covered, also of one that came before
-  this subscription or this charge. A gauge in a `schedule` is integrated over the hours of each window.
+  this subscription or this charge.
 - A charge is unused where no segment but a trial counted anything for it in the whole period. Its line has null for
-  each of its dimensions and stands in the first segment that bills nought.
+  each of its dimensions and stands in the first segment (no trial) whose charge bills nought.
 - Nothing of a flat amount, and no line, is asked for in a trial; its usage has a line with an amount of nought.
 """
 
@@ -19,7 +20,6 @@ from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from fractions import Fraction
-from itertools import pairwise
 from typing import Any
 
 from tests.oracle.aggregates import (
@@ -32,8 +32,8 @@ from tests.oracle.aggregates import (
     time_unit,
 )
 from tests.oracle.agreements import Segment, Subscription
-from tests.oracle.prices import PERIODIC, Leaf, Priced, Way, bounded, cuts, price_line, way_to
-from tests.oracle.reading import amount
+from tests.oracle.prices import PERIODIC, Leaf, Priced, Way, bounded, price_line, way_to
+from tests.oracle.reading import TINY, amount, half_up
 
 Group = tuple[tuple[str, str | None], ...]
 Counted = dict[Group, dict[Way, Leaf]]
@@ -63,13 +63,13 @@ class Line:
 class Facts:
     """What is known of a customer when a period is looked at.
 
-    `uses`: of each meter, those that were not taken back. `horizon`: up to when gauges are integrated. `reached`: the
-    latest rated event of the period or the tick that opened it. `first`: when the subscription began."""
+    `uses`: of each meter, those that were not taken back. `horizon`: up to when gauges are integrated. `opened`: an
+    event of the period was rated, or a tick has come to it. `first`: when the subscription began."""
 
     meters: dict[str, Any]
     uses: dict[str, list[Use]]
     horizon: int
-    reached: int | None
+    opened: bool
     first: int | None
     closed: bool
 
@@ -108,7 +108,7 @@ class _Period:
             all_units = price_line(charge, together[group])
             earlier_units = price_line(charge, before[group]) if group in before else NOTHING_USED
             uses = [use for leaf in own.get(group, {}).values() for use in leaf.uses]
-            quantity = all_units.quantity - earlier_units.quantity
+            quantity = price_line(charge, own[group]).quantity if group in own else NOUGHT
             due = NOUGHT if segment.plan.trial else all_units.amount - earlier_units.amount
             found.append(Line(name, charge, group, segment, quantity, due, all_units.tiers, uses))
         return found
@@ -119,7 +119,7 @@ class _Period:
         for place in range(at):
             carried.append(self.segments[place])
             before, after = self.segments[place].plan, self.segments[place + 1].plan
-            if (before.book, before.version) != (after.book, after.version) and not after.carry_usage:
+            if before.book != after.book or (before.version != after.version and not after.carry_usage):
                 carried = []
         return [s for s in carried if not s.plan.trial and s.plan.charges.get(name, {}).get("meter") == meter]
 
@@ -143,7 +143,7 @@ class _Period:
     ) -> Counted:
         price, zone = charge["price"], self.subscription.zone
         unit = time_unit(meter, self.subscription.whole(self.period))
-        pieces = _pieces(price, [(s.start, min(s.end, self.facts.horizon)) for s in segments], zone)
+        pieces = [(s.start, min(s.end, self.facts.horizon)) for s in segments if s.start < self.facts.horizon]
         gauges: dict[Any, list[Use]] = defaultdict(list)
         for use in uses:
             gauges[(tuple(use.dimensions.items()), use.key)].append(use)
@@ -151,10 +151,9 @@ class _Period:
         events: dict[Group, dict[Way, list[Use]]] = defaultdict(lambda: defaultdict(list))
         for (dimensions, _), some in gauges.items():
             group, gauge = _group(charge, dict(dimensions)), Gauge(meter, some, zone)
-            for piece in pieces:
-                total = gauge.level_times_time([piece])
-                if total:
-                    totals[group][way_to(price, dict(dimensions), piece[0], zone)] += total
+            total = gauge.level_times_time(pieces)
+            if total:
+                totals[group][way_to(price, dict(dimensions), None, zone)] += total
             for use in _inside(some, segments):
                 way = way_to(price, use.dimensions, use.time, zone)
                 events[group][way].append(use)
@@ -170,10 +169,10 @@ class _Period:
         segment = self.segments[at]
         if not self.facts.closed or segment.plan.trial or not _bills_nought(charge) or self._is_used(name):
             return []
+        if any(_bills_nought(s.plan.charges.get(name, {})) and not s.plan.trial for s in self.segments[:at]):
+            return []
         nought = {way_to(charge["price"], {}, None, self.subscription.zone): Leaf(NOUGHT, [])}
         due = price_line(charge, nought).amount
-        if any(_bills_nought(s.plan.charges[name]) for s in self._carried(at, name)):
-            due = NOUGHT
         group = tuple((key, None) for key in charge.get("group_by") or [])
         return [Line(name, charge, group, segment, NOUGHT, due)]
 
@@ -182,27 +181,21 @@ class _Period:
         return any(self._count(segment.plan.charges[name], [segment]) for segment in asking)
 
     def _fee(self, at: int, name: str, charge: dict[str, Any]) -> list[Line]:
-        segment, reached = self.segments[at], self.facts.reached
-        in_advance = charge.get("when") == "in_advance"
-        begun = reached is not None and reached >= segment.start
-        if segment.plan.trial or not (begun if in_advance else self.facts.closed):
+        segment, in_advance = self.segments[at], charge.get("when") == "in_advance"
+        if segment.plan.trial or not (self.facts.opened if in_advance else self.facts.closed):
             return []
-        asked = amount(charge["price"]["amount"])
+        asked = bounded(charge, amount(charge["price"]["amount"]))
         if charge["price"]["model"] == "one_time":
             assert self.facts.first is not None
             force = self.subscription.first_force(segment.plan.book, self.facts.first)
             if force is None or not segment.start <= force < segment.end:
                 return []
-            return [Line(name, charge, (), segment, Fraction(1), bounded(charge, asked))]
-        period = self.subscription.whole(self.period) if charge.get("prorate") else self.period[1] - self.period[0]
-        before = sum(
-            s.end - s.start
-            for s in self.segments[:at]
-            if not s.plan.trial and s.plan.charges.get(name, {}).get("price", {}).get("model") == "flat"
-        )
-        so_far = bounded(charge, asked * Fraction(before + segment.end - segment.start, period))
-        earlier = bounded(charge, asked * Fraction(before, period)) if before else NOUGHT
-        return [Line(name, charge, (), segment, Fraction(1), so_far - earlier)]
+            return [Line(name, charge, (), segment, Fraction(1), asked)]
+        billed = [s.end - s.start for s in self.segments if not s.plan.trial]
+        before = sum(s.end - s.start for s in self.segments[:at] if not s.plan.trial)
+        period = self.subscription.whole(self.period) if charge.get("prorate") else sum(billed)
+        so_far = half_up(asked * Fraction(before + segment.end - segment.start, period), TINY)
+        return [Line(name, charge, (), segment, Fraction(1), so_far - half_up(asked * Fraction(before, period), TINY))]
 
 
 def _inside(uses: Iterable[Use], segments: list[Segment]) -> list[Use]:
@@ -215,13 +208,3 @@ def _group(charge: dict[str, Any], dimensions: dict[str, str | None]) -> Group:
 
 def _bills_nought(charge: dict[str, Any]) -> bool:
     return bool(charge.get("bill_zero_usage")) or charge.get("minimum") is not None
-
-
-def _pieces(price: dict[str, Any], spans: list[Span], zone: str) -> list[Span]:
-    """Stretches of time, cut wherever a schedule in the price may change its window."""
-    found = []
-    for begin, end in spans:
-        if begin < end:
-            marks = [begin, *sorted(set(cuts(price, (begin, end), zone))), end]
-            found += list(pairwise(marks))
-    return found

@@ -77,14 +77,6 @@ def first_moment_of_day(time: int, zone: str) -> int:
     return _first_moment(day_of(time, zone), zone)
 
 
-def local_moment(day: date, wall: str, zone: str) -> set[int]:
-    """When the clocks show `HH:MM` on a local day: one moment, two, or (where they leap over it) one beside it."""
-    hour, minute = map(int, wall.split(":"))
-    local = datetime(day.year, day.month, day.day, hour, minute, tzinfo=ZoneInfo(zone))
-    both = (local.replace(fold=fold).astimezone(UTC) for fold in (0, 1))
-    return {(moment - _EPOCH) // timedelta(microseconds=1) for moment in both}
-
-
 @cache
 def _first_moment(day: date, zone: str) -> int:
     """When a local day begins: midnight, or the moment in which the clocks leap over it."""

@@ -1,12 +1,13 @@
 """The one place of these tests that touches the engine: runs it, and brings what it wrote into the oracle's form."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from tests.oracle.calendars import moment
+from tests.oracle.oracle import Tick
 from tests.oracle.reading import Num, number, show
 
 BATCH = 1000
@@ -21,16 +22,66 @@ def as_bytes(events: Iterable[Any]) -> list[bytes]:
     return [text.encode() if isinstance(text, str) else bytes(text) for text in texts]
 
 
-def rate_raw(catalogue_text: str, events: Sequence[Any], as_of: str | None = None, batch: int = BATCH) -> Any:
-    """What the engine itself answers. This import is the only one of the engine."""
-    from taximeter.rate_file import rate_events
+def rate_raw(
+    catalogue_text: str,
+    inputs: Sequence[Any],
+    as_of: str | None = None,
+    batch: int = BATCH,
+    restart: Callable[[], bool] | None = None,
+) -> Any:
+    """What the engine itself answers to events and ticks, `batch` events at once. `restart` is asked after each batch
+    and tick whether the engine shall go on from its snapshot. This is the only import of the engine."""
+    from rating.catalogue import load_catalogue
+    from rating.engine import RatingProcessor, RatingSettings
+    from schemas.entry import encode_tick
+    from taximeter.rate_file import FileRater
 
-    return rate_events(catalogue_text, as_bytes(events), None if as_of is None else moment(as_of), batch)
+    class Rater(FileRater):
+        """A file with ticks in it, whose periods can be corrected for ever."""
+
+        processor = RatingProcessor(RatingSettings(partitions=1, lateness=0, window_days=None, corrections=2**60))
+
+        def go_on(self) -> None:
+            if restart is not None and restart():
+                self._engine = self.processor.open(0, self._engine.snapshot())
+
+        def tick(self, time: int) -> None:
+            self._process(encode_tick(time), 1)
+            self._lines.append(0)
+
+    rater = Rater(load_catalogue(catalogue_text))
+    rater._engine.settings = rater.processor.settings
+    waiting: list[Any] = []
+
+    def add() -> None:
+        if waiting:
+            texts = as_bytes([one for _, one in waiting])
+            rater.add(texts, [at for at, _ in waiting])
+            waiting.clear()
+            rater.go_on()
+
+    for at, one in enumerate(inputs, 1):
+        if isinstance(one, Tick):
+            add()
+            rater.tick(moment(one.time))
+            rater.go_on()
+        else:
+            waiting.append((at, one))
+            if len(waiting) >= batch:
+                add()
+    add()
+    return rater.finish(None if as_of is None else moment(as_of))
 
 
-def run_engine(catalogue_text: str, events: Sequence[Any], as_of: str | None = None, batch: int = BATCH) -> Outputs:
+def run_engine(
+    catalogue_text: str,
+    inputs: Sequence[Any],
+    as_of: str | None = None,
+    batch: int = BATCH,
+    restart: Callable[[], bool] | None = None,
+) -> Outputs:
     """The engine's outputs in the form of `oracle.rate`."""
-    rated = rate_raw(catalogue_text, events, as_of, batch)
+    rated = rate_raw(catalogue_text, inputs, as_of, batch, restart)
     items = [msgspec.to_builtins(item) for item in rated.line_items]
     return {
         # A revision with neither quantity nor amount only takes an earlier one back (`schemas.output.LineItem`).

@@ -6,9 +6,10 @@ noted: here, and at the head of `agreements`, `aggregates`, `bills`, `expression
 
 Readings:
 - The default subscription is called `default`. It begins with the period of the earliest event that one of its charges
-  counts, even if the event is taken back: a void takes back usage, not the beginning.
+  counted when it came, even if the event is taken back later: a void takes back usage, not the beginning.
 - Every meter of the catalogue looks at its value, whoever pays for it; a fault there comes before `no_subscription`.
-  An event that was taken back before it came is looked at as well: rejections do not depend on the order.
+- An event that was taken back before it came is not looked at by any meter: it makes no rejection and begins nothing.
+  Its time is a time that was seen, and the levels are looked at after it.
 - An event that lacks the amount of a `dynamic` price that covers it is a rejection for the meter, like one that lacks
   the meter's value.
 - A void is an event like any other: it has an identity, it cannot be taken back, and the levels are looked at after it.
@@ -16,16 +17,16 @@ Readings:
 - After each accepted event every open period of the customer is looked at, whichever one the event belongs to.
 - A period is closed when a tick has made (or had nothing to make of) its invoice. A tick
   that goes back is one at the greatest time seen.
-- One tick makes invoices as if one had come at each moment: first the corrections, then what has ended, by the period's
-  end and then by the subscriptions' order. Then it looks at the levels of what is open.
+- One tick opens periods and brings gauges up to date; then corrects, by the period's end and then the subscription's
+  name; then closes what has ended, in the same order; then looks at the levels of what is still open.
 - A correction is drawn from grants that were in force at its period's end, and holds what commitment, overage and
   maximum come to now. With `corrections: next` its lines join the subscription's next invoice of any kind; where none
   can follow, they have an invoice of their own.
 - Overage and true-up are worked out when a period closes, from the rounded lines. The maximum caps lines and overage,
   on every invoice of the period; what it takes off is in `discounts`. It does not count for thresholds and budgets.
 - A budget's alerts look at what thresholds look at. A low balance is reported with the invoice that drew it down.
-- Without ticks, gauges are integrated at last to the file's greatest event time; levels that are crossed then name
-  that time as the tick. Nothing is closed and no fee falls due by it.
+- Without `as_of`, gauges are integrated at last to the file's greatest event time, if no tick was later; levels that
+  are crossed then name that time as the tick. Nothing is closed and no fee falls due by it.
 """
 
 import json
@@ -68,7 +69,7 @@ def rate(catalogue: str | dict[str, Any], inputs: Iterable[Any], as_of: str | in
             ledger.take(arrival, read_event(one))
     if as_of is not None:
         ledger.tick(moment(as_of) if isinstance(as_of, str) else as_of)
-    elif ledger.now is None:
+    else:
         ledger.bring_up()
     return {
         "line_items": ledger.line_items(),
@@ -175,7 +176,8 @@ class Ledger:
                 self._subscribe(DEFAULT, customer, self.book["default_subscription"])
             closing = moment(event["time"])
             self.greatest[customer] = max(closing, self.greatest.get(customer, closing))
-            self._keep(Event(identity, closing, self._meter(arrival, customer, event)))
+            uses = {} if identity in self.voided else self._meter(arrival, customer, event)
+            self._keep(Event(identity, closing, uses))
         if closing is not None:
             self._watch(customer, {"event": {"source": event["source"], "id": event["id"]}}, closing)
 
@@ -266,16 +268,14 @@ class Ledger:
 
     def _lines(self, bill: Bill) -> list[Line]:
         customer, period = bill.subscription.customer, bill.period
-        reached = [time for time in self._rated(bill.subscription) if period[0] <= time < period[1]]
-        if self.now is not None and self.now >= period[0]:
-            reached.append(self.now)
+        opened = any(period[0] <= time < period[1] for time in self._rated(bill.subscription))
         horizon = self._horizon(customer)
         first = self._first(bill.subscription)
         facts = Facts(
             self.meters,
             self._uses(customer),
             period[0] if horizon is None else horizon,
-            max(reached, default=None),
+            opened or (self.now is not None and self.now >= period[0]),
             first,
             bill.closed,
         )
@@ -326,7 +326,10 @@ class Ledger:
             if ("budget", s) not in bill.crossed and spend * 100 >= s * amount(budget["amount"])
         ]
         bill.crossed |= {("budget", share) for share in over}
-        named = [{"budget": show(amount(budget["amount"])), "share": show(share), **found_by} for share in over]
+        whole = amount(budget["amount"]) if budget else NOUGHT
+        named = [
+            {"threshold": show(whole), "level": show(half_up(whole * share / 100, TINY)), **found_by} for share in over
+        ]
         self._alert(bill, "budget", named, spend)
 
     def _alert(self, bill: Bill, kind: str, because: list[dict[str, Any]], spend: Fraction | None) -> None:
@@ -344,7 +347,7 @@ class Ledger:
             for subscription in several
             for bill in self._bills_until(subscription, now)
         ]
-        in_order = sorted(bills, key=lambda bill: bill.period[1])
+        in_order = sorted(bills, key=lambda bill: (bill.period[1], bill.subscription.name))
         for bill in [bill for bill in in_order if bill.closed]:
             if bill.plan and (bill.plan.corrections == "invoice" or self._is_last(bill)):
                 self._write(bill, "correction", None, bill.period[1])
@@ -362,7 +365,7 @@ class Ledger:
     def bring_up(self) -> None:
         """Without a tick: gauges are integrated to the greatest event time of all."""
         self.brought = max(self.greatest.values(), default=None)
-        if self.brought is not None:
+        if self.brought is not None and (self.now is None or self.now < self.brought):
             for customer in self.subscriptions:
                 self._watch(customer, {"tick": iso(self.brought)}, self.brought)
 
@@ -391,7 +394,7 @@ class Ledger:
             for line in lines
         ]
         self.invoices.append({**bill.head(), "kind": kind, "because": because, "lines": shown, **sums})
-        self._alert(bill, "low_balance", purse.falls_low([one["grant"] for one in sums["drawn"]]), None)
+        self._alert(bill, "low_balance", purse.falls_low([one["grant"] for one in sums["applied_credits"]]), None)
 
     def _unbilled(self, bill: Bill) -> tuple[list[dict[str, Any]], Fraction]:
         """What the lines of a period, to the cent, come to beyond what was billed; and the maximum's part of it."""

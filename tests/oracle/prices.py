@@ -11,17 +11,17 @@ Readings:
   fixed amount. An allowance of nought is none. `amount_governs` drops `free_events` only where there is a
   `free_amount` and a `min_amount` or a `max_amount`.
 - A discount of money takes nothing off an amount that is below nought already.
+- A value below nought is a correction under `percentage`: it takes its share back, without fixed amount, least and
+  greatest, and does not touch the allowance.
 - How `free_units` (or a discount in units) would come off a `percentage` or a `dynamic` price, nothing says: refused.
 """
 
-from collections.abc import Iterator
-from datetime import timedelta
 from fractions import Fraction
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
-from tests.oracle.aggregates import NOUGHT, Span, Use
-from tests.oracle.calendars import clock, day_of, local_moment
+from tests.oracle.aggregates import NOUGHT, Use
+from tests.oracle.calendars import clock
 from tests.oracle.expressions import value_of
 from tests.oracle.reading import TINY, amount, half_up, show
 
@@ -92,22 +92,6 @@ def _window(price: dict[str, Any], time: int | None, zone: str) -> tuple[int, An
             if DAYS[local.weekday()] in window.get("days", DAYS) and first <= wall < last:
                 return index, window["price"]
     return OTHERWISE, price.get("otherwise")
-
-
-def cuts(price: dict[str, Any], span: Span, zone: str) -> Iterator[int]:
-    """The moments inside a stretch at which a schedule anywhere in the price may change its window."""
-    inside = [cell["price"] for cell in price.get("cells", [])] + [w["price"] for w in price.get("windows", [])]
-    for inner in [*inside, price.get("otherwise")]:
-        if inner:
-            yield from cuts(inner, span, zone)
-    if price["model"] == "schedule":
-        zone = price.get("timezone") or zone
-        marks = {mark for w in price["windows"] for mark in w.get("hours", "00:00-24:00").split("-")} | {"00:00"}
-        day = day_of(span[0], zone) - timedelta(days=1)
-        while day <= day_of(span[1], zone):
-            for mark in marks - {"24:00"}:
-                yield from (m for m in local_moment(day, mark, zone) if span[0] < m < span[1])
-            day += timedelta(days=1)
 
 
 def price_line(charge: dict[str, Any], leaves: dict[Way, Leaf]) -> Priced:
@@ -187,6 +171,9 @@ def _percentage(price: dict[str, Any], uses: list[Use]) -> Fraction:
     total, count, used = NOUGHT, 0, NOUGHT
     for use in sorted(uses, key=lambda use: (use.time, use.arrival)):
         above = use.value
+        if above < 0:
+            total += above * rate
+            continue
         if free and ((events and count >= events) or (money and used >= money)):
             free = False
         if free:

@@ -103,7 +103,7 @@ class Purse:
             id, low = grant["id"], grant.get("low_balance")
             if id in drawn and low is not None and id not in self.warned and self.balance[id] <= amount(low):
                 self.warned.add(id)
-                found.append({"grant": id, "balance": show(self.balance[id])})
+                found.append({"grant": id, "threshold": show(amount(low)), "level": show(self.balance[id])})
         return found
 
 
@@ -162,7 +162,7 @@ def settle(
         "credits": show(credits),
         "taxes": show(tax),
         "total": show(subtotal + minimum - discounts - credits + tax),
-        "drawn": drawn,
+        "applied_credits": drawn,
     }
 
 
