@@ -171,8 +171,8 @@ class Biller:
         billed = billed_quantities(rate, {number: after.quantity for number, after in totals.items()})
         for cell in state.cells_of(line):
             number = int(cells["number"][cell])
-            cells["quantity"][cell] = wide_of(totals[number].quantity)
             if not rate.by_hand:
+                cells["quantity"][cell] = wide_of(totals[number].quantity)
                 self.set_exact(cells, "amount", cell, rate.tables[number].exact(billed[number], rate.bill_zero_usage))
 
     def rerate_later(self, parts: Iterable[Contributions], batch: Batch) -> None:
@@ -292,8 +292,8 @@ class Biller:
 
     # Levels ------------------------------------------------------------------------------------------------------
 
-    def check_levels(self, head: int, event: EventRef | None, tick: int | None = None) -> None:
-        """Makes the invoice and the alerts of every level that the period has reached."""
+    def check_levels(self, head: int, event: EventRef | None, at: int) -> None:
+        """Makes the invoice and the alerts of every level that the period has reached by an event, or a tick, `at`."""
         state = self.state
         spend = int_of(state.bills["spend"][head])
         if spend < int_of(state.bills["next_level"][head]):
@@ -315,7 +315,7 @@ class Biller:
         if not crossed:
             return
         crossed.sort()
-        when = None if tick is None else format_time(tick)
+        when = None if event is not None else format_time(at)
 
         def because(reached: int, level: Level) -> Because:
             return Because(format_scaled(level.of), format_scaled(reached), event, when)
@@ -323,7 +323,7 @@ class Biller:
         invoice = None
         billed = [(reached, level) for reached, level in crossed if level.kind == "threshold"]
         if billed:
-            invoice = self.invoicer.invoice(head, "threshold", because(*billed[-1]))
+            invoice = self.invoicer.invoice(head, "threshold", because(*billed[-1]), at=at)
         for reached, level in crossed:
             self.invoicer.alert(head, level.kind, spend, because(reached, level), invoice)
 

@@ -9,7 +9,7 @@ price books cost a thousand rates, and the work for an event stays the same.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -23,7 +23,7 @@ from rating.filters import Condition
 from rating.gauges import Reading
 from rating.prices.model import ByDimensions, ByTime, Choice, Leaf, Split
 from rating.prices.tiers import TierTable
-from rating.settle import TaxRate
+from rating.settle import TaxRate, TaxRounding
 from rating.terms import CustomerTerms
 from schemas.catalogue import Catalogue, Terms
 from schemas.currency import Rounding
@@ -202,7 +202,7 @@ class Level(NamedTuple):
 
     spend: int
     repeat: bool
-    kind: str
+    kind: Literal["threshold", "budget"]
     of: int
     """What the alert names: the threshold's spend, or the budget's amount."""
 
@@ -215,7 +215,7 @@ class Plan:
     price_version: int
     currency: str
     rounding: Rounding
-    tax_rounding: str
+    tax_rounding: TaxRounding
     flats: tuple[FlatCharge, ...]
     rates: dict[str, int]
     levels: tuple[Level, ...]

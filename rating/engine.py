@@ -28,7 +28,7 @@ from schemas.entry import Entry, decode_tick
 from schemas.faults import encode_document
 from schemas.rejection import Where
 from schemas.times import DAY, HOUR
-from streams.processor import Output, PartitionProcessor, Step, Summary
+from streams.processor import Output, Step, Summary
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +59,7 @@ class RatingProcessor:
     def __init__(self, settings: RatingSettings | None = None) -> None:
         self.settings = settings or RatingSettings()
 
-    def open(self, partition: int, snapshot: bytes | None) -> PartitionProcessor:
+    def open(self, partition: int, snapshot: bytes | None) -> "RatingEngine":
         """The engine of a partition, as its snapshot has it or at the beginning."""
         settings = self.settings
         if snapshot is None:

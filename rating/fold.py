@@ -374,7 +374,12 @@ def _write(state: State, biller: Biller, cells: pl.DataFrame, lines: pl.DataFram
     at: Rows = cells["cell"].to_numpy()
     held = state.cells
     held["events"][at], held["at"][at] = cells["events"].to_numpy(), cells["at"].to_numpy()
-    for name in ("value", "quantity", "amount"):
+    held["value"][at] = to_wide(cells["value"])
+    hand = _rates(state).hand[cells["rate"].to_numpy()]
+    if hand.any():  # what such a cell costs has no meaning by itself
+        cells = cells.filter(~pl.Series(hand))
+        at = cells["cell"].to_numpy()
+    for name in ("quantity", "amount"):
         held[name][at] = to_wide(cells[name])
     held["rest"][at] += cells["rest"].to_numpy()
     line: Rows = lines["line"].to_numpy()

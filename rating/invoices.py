@@ -1,8 +1,7 @@
-"""Invoice, second half: what is due on a bill becomes an invoice; a level that was crossed becomes an alert.
+"""Invoice, second half: what is due on a bill becomes an invoice; a level that was reached becomes an alert.
 
-Owns the form of invoices and alerts, and what an invoice holds beside its charge lines. When one is made is decided in
-`rating.billing`. Every invoice bills what its lines have come to, rounded, less what was billed of them before: so the
-invoices of a period sum to the period, to the cent.
+Owns the form of invoices and alerts. When an invoice is made is decided in `rating.billing`, which lines it has in
+`rating.due`, and what comes off them and on top in `rating.settle`, by what `rating.accounts` has left.
 """
 
 from collections.abc import Sequence
@@ -10,14 +9,27 @@ from typing import Any, Protocol
 
 import msgspec
 
-from rating.compiled import Plan, Rate
-from rating.exact import int_of, wide_of
+from rating.compiled import Plan
+from rating.due import Due, DueLine, customer_of, find_due, make_draft, take_note
+from rating.exact import int_of
+from rating.settle import Settled, SettledLine
 from rating.state import State
+from rating.terms import GrantTerms
 from schemas import topics
-from schemas.currency import round_to_minor
 from schemas.identity import output_id
-from schemas.numbers import divide_half_up, format_scaled
-from schemas.output import Alert, Because, Invoice, InvoiceKind, InvoiceLine, Span
+from schemas.numbers import format_scaled
+from schemas.output import (
+    Alert,
+    AlertKind,
+    AppliedCoupon,
+    AppliedCredit,
+    Because,
+    Invoice,
+    InvoiceKind,
+    InvoiceLine,
+    Span,
+    TaxLine,
+)
 from streams.processor import Output
 
 
@@ -50,13 +62,37 @@ class Invoicer:
         self.invoices = 0
         self.alerts = 0
 
-    def alert(self, bill: int, kind: str, spend: int, because: Because, invoice: str | None) -> None:
+    # Alerts ------------------------------------------------------------------------------------------------------
+
+    def alert(self, head: int, kind: AlertKind, spend: int, because: Because, invoice: str | None) -> None:
         """Says that the period has reached a level."""
-        plan, tenant, customer, subscription = self.naming.who(bill)
-        span = self.naming.period(bill)
+        self._alert(head, kind, spend, because, invoice, [because.threshold, because.level])
+
+    def _low_balance(
+        self, head: int, grant: GrantTerms, balance: int, because: Because | None, made: str | None
+    ) -> None:
+        """Says that little is left of a grant. It is told again after a top-up: so the invoice is in its identity."""
+        least = format_scaled(grant.low_balance or 0)
+        event, tick = (None, None) if because is None else (because.event, because.tick)
+        because = Because(least, format_scaled(balance), event, tick)
+        spend = int_of(self.state.bills["spend"][head])
+        self._alert(head, "low_balance", spend, because, made, [grant.id, made or ""], grant.id)
+
+    def _alert(
+        self,
+        head: int,
+        kind: AlertKind,
+        spend: int,
+        because: Because,
+        invoice: str | None,
+        level: list[str],
+        grant: str | None = None,
+    ) -> None:
+        plan, tenant, customer, subscription = self.naming.who(head)
+        span = self.naming.period(head)
         alert = Alert(
-            id=output_id("al", tenant, customer, subscription, span.start, kind, because.threshold, because.level),
-            kind=kind,  # type: ignore[arg-type]
+            id=output_id("al", tenant, customer, subscription, span.start, kind, *level),
+            kind=kind,
             tenant=tenant,
             customer=customer,
             subscription=subscription,
@@ -65,62 +101,54 @@ class Invoicer:
             spend=format_scaled(spend),
             because=because,
             invoice=invoice,
+            grant=grant,
         )
         self.alerts += 1
         self.outputs.append(Output(topics.ALERTS, alert.id.encode(), msgspec.json.encode(alert)))
 
+    # Invoices ----------------------------------------------------------------------------------------------------
+
     def invoice(
-        self, bill: int, kind: InvoiceKind, because: Because | None = None, earlier: Sequence[int] = ()
+        self,
+        head: int,
+        kind: InvoiceKind,
+        because: Because | None = None,
+        earlier: Sequence[int] = (),
+        at: int | None = None,
     ) -> str | None:
-        """Bills what has not been billed yet, at the period's end the commitment too. Returns the invoice's id."""
+        """Bills what has not been billed yet. Returns the invoice's id, None where nothing is due.
+
+        `earlier`: closed periods whose corrections join this invoice. `at`: its closing time, by default the period's
+        end. After the period's own invoice, credits that do not roll over lapse."""
         state = self.state
-        _, tenant, customer, subscription = self.naming.who(bill)
-        plan = state.terms_of(bill)
-        minimum = self._commitment(bill, plan) if kind == "period" else None
-        rates = state.catalogue.rates
-        lines: list[tuple[Any, InvoiceLine]] = []
-        subtotal = total_so_far = 0
-        for line in [line for head in (*earlier, bill) for line in state.period_lines(head)]:
-            rounded = round_to_minor(int_of(state.lines["amount"][line]), plan.currency, plan.rounding)
-            total_so_far += rounded
-            due = rounded - int_of(state.lines["billed"][line])
-            if not due:
-                continue
-            state.lines["billed"][line] = wide_of(rounded)
-            subtotal += due
-            charge = state.charges.values[state.lines["charge"][line]]
-            rate = int(state.lines["rate"][line])
-            order, description = _describe(plan, charge, None if rate < 0 else rates[rate])
-            dimensions = self.naming.dimensions(line)
-            shown = InvoiceLine(
-                line_item=self.naming.line_id(line),
-                charge=charge,
-                dimensions=dimensions,
-                quantity=format_scaled(int_of(state.lines["quantity"][line])),
-                description=description,
-                amount=format_scaled(due),
-            )
-            lines.append(((order, charge, [(v is not None, v or "") for v in dimensions.values()]), shown))
-        lines.sort(key=lambda item: item[0])
-        shown_lines = [shown for _, shown in lines]
-        true_up = 0
-        if minimum is not None and minimum > total_so_far:
-            true_up = minimum - total_so_far
-            shown_lines.append(
-                InvoiceLine(
-                    line_item=None,
-                    charge="minimum",
-                    dimensions={},
-                    quantity="1",
-                    description=f"minimum of {format_scaled(minimum)} {plan.currency} per period",
-                    amount=format_scaled(true_up),
-                )
-            )
-        if not shown_lines:
-            return None
-        span = self.naming.period(bill)
-        level = str(state.bills["invoices"][bill]) if kind == "correction" else "" if because is None else because.level
-        state.bills["invoices"][bill] += 1
+        end = int(state.bills["until"][head])
+        closing = end if at is None else at
+        older = sorted(earlier, key=lambda other: int(state.bills["start"][other]))
+        dues = [due for due in (find_due(state, other) for other in (head, *older)) if due.lines]
+        made = self._issue(head, kind, because, dues, closing) if dues else None
+        number, terms = customer_of(state, head)
+        if terms.grants:
+            account = state.accounts.change(number)
+            if kind == "period":
+                account.roll_over(terms.grants, end)
+            for grant, balance in account.low_balances(terms.grants, closing):
+                self._low_balance(head, grant, balance, because, made)
+        return made
+
+    def _issue(self, head: int, kind: InvoiceKind, because: Because | None, dues: list[Due], closing: int) -> str:
+        state = self.state
+        number, terms = customer_of(state, head)
+        account = state.accounts.change(number) if terms.coupons or terms.grants else state.accounts.of(number)
+        draft = make_draft(state, head, dues, closing)
+        settled = account.issue(terms, draft)
+        for due in dues:
+            take_note(state, due)
+        lines = [line for due in dues for line in due.lines]
+        true_up = sum(line.amount for line in draft.lines if not line.charged)
+        _, tenant, customer, subscription = self.naming.who(head)
+        span = self.naming.period(head)
+        level = str(state.bills["invoices"][head]) if kind == "correction" else "" if because is None else because.level
+        state.bills["invoices"][head] += 1
         invoice = Invoice(
             id=output_id("inv", tenant, customer, subscription, span.start, kind, level),
             revision=1,
@@ -129,35 +157,50 @@ class Invoicer:
             tenant=tenant,
             customer=customer,
             subscription=subscription,
-            currency=plan.currency,
+            currency=draft.currency,
             period=span,
-            lines=shown_lines,
-            subtotal=format_scaled(subtotal),
+            lines=[self._line(line, parts) for line, parts in zip(lines, settled.lines, strict=True)],
+            subtotal=format_scaled(sum(line.amount for line in lines) - true_up),
             minimum=format_scaled(true_up),
-            discounts="0",
-            credits="0",
-            taxes="0",
-            total=format_scaled(subtotal + true_up),
+            discounts=format_scaled(settled.discounts),
+            credits=format_scaled(settled.credits),
+            taxes=format_scaled(settled.taxes),
+            total=format_scaled(settled.total),
             because=because,
+            **_lists(settled),
         )
         self.invoices += 1
         self.outputs.append(Output(topics.INVOICES, invoice.id.encode(), msgspec.json.encode(invoice)))
         return invoice.id
 
-    def _commitment(self, bill: int, plan: Plan) -> int | None:
-        if plan.minimum is None or not plan.minimum.true_up:
-            return None
-        amount = plan.minimum.amount
-        if plan.minimum.prorate:
-            length = int(self.state.bills["until"][bill] - self.state.bills["start"][bill])
-            amount = divide_half_up(amount * length, int(self.state.bills["whole"][bill]))
-        return round_to_minor(amount, plan.currency, plan.rounding)
+    def _line(self, due: DueLine, parts: SettledLine) -> InvoiceLine:
+        own = due.line < 0
+        return InvoiceLine(
+            line_item=None if own else self.naming.line_id(due.line),
+            charge=due.charge,
+            dimensions={} if own else self.naming.dimensions(due.line),
+            quantity="1" if own else format_scaled(int_of(self.state.lines["quantity"][due.line])),
+            description=due.description,
+            amount=format_scaled(due.amount),
+            discount=format_scaled(parts.discount),
+            credit=format_scaled(parts.credit),
+            tax=format_scaled(parts.tax),
+        )
 
 
-def _describe(plan: Plan, charge: str, rate: Rate | None) -> tuple[int, str]:
-    if rate is not None:
-        return rate.order, rate.description
-    for flat in plan.flats:
-        if flat.charge == charge:
-            return flat.order, flat.description
-    return len(plan.rates) + len(plan.flats), charge
+def _lists(settled: Settled) -> dict[str, list[Any]]:
+    """What came off and on top, one by one."""
+    return {
+        "applied_coupons": [AppliedCoupon(coupon=id, amount=format_scaled(n)) for id, n in settled.applied_coupons],
+        "applied_credits": [AppliedCredit(grant=id, amount=format_scaled(n)) for id, n in settled.applied_credits],
+        "tax_lines": [
+            TaxLine(
+                name=tax.name,
+                rate=format_scaled(tax.rate),
+                inclusive=tax.inclusive,
+                base=format_scaled(tax.base),
+                amount=format_scaled(tax.amount),
+            )
+            for tax in settled.tax_lines
+        ],
+    }

@@ -18,6 +18,7 @@ from rating.keeper import Keeper
 from rating.lines import LineAfter, clamp, exact_of, held_total, rate_line
 from rating.state import State
 from rating.voids import Takeback, take_back
+from schemas.event import VOID_TYPE
 from schemas.numbers import ONE, NumberError, check_scaled, divide_half_up
 from schemas.output import EventRef
 
@@ -106,7 +107,14 @@ class Replay:
         reference = EventRef(self.batch.text_at("source", row), self.batch.text_at("id", row))
         for head in touched:
             state.bills["touched"][head] = 1
-            biller.check_levels(head, reference)
+            biller.check_levels(head, reference, self._time(row, head))
+
+    def _time(self, row: int, head: int) -> int:
+        """When an event was. A void's own time has no meaning: it stands at the newest event that its period counts."""
+        if self.batch.text_at("type", row) != VOID_TYPE:
+            return int(self.batch.time[row])
+        lines, counted = self.state.lines, [n for n in self.state.period_lines(head) if self.state.lines["events"][n]]
+        return max((int(lines["last"][line]) for line in counted), default=int(self.state.bills["start"][head]))
 
     def _count(self, items: list[_Item]) -> None:
         """One meter's part of one event: all of it or, where a number does not fit, nothing. Raises: NumberError."""

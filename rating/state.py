@@ -69,6 +69,10 @@ BILLS: Final = {
     "opened": (_I8, 1),  # the offset of what opened it
     "closed": (_U1, 1),
     "invoices": (_I4, 1),
+    # What its invoices have billed beside its lines:
+    "overage_billed": (_I8, 2),
+    "minimum_billed": (_I8, 2),
+    "capped": (_I8, 2),  # what the price book's maximum has taken off
 }
 LINES: Final = {
     "bill": (_I4, 1),

@@ -79,9 +79,12 @@ class EventRef(msgspec.Struct, frozen=True):
 
 
 class Because(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Why a threshold invoice exists: the level that was crossed, and the very event (or the tick) that crossed it.
+    """Why a threshold invoice or an alert exists: the level that was reached, and the very event (or the tick) that
+    reached it.
 
-    `threshold` is its `spend` in the price book; `level` differs from it where the threshold repeats."""
+    `threshold` is what the catalogue names: the `spend` of a threshold, the amount of a budget, the `low_balance` of a
+    grant. `level` is what was reached: a multiple where the threshold repeats, the spend at the budget's share, the
+    balance that is left. A balance that the invoice of a close or a correction brought down names no event."""
 
     threshold: str
     level: str
@@ -90,7 +93,11 @@ class Because(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
-    """A line item's rounded amount, less what earlier invoices of the period billed of it."""
+    """A line item's rounded amount, less what earlier invoices of the period billed of it.
+
+    The lines `overage` and `minimum`, which the price book's commitment makes, have no line item. `discount` is the
+    line's part of the price book's maximum and the coupons, `credit` of the credit grants, `tax` of the taxes that are
+    added."""
 
     line_item: str | None
     charge: str
@@ -103,15 +110,42 @@ class InvoiceLine(msgspec.Struct, frozen=True, kw_only=True):
     tax: str = "0"
 
 
+class AppliedCoupon(msgspec.Struct, frozen=True, kw_only=True):
+    """What one coupon took off an invoice; below nought: gave back."""
+
+    coupon: str
+    amount: str
+
+
+class AppliedCredit(msgspec.Struct, frozen=True, kw_only=True):
+    """What one credit grant paid of an invoice; below nought: got back."""
+
+    grant: str
+    amount: str
+
+
+class TaxLine(msgspec.Struct, frozen=True, kw_only=True):
+    """What one tax comes to. `base` is what it is raised on, without the tax itself; `rate` is a share.
+
+    One that is `inclusive` lies in the prices already, and is no part of the invoice's `taxes`."""
+
+    name: str
+    rate: str
+    inclusive: bool
+    base: str
+    amount: str
+
+
 InvoiceKind = Literal["threshold", "period", "correction"]
 InvoiceStatus = Literal["draft", "issued", "paid", "void"]
 
 
-class Invoice(msgspec.Struct, frozen=True, kw_only=True):
+class Invoice(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """`total = subtotal + minimum - discounts - credits + taxes`; the invoices of a period sum to the period.
 
-    `subtotal` is the sum of the charge lines; the true-up of a commitment is the line with the charge `minimum`
-    and stands in `minimum`."""
+    `subtotal` is the sum of the charge lines and of `overage`; the true-up of a commitment is the line with the charge
+    `minimum` and stands in `minimum`. `discounts` is what the price book's maximum and the coupons took off, `credits`
+    what grants paid, `taxes` what is added; the lists say it one by one, and are left out where they are empty."""
 
     id: str
     revision: int
@@ -129,14 +163,21 @@ class Invoice(msgspec.Struct, frozen=True, kw_only=True):
     credits: str
     taxes: str
     total: str
-    because: Because | None = None
+    because: Because | None
+    applied_coupons: list[AppliedCoupon] = []
+    applied_credits: list[AppliedCredit] = []
+    tax_lines: list[TaxLine] = []
 
 
-class Alert(msgspec.Struct, frozen=True, kw_only=True):
-    """A level that was crossed, once each. `spend` is the exact sum at that moment."""
+AlertKind = Literal["threshold", "budget", "low_balance"]
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A level that was reached, once each. `spend` is the exact sum of the period's charges at that moment, `invoice`
+    the one that was made of it. Where a balance is low, `grant` says whose."""
 
     id: str
-    kind: Literal["threshold"]
+    kind: AlertKind
     tenant: str
     customer: str
     subscription: str
@@ -145,3 +186,4 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     spend: str
     because: Because
     invoice: str | None
+    grant: str | None = None

@@ -110,8 +110,9 @@ class SqlStore(ABC):
         return self._select(sql, {"tenant": tenant, "customer": customer})
 
     def crossings(self, tenant: str, customer: str) -> pa.Table:
-        """A customer's alerts: subscription, currency and period of each."""
-        sql = f"SELECT subscription, currency, period_start, period_end FROM {{alerts}} WHERE {_OF_CUSTOMER}"
+        """The thresholds that a customer has crossed: subscription, currency and period of each."""
+        columns = "subscription, currency, period_start, period_end"
+        sql = f"SELECT {columns} FROM {{alerts}} WHERE {_OF_CUSTOMER} AND {_OF_THRESHOLD}"
         return self._select(sql, {"tenant": tenant, "customer": customer})
 
     def events(self, tenant: str, customer: str, type: str, first: int | None, last: int | None) -> pa.Table:
@@ -240,6 +241,8 @@ def page_query(
 
 
 _OF_CUSTOMER: Final = "tenant = {:tenant} AND customer = {:customer}"
+_OF_THRESHOLD: Final = 'body LIKE \'%"kind":"threshold"%\''
+"""No text of an alert can hold these letters elsewhere: quotes in a text are escaped."""
 _PLACE: Final = "identity, log_partition, log_offset, log_index"
 
 

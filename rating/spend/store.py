@@ -76,7 +76,7 @@ class SpendStore(Protocol):
         ...
 
     def crossings(self, tenant: str, customer: str) -> pa.Table:
-        """A customer's alerts: subscription, currency and period of each."""
+        """The thresholds that a customer has crossed: subscription, currency and period of each."""
         ...
 
     def events(self, tenant: str, customer: str, type: str, first: int | None, last: int | None) -> pa.Table:

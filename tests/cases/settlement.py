@@ -101,7 +101,7 @@ def wallets(case: Case) -> Found:
 
 def drawn_of(invoice: dict[str, Any]) -> list[dict[str, Any]]:
     """What each grant paid of an invoice."""
-    return list(invoice.get("credits_drawn", ()))
+    return list(invoice.get("applied_credits", ()))
 
 
 def grants(case: Case) -> Found:
@@ -180,7 +180,7 @@ def taxes(case: Case) -> Found:
         "amount": money.own(invoice.figure("taxes")),
         "total": money.own(invoice.figure("total")),
         "line_taxes": [money.own(invoice.line(name, "tax")) for name in lines],
-        "rate_taxes": [money.own(Fraction(row["amount"])) for row in invoice.row.get("taxes_due", ())],
+        "rate_taxes": [money.own(Fraction(row["amount"])) for row in invoice.row.get("tax_lines", ())],
     }
 
 

@@ -2,12 +2,13 @@
 
 import json
 import re
+from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.oracle.engine import Outputs
 from tests.oracle.oracle import Tick
-from tests.oracle.reading import number
+from tests.oracle.reading import number, show
 
 _SECTION = re.compile(r"^--- (price book|events|as of|line items|invoices|alerts|rejections) *(.*)$", re.M)
 
@@ -43,12 +44,49 @@ def as_rows(outputs: Outputs) -> dict[str, list[Any]]:
     lines = [(_who(o), o["charge"], _dims(o), _period(o), o["quantity"], o["amount"]) for o in outputs["line_items"]]
     invoices = []
     for o in outputs["invoices"]:
-        entries = sorted((line["charge"], _dims(line), line["amount"]) for line in o["lines"])
-        assert number(o["total"]) == sum(number(entry[2]) for entry in entries), f"the total is not the sum: {o}"
-        invoices.append(((_who(o), _period(o), o["kind"], *_why(o.get("because")), o["total"]), entries))
-    alerts = [(_who(o), _period(o), *_why(o["because"]), o["spend"]) for o in outputs["alerts"]]
+        _check_sums(o)
+        entries = [(line["charge"], _dims(line), line["amount"], *_parts(line)) for line in o["lines"]]
+        head = (_who(o), _period(o), o["kind"], *_why(o.get("because")), o["total"])
+        invoices.append((head, sorted([*entries, *_applied(o)])))
+    alerts = [(_who(o), _period(o), *_kind(o), *_why(o["because"]), o["spend"]) for o in outputs["alerts"]]
     rejections = sorted((o["id"], o["code"], o["meter"] or "-") for o in outputs["rejections"])
     return {"line items": sorted(lines), "invoices": invoices, "alerts": alerts, "rejections": rejections}
+
+
+def _check_sums(invoice: dict[str, Any]) -> None:
+    """An invoice's sums are those of its lines, and add up to its total."""
+    sums = {name: Fraction(0) for name in ("subtotal", "minimum", "discounts", "credits", "taxes")}
+    for line in invoice["lines"]:
+        sums["minimum" if line["charge"] == "minimum" else "subtotal"] += Fraction(line["amount"])
+        for name, part in (("discounts", "discount"), ("credits", "credit"), ("taxes", "tax")):
+            sums[name] += Fraction(line.get(part, "0"))
+    assert {name: show(value) for name, value in sums.items()} == {name: invoice.get(name, "0") for name in sums}
+    signed = (-value if name in ("discounts", "credits") else value for name, value in sums.items())
+    assert number(invoice["total"]) == sum(signed), f"the total is not the sum: {invoice}"
+
+
+def _parts(line: dict[str, Any]) -> tuple[str, ...]:
+    parts = [(part, line.get(part, "0")) for part in ("discount", "credit", "tax")]
+    return tuple(text for part, amount in parts if amount != "0" for text in (part, amount))
+
+
+def _applied(invoice: dict[str, Any]) -> list[tuple[str, ...]]:
+    """What came off an invoice (`-`), on top of it (`+`) or lies in it (`=`), one by one."""
+    coupons = invoice.get("applied_coupons", [])
+    capped = Fraction(invoice.get("discounts", "0")) - sum(Fraction(coupon["amount"]) for coupon in coupons)
+    return [
+        *([("-", "maximum", show(capped))] if capped else []),
+        *(("-", "coupon", one["coupon"], one["amount"]) for one in coupons),
+        *(("-", "credit", one["grant"], one["amount"]) for one in invoice.get("applied_credits", [])),
+        *(
+            ("=" if one["inclusive"] else "+", "tax", one["name"], one["rate"], "of", one["base"], one["amount"])
+            for one in invoice.get("tax_lines", [])
+        ),
+    ]
+
+
+def _kind(alert: dict[str, Any]) -> tuple[str, ...]:
+    return () if alert.get("kind", "threshold") == "threshold" else (alert["kind"], *filter(None, [alert.get("grant")]))
 
 
 def _rows(text: str) -> list[str]:
@@ -80,6 +118,8 @@ def _events(text: str) -> list[str | Tick]:
 def _event(cells: dict[str, str]) -> str:
     """One CloudEvent; the columns that CloudEvents does not name are `data`."""
     taken_back = cells.pop("voids", "-")
+    if cells["id"].startswith("-"):
+        taken_back, cells["id"] = cells["id"][1:], f"void{cells['id']}"
     envelope = {
         "specversion": "1.0",
         "id": cells.pop("id"),
@@ -92,7 +132,7 @@ def _event(cells: dict[str, str]) -> str:
     if taken_back != "-":
         source, _, id = taken_back.rpartition("/")
         envelope["type"] = "taximeter.void"
-        data = json.dumps({"source": source or "meter-1", "id": id, "reason": "taken back"})[1:-1]
+        data = json.dumps({"source": source or "meter-1", "id": id, "reason": "a mistake"})[1:-1]
     return json.dumps(envelope)[:-1] + ', "data": {' + data + "}}"
 
 
@@ -126,11 +166,5 @@ def _dims(output: dict[str, Any]) -> str:
 def _why(because: dict[str, Any] | None) -> tuple[str, ...]:
     if because is None:
         return ()
-    return (
-        "level",
-        because["level"],
-        "of",
-        because["threshold"],
-        "by",
-        (because.get("event") or {}).get("id") or because["tick"],
-    )
+    by = (because.get("event") or {}).get("id") or because.get("tick")
+    return ("level", because["level"], "of", because["threshold"], *(("by", by) if by else ()))

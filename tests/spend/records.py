@@ -64,6 +64,7 @@ def invoice(id: str = "in_1", revision: int = 1, **changes: Any) -> Invoice:
         "credits": "0",
         "taxes": "0",
         "total": "1.5",
+        "because": None,
     }
     return Invoice(id=id, revision=revision, **(values | changes))
 

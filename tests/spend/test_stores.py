@@ -61,6 +61,7 @@ def log() -> Log:
     log.append(topics.LINE_ITEMS, line("li_2", 1, amount="0.000000000001", dimensions={"model": "large"}))
     log.append(topics.INVOICES, threshold("in_1", "100"))
     log.append(topics.ALERTS, alert())
+    log.append(topics.ALERTS, alert("al_2", kind="budget"))
     log.append(topics.REJECTIONS, rejection(2))
     log.open()
     log.done(end=4)

@@ -10,8 +10,10 @@ import yaml
 from jsonschema import Draft202012Validator
 
 from benchmarks.workload import CATALOGUE, events
+from schemas.times import parse_time
 from taximeter.publish import FOLDER, published
 from taximeter.rate_file import rate_events
+from tests.golden.golden import read_case
 
 
 def test_published_schemas_have_not_drifted() -> None:
@@ -32,6 +34,18 @@ def test_what_the_engine_says_is_valid(name: str, rated: Any) -> None:
     assert documents
     for document in documents:
         validator.validate(json.loads(msgspec.json.encode(document)))
+
+
+@pytest.mark.parametrize("name", ["in_order", "prorated_true_up", "alerts"])
+def test_what_settles_an_invoice_is_valid(name: str) -> None:
+    case = read_case(Path(__file__).parents[2] / "golden" / "invoices" / f"{name}.txt")
+    events = [one.encode() for one in case.events if isinstance(one, str)]
+    rated = rate_events(case.catalogue, events, parse_time(case.as_of or ""))
+    for kind, documents in (("invoice", rated.invoices), ("alert", rated.alerts)):
+        validator = Draft202012Validator(json.loads(published()[f"{kind}.v1.json"]))
+        for document in documents:
+            validator.validate(json.loads(msgspec.json.encode(document)))
+            assert msgspec.json.decode(msgspec.json.encode(document), type=type(document)) == document
 
 
 def test_a_catalogue_is_valid_and_a_wrong_one_is_not() -> None:
