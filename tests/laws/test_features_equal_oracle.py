@@ -37,6 +37,12 @@ def test_every_aggregation(case: Thrown) -> None:
 
 
 @THROWS
+@given(thrown.gauged())
+def test_gauges(case: Thrown) -> None:
+    _agree(case)
+
+
+@THROWS
 @given(thrown.corrected())
 def test_voids_and_corrections(case: Thrown) -> None:
     _agree(case)

@@ -15,8 +15,8 @@ Readings:
 - A void is an event like any other: it has an identity, it cannot be taken back, and the levels are looked at after it.
   Its time is no event time; an invoice that it sets off closes at the customer's greatest event time.
 - After each accepted event every open period of the customer is looked at, whichever one the event belongs to.
-- A period is closed when a tick has made (or had nothing to make of) its invoice. A tick
-  that goes back is one at the greatest time seen.
+- A period is closed when a tick has made (or had nothing to make of) its invoice. A tick that is not later than
+  those before it changes nothing.
 - One tick opens periods and brings gauges up to date; then corrects, by the period's end and then the subscription's
   name; then closes what has ended, in the same order; then looks at the levels of what is still open.
 - A correction is drawn from grants that were in force at its period's end, and holds what commitment, overage and
@@ -340,7 +340,9 @@ class Ledger:
 
     def tick(self, now: int) -> None:
         """Corrects what was closed, closes what has ended, and looks at the levels of what is open."""
-        now = self.now = now if self.now is None else max(now, self.now)
+        if self.now is not None and now <= self.now:
+            return
+        self.now = now
         bills = [
             bill
             for several in self.subscriptions.values()
