@@ -217,7 +217,7 @@ def corrected(draw: Any) -> Thrown:
     some = prices(per_event=meter["aggregate"] in ("sum", "count"))
     charges = {"c": {"meter": "m", "price": draw(st.one_of(totals(), some))}}
     if not _per_event(charges["c"]["price"]) and draw(st.integers(0, 2)) == 0:
-        charges["c"] |= draw(around())
+        charges["c"] |= draw(around(zero=False))
     if draw(st.integers(0, 2)) == 0:
         charges["d"] = {"meter": "m", "price": {"model": "unit", "unit_amount": "1"}}
     if draw(st.integers(0, 3)) == 0:
