@@ -451,6 +451,7 @@ class Biller:
         state.bills["touched"][head] = 0
         self.invoicer.invoice(head, "period", earlier=earlier)
         state.fired.pop(head, None)
+        state.bills["next_level"][head] = wide_of(NO_LEVEL)  # what comes later is corrected, and crosses nothing
 
     def _waiting(self, head: int) -> list[int]:
         """Closed periods of the same subscription whose corrections wait for its next invoice."""

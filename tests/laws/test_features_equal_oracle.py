@@ -3,7 +3,7 @@
 import os
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 from tests.oracle import thrown
@@ -15,6 +15,7 @@ THROWS = settings(
     max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "25")),
     derandomize="TAXIMETER_EXAMPLES" not in os.environ,
     deadline=None,
+    phases=list(Phase) if os.environ.get("TAXIMETER_SHRINK") != "no" else [Phase.explicit, Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
 
@@ -33,6 +34,12 @@ def test_every_price_model(case: Thrown) -> None:
 @THROWS
 @given(thrown.metered())
 def test_every_aggregation(case: Thrown) -> None:
+    _agree(case)
+
+
+@THROWS
+@given(thrown.gauged())
+def test_gauges(case: Thrown) -> None:
     _agree(case)
 
 

@@ -62,6 +62,10 @@ class Gauge:
             level = level + value if meter.get("reads") == "change" else value
             self.steps.append((time, level))
 
+    def level(self, time: int) -> Fraction:
+        """The level at a time."""
+        return next((level for moment, level in reversed(self.steps) if moment <= time), NOUGHT)
+
     def level_times_time(self, spans: list[Span]) -> Fraction:
         """The integral over some stretches of time, in level times microseconds."""
         total = NOUGHT

@@ -47,6 +47,15 @@ class Plan:
         return self.to_cents(value, self.cent)
 
     @property
+    def asks_unused(self) -> bool:
+        """Whether something is due in a period without usage."""
+        charges = [] if self.trial else self.charges.values()
+        asks = ("bill_zero_usage", "minimum")
+        return any(not charge.get("meter") or any(charge.get(word) for word in asks) for charge in charges) or (
+            self.terms["minimum"] is not None and not self.trial
+        )
+
+    @property
     def state(self) -> tuple[Any, ...]:
         """What makes a new segment where it changes."""
         return self.phase, self.book, self.version, self.trial

@@ -11,6 +11,7 @@ Readings:
   tick that opens the period.
 - A gauge is the customer's: it has heard of every event that some subscription covered, also of one that came before
   this subscription or this charge.
+- A gauge that holds a level when a segment begins is usage of that segment, from its first moment on.
 - A charge is unused where no segment but a trial counted anything for it in the whole period. Its line has null for
   each of its dimensions and stands in the first segment (no trial) whose charge bills nought.
 - Nothing of a flat amount, and no line, is asked for in a trial; its usage has a line with an amount of nought.
@@ -152,7 +153,7 @@ class _Period:
         for (dimensions, _), some in gauges.items():
             group, gauge = _group(charge, dict(dimensions)), Gauge(meter, some, zone)
             total = gauge.level_times_time(pieces)
-            if total:
+            if total or any(gauge.level(s.start) for s in segments if s.start <= self.facts.horizon):
                 totals[group][way_to(price, dict(dimensions), None, zone)] += total
             for use in _inside(some, segments):
                 way = way_to(price, use.dimensions, use.time, zone)

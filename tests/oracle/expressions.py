@@ -2,7 +2,8 @@
 
 Reading: `+ - * /`, brackets, `min`, `max`, `round(x, digits)` (half up), `coalesce` (the first that is there) and
 `if(condition, then, else)`, of which one branch is looked at; conditions compare two values (`== != < <= > >=`).
-What an expression comes to is worked out exactly and rounded half up at the 12th digit, once. A path that leads
+What an expression comes to is worked out exactly and rounded half up at the 12th digit, once; each number of the event
+that it looks at must fit by itself. A path that leads
 nowhere is `missing_value`; what is no number, and a division by nought, is `invalid_value`.
 """
 
@@ -66,6 +67,8 @@ def _number_at(path: str, data: Any) -> Fraction:
     found = number(value)
     if found is None:
         raise NoValue("invalid_value")
+    if not fits(found):
+        raise NoValue("out_of_range")
     return found
 
 

@@ -15,8 +15,8 @@ Readings:
 - A void is an event like any other: it has an identity, it cannot be taken back, and the levels are looked at after it.
   Its time is no event time; an invoice that it sets off closes at the customer's greatest event time.
 - After each accepted event every open period of the customer is looked at, whichever one the event belongs to.
-- A period is closed when a tick has made (or had nothing to make of) its invoice. A tick
-  that goes back is one at the greatest time seen.
+- A period is closed when a tick has made its invoice; one without usage whose prices ask nothing then is not: what
+  comes late is on a period invoice too. A tick that is not later than those before it changes nothing.
 - One tick opens periods and brings gauges up to date; then corrects, by the period's end and then the subscription's
   name; then closes what has ended, in the same order; then looks at the levels of what is still open.
 - A correction is drawn from grants that were in force at its period's end, and holds what commitment, overage and
@@ -340,7 +340,9 @@ class Ledger:
 
     def tick(self, now: int) -> None:
         """Corrects what was closed, closes what has ended, and looks at the levels of what is open."""
-        now = self.now = now if self.now is None else max(now, self.now)
+        if self.now is not None and now <= self.now:
+            return
+        self.now = now
         bills = [
             bill
             for several in self.subscriptions.values()
@@ -352,11 +354,19 @@ class Ledger:
             if bill.plan and (bill.plan.corrections == "invoice" or self._is_last(bill)):
                 self._write(bill, "correction", None, bill.period[1])
         for bill in [bill for bill in in_order if not bill.closed and bill.period[1] <= now]:
-            bill.closed = True
+            bill.closed = bool(self._lines(bill)) or self._matters(bill)
+            if not bill.closed:
+                continue
             self._write(bill, "period", None, bill.period[1])
             self._purse(bill).roll_over(bill.period[1])
         for bill in [bill for bill in in_order if not bill.closed and bill.period[0] <= now]:
             self._cross(bill, {"tick": iso(now)}, now)
+
+    def _matters(self, bill: Bill) -> bool:
+        """Whether there is anything to close: usage, taken back or not, or prices that ask something without any."""
+        plans = [segment.plan for segment in bill.subscription.segments(bill.period)]
+        counted = any(bill.period[0] <= time < bill.period[1] for time in self._rated(bill.subscription))
+        return counted or any(plan.asks_unused for plan in plans)
 
     def _is_last(self, bill: Bill) -> bool:
         end = bill.subscription.end

@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 from tests.oracle.generate import Thrown
 from tests.oracle.oracle import Tick
 from tests.oracle.thrown_prices import (
-    EVERY,
     PLAIN,
     Document,
     flat_amounts,
@@ -91,6 +90,7 @@ def streams(
     doubles: bool = True,
     subjects: list[str] | None = None,
     times: list[str] | None = None,
+    moments: list[str] | None = None,
 ) -> list[Any]:
     """Events in order of arrival, some with voids and ticks between them."""
     values = VALUES * 3 + (BELOW if below else []) + (FAULTY if faulty else [])
@@ -108,7 +108,7 @@ def streams(
             of = draw(st.sampled_from([*names[-3:], f"e{at + 1}", "unknown"]))
             inputs.append(void(f"v{at}", of, draw(st.sampled_from(who))))
         elif kind == "tick":
-            inputs.append(Tick(draw(st.sampled_from(TICKS))))
+            inputs.append(Tick(draw(st.sampled_from(moments or TICKS))))
     return inputs
 
 
@@ -182,27 +182,42 @@ def priced(draw: Any, closing: bool = True) -> Thrown:
 
 @st.composite
 def metered(draw: Any) -> Thrown:
-    """(b) Every aggregation, with expressions and conversions; late events and ticks for gauges."""
-    how = draw(st.sampled_from([PLAIN, ["time_weighted"]]))
-    meter = draw(meters(how))
-    gauge = meter["aggregate"] == "time_weighted"
+    """(b) Every aggregation, with expressions and conversions."""
+    meter = draw(meters(PLAIN))
     additive = meter["aggregate"] in ("sum", "count")
-    charge = {"meter": "m", "price": draw(prices(per_event=additive, by_time=not gauge))}
+    charge = {"meter": "m", "price": draw(prices(per_event=additive))}
     if not _per_event(charge["price"]) and draw(st.integers(0, 2)) == 0:
         charge |= draw(around())
     book = frame({"c": charge}, {"m": meter}, **draw(levels()))
-    return Thrown(text_of(book), draw(streams(ticks=gauge)), draw(st.sampled_from(CLOSINGS)))
+    return Thrown(text_of(book), draw(streams()), draw(st.sampled_from(CLOSINGS)))
+
+
+@st.composite
+def gauged(draw: Any, voids: bool = False) -> Thrown:
+    """(b) Gauges, with late events and ticks between.
+
+    Either all in one period, with levels, or over several that a tick at the end closes: which periods hold on to a
+    level before that, the contracts leave open."""
+    charges = {"c": {"meter": "m", "price": draw(prices(per_event=False, by_time=False))}}
+    if draw(st.integers(0, 2)) == 0:
+        charges["c"] |= draw(around())
+    if draw(st.booleans()):
+        book = frame(charges, {"m": draw(meters(["time_weighted"]))}, **draw(levels()))
+        times = [time for time in TIMES if "2026-11-01" <= time < "2026-12"]
+        inputs = draw(streams(voids=voids, ticks=True, times=times, moments=TICKS[:1]))
+        return Thrown(text_of(book), inputs, draw(st.sampled_from(CLOSINGS)))
+    book = frame(charges, {"m": draw(meters(["time_weighted"]))})
+    return Thrown(text_of(book), draw(streams(voids=voids)), CLOSINGS[-1])
 
 
 @st.composite
 def corrected(draw: Any) -> Thrown:
     """(e) Voids and late events, in open periods and in closed ones, with ticks between."""
-    meter = draw(meters(EVERY, convert=False))
-    gauge, additive = meter["aggregate"] == "time_weighted", meter["aggregate"] in ("sum", "count")
-    some = prices(per_event=additive, by_time=not gauge)
+    meter = draw(meters(PLAIN, convert=False))
+    some = prices(per_event=meter["aggregate"] in ("sum", "count"))
     charges = {"c": {"meter": "m", "price": draw(st.one_of(totals(), some))}}
     if not _per_event(charges["c"]["price"]) and draw(st.integers(0, 2)) == 0:
-        charges["c"] |= draw(around())
+        charges["c"] |= draw(around(zero=False))
     if draw(st.integers(0, 2)) == 0:
         charges["d"] = {"meter": "m", "price": {"model": "unit", "unit_amount": "1"}}
     if draw(st.integers(0, 3)) == 0:
