@@ -18,8 +18,10 @@ MODELS += ["percentage", "graduated_percentage", "dynamic"]
 AROUND = ["convert", "expressions", "discounts", "versions", "phases", "pauses", "trials", "overrides"]
 AROUND += ["voids", "corrections", "seats", "calendars", "invoices", "minimum", "thresholds", "periods"]
 
+BY_ORACLE = [path for path in FILES if path.parent.name != "invoices"]  # which it settles by rules of its own
 
-@pytest.mark.parametrize("path", FILES, ids=NAMES)
+
+@pytest.mark.parametrize("path", BY_ORACLE, ids=lambda path: str(path.relative_to(HERE).with_suffix("")))
 def test_oracle_agrees_with_the_hand(path: Path) -> None:
     case = read_case(path)
     assert as_rows(rate(case.catalogue, case.events, case.as_of)) == case.expected
