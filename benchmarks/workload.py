@@ -4,12 +4,14 @@
 `own-keys`: every event has a customer of its own: nothing to sum up, each event makes a bill and its lines.
 `hot`: one customer has all events: its lines are changed by every batch.
 `duplicates`: of ten events of `default` three come again, within the next 10,000.
+`every-model`: every aggregation and price model at once (`benchmarks.every_model`).
 """
 
 import random
 from collections import deque
 from collections.abc import Callable, Iterator
 
+from benchmarks import every_model
 from ingest.door import Routed
 from ingest.pack import encode_packs
 from ingest.parse import parse_texts
@@ -46,9 +48,9 @@ DAY = 86_400_000_000
 MODELS = ("large", "small", "mini", "embed")
 
 
-def compiled() -> Compiled:
-    """The default workload's catalogue."""
-    return load_catalogue(CATALOGUE)
+def compiled(workload: str = "default") -> Compiled:
+    """A workload's catalogue."""
+    return load_catalogue(every_model.CATALOGUE if workload == "every-model" else CATALOGUE)
 
 
 def events(count: int, seed: int = 7, customers: int = 20_000, start: int = 0) -> Iterator[bytes]:
@@ -91,6 +93,7 @@ WORKLOADS: dict[str, Callable[[int], Iterator[bytes]]] = {
     "own-keys": lambda count: events(count, customers=0),
     "hot": lambda count: events(count, customers=1),
     "duplicates": _with_duplicates,
+    "every-model": every_model.events,
 }
 """name -> the texts of that many events."""
 
