@@ -69,46 +69,6 @@ def load_catalogue(text: str | bytes) -> Compiled:
     return compiled
 
 
-def check_change(before: Compiled, after: Compiled) -> None:
-    """Prices may change under open periods; how a charge reads usage may not: totals already counted would have no
-    meaning under the new reading. Raises: CatalogueError that names each such charge.
-
-    Where a version takes force it may read usage as it likes: it counts into segments of its own.
-    """
-    faults = Faults()
-    old = {sub.id: sub.timeline for sub in before.subscriptions}
-    pairs = [(f"subscriptions.{sub.id}", old[sub.id], sub.timeline) for sub in after.subscriptions if sub.id in old]
-    pairs.append(("default_subscription", before.default_timeline(""), after.default_timeline("")))
-    for where, earlier, later in pairs:
-        plans = {entry.start: entry.plan for entry in earlier}
-        for entry in later:
-            was = _readings(before, plans.get(entry.start, -1))
-            now = _readings(after, entry.plan)
-            for charge in was.keys() & now.keys():
-                if was[charge] != now[charge]:
-                    faults.add(
-                        join(where, charge),
-                        f"found another reading of usage than the one in force (was: {was[charge]}; now: "
-                        f"{now[charge]}); only prices may change, so give the charge a new name, or the price book a "
-                        "version that takes force later",
-                    )
-    if faults:
-        raise CatalogueError(Faults(sorted(set(faults))))
-
-
-def _readings(compiled: Compiled, plan: int) -> dict[str, str]:
-    """Charge -> what it reads: its aggregate and the signature of its shape, or that it is flat."""
-    if plan < 0 or compiled.plans[plan].trial:
-        return {}
-    aggregates = {meter.name: meter.aggregate.name for meter in compiled.meters}
-    found = {flat.charge: "flat" for flat in compiled.plans[plan].flats}
-    for shapes in compiled.shapes.values():
-        for shape in shapes:
-            if compiled.plan_rates[plan, shape.index] >= 0:
-                found[shape.charge] = f"{aggregates[shape.meter]} {shape.signature}"
-    return found
-
-
 class _Compiler:
     def __init__(self, documents: Catalogue, faults: Faults) -> None:
         self.documents = documents
@@ -306,7 +266,7 @@ class _Compiler:
         return FlatCharge(
             charge=key,
             order=order,
-            amount=_reduced(price.amount, charge.discount),
+            amount=_bounded(_reduced(price.amount, charge.discount), charge),
             in_advance=charge.when == "in_advance",
             prorate=charge.prorate,
             description=charge.description or key,
@@ -362,14 +322,13 @@ class _Compiler:
         self._check_discount(charge.discount, at)
         if charge.discount is not None and charge.discount.units is not None:
             self.faults.add(join(at, "discount.units"), "a flat charge has no units")
+        self._check_bounds(charge, at)
         if price.once and charge.prorate:
             self.faults.add(join(at, "prorate"), "found true, expected false: what is charged once is not prorated")
         wrong = {
             "meter": charge.meter is not None,
             "group_by": bool(charge.group_by),
             "free_units": charge.free_units != 0,
-            "minimum": charge.minimum is not None,
-            "maximum": charge.maximum is not None,
             "bill_zero_usage": charge.bill_zero_usage,
         }
         for key, found in wrong.items():
@@ -393,6 +352,14 @@ class _Compiler:
             if isinstance(price, UsagePrice):
                 self._check_price(charge, meter, price, at)
         self._check_discount(charge.discount, at)
+        self._check_bounds(charge, at)
+        if charge.when == "in_advance":
+            self.faults.add(join(at, "when"), "found in_advance, expected in_arrears: usage is known only afterwards")
+        if charge.prorate:
+            self.faults.add(join(at, "prorate"), "found true, expected false: only a flat charge is prorated by time")
+        return price is not MISSING and len(self.faults) == before
+
+    def _check_bounds(self, charge: Charge, at: str) -> None:
         for key in ("free_units", "minimum", "maximum"):
             value = getattr(charge, key)
             if value is not None and value < 0:
@@ -401,11 +368,6 @@ class _Compiler:
             self.faults.add(
                 join(at, "minimum"), f"found {charge.minimum}, expected at most the maximum {charge.maximum}"
             )
-        if charge.when == "in_advance":
-            self.faults.add(join(at, "when"), "found in_advance, expected in_arrears: usage is known only afterwards")
-        if charge.prorate:
-            self.faults.add(join(at, "prorate"), "found true, expected false: only a flat charge is prorated by time")
-        return price is not MISSING and len(self.faults) == before
 
     def _check_price(self, charge: Charge, meter: Meter, price: UsagePrice, at: str) -> None:
         """What a price asks of the meter that it prices."""
@@ -596,6 +558,13 @@ def _reduced(amount: int, discount: Discount | None) -> int:
     if discount.percent is not None:
         return amount - divide_half_up(amount * _scaled(discount.percent), 100 * ONE)
     return max(amount - _scaled(discount.amount or Decimal(0)), 0)
+
+
+def _bounded(amount: int, charge: Charge) -> int:
+    """A flat amount between its charge's maximum and minimum."""
+    if charge.maximum is not None:
+        amount = min(amount, _scaled(charge.maximum))
+    return amount if charge.minimum is None else max(amount, _scaled(charge.minimum))
 
 
 def _free(charge: Charge) -> Charge:

@@ -19,7 +19,8 @@ from typing import Any, Literal, NamedTuple
 import msgspec
 
 from ingest.route import View
-from rating.catalogue import check_change, load_catalogue
+from rating.catalogue import load_catalogue
+from rating.changes import check_change
 from rating.compiled import Compiled
 from schemas.catalogue import (
     KINDS,
