@@ -87,13 +87,12 @@ class Biller:
 
     def _charge_flat(self, bills: NDArray[np.int64], flat: FlatCharge, offset: NDArray[np.int64]) -> None:
         """Charges bills of one plan."""
-        amounts = [self._flat_amount(bill, flat) for bill in bills.tolist()]
-        charge = self.state.charges.number(flat.charge)
-        known = [any(self.state.lines["charge"][n] == charge for n in self.state.bill_lines[b]) for b in bills.tolist()]
-        due = np.array([amount != 0 or k for amount, k in zip(amounts, known, strict=True)], dtype=np.bool_)
+        state, charge = self.state, self.state.charges.number(flat.charge)
+        known = [any(state.lines["charge"][n] == charge for n in state.bill_lines[b]) for b in bills.tolist()]
+        due = np.array(known, dtype=np.bool_) | (state.bills["opens"][bills] == 1 if flat.once else True)
         if due.any():
-            kept = [amount for amount, is_due in zip(amounts, due.tolist(), strict=True) if is_due]
-            self._due(bills[due], flat.charge, kept, ONE, offset[due])
+            amounts = [self._flat_amount(bill, flat) for bill in bills[due].tolist()]
+            self._due(bills[due], flat.charge, amounts, ONE, offset[due])
 
     def _flat_amount(self, bill: int, flat: FlatCharge) -> int:
         """What a flat charge comes to in one segment. Shares are formed from the beginning of the period, so that
@@ -126,6 +125,7 @@ class Biller:
         table = state.lines
         before = [int_of(wide) for wide in table["amount"][lines].tolist()]
         same = np.array([a == b for a, b in zip(amounts, before, strict=True)], dtype=np.bool_)
+        same &= table["revision"][lines] > 0
         table["quantity"][lines] = wide_of(quantity)
         table["gross"][lines] = table["amount"][lines] = [wide_of(amount) for amount in amounts]
         table["rest"][lines] = 0
@@ -451,6 +451,7 @@ class Biller:
         state.bills["touched"][head] = 0
         self.invoicer.invoice(head, "period", earlier=earlier)
         state.fired.pop(head, None)
+        state.bills["next_level"][head] = wide_of(NO_LEVEL)  # what comes later is corrected, and crosses nothing
 
     def _waiting(self, head: int) -> list[int]:
         """Closed periods of the same subscription whose corrections wait for its next invoice."""

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rating.billing import Biller
 from rating.cells import seen_keys
 from rating.columns import Batch
-from rating.compiled import Rate
+from rating.compiled import TIME_MAX, TIME_MIN, Rate
 from rating.exact import int128, to_int128, wide_of
 from rating.index import Keys
 from rating.keeper import keep_again, shape_of
@@ -152,9 +152,8 @@ def _forget_texts(state: State, cells: NDArray[np.int32], wide: NDArray[np.int64
 
 def _recount_times(state: State, line: int) -> None:
     rows = state.ledger.of_cells(np.array(state.cells_of(line), dtype=np.int64))
-    if len(rows):
-        times = state.ledger.table["time"][rows]
-        state.lines["first"][line], state.lines["last"][line] = int(times.min()), int(times.max())
+    times = state.ledger.table["time"][rows]
+    state.lines["first"][line], state.lines["last"][line] = times.min(initial=TIME_MAX), times.max(initial=TIME_MIN)
 
 
 def _counted(state: State, cells: NDArray[np.int32]) -> list[bool]:
