@@ -43,6 +43,9 @@ def terms_of(unit: str, anchor: Any, zone: str, start: int | None) -> tuple[str,
 def whole_period(terms: tuple[str, int, int, str], day: date) -> list[int]:
     """The starts of periods around a local day, rising."""
     unit, anchor_month, anchor_day, zone = terms
+    if unit == "hour":
+        first, last = (_first_moment(day + timedelta(days=n), zone) for n in (-1, 2))
+        return list(range(first, last + 1, 3600 * 10**6))
     if unit == "day":
         days = [day + timedelta(days=n) for n in range(-2, 4)]
     elif unit == "week":
@@ -56,11 +59,22 @@ def whole_period(terms: tuple[str, int, int, str], day: date) -> list[int]:
     return [_first_moment(d, zone) for d in days]
 
 
+@cache
 def period_of(terms: tuple[str, int, int, str], time: int) -> tuple[int, int]:
     """The whole period `[start, end)` that holds a time."""
     starts = whole_period(terms, clock(time).astimezone(ZoneInfo(terms[3])).date())
     begin = max(s for s in starts if s <= time)
     return begin, min(s for s in starts if s > time)
+
+
+def day_of(time: int, zone: str) -> date:
+    """The local day that holds a time."""
+    return clock(time).astimezone(ZoneInfo(zone)).date()
+
+
+def first_moment_of_day(time: int, zone: str) -> int:
+    """When the local day that holds a time began."""
+    return _first_moment(day_of(time, zone), zone)
 
 
 @cache

@@ -1,15 +1,18 @@
 """The one place of these tests that touches the engine: runs it, and brings what it wrote into the oracle's form."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import msgspec
 
 from tests.oracle.calendars import moment
+from tests.oracle.oracle import Tick
 from tests.oracle.reading import Num, number, show
 
 BATCH = 1000
+SUMS = ("subtotal", "minimum", "discounts", "credits", "taxes", "total")
+SHARES = ("discount", "credit", "tax")
 Outputs = dict[str, list[dict[str, Any]]]
 
 
@@ -19,16 +22,66 @@ def as_bytes(events: Iterable[Any]) -> list[bytes]:
     return [text.encode() if isinstance(text, str) else bytes(text) for text in texts]
 
 
-def rate_raw(catalogue_text: str, events: Sequence[Any], as_of: str | None = None, batch: int = BATCH) -> Any:
-    """What the engine itself answers. This import is the only one of the engine."""
-    from taximeter.rate_file import rate_events
+def rate_raw(
+    catalogue_text: str,
+    inputs: Sequence[Any],
+    as_of: str | None = None,
+    batch: int = BATCH,
+    restart: Callable[[], bool] | None = None,
+) -> Any:
+    """What the engine itself answers to events and ticks, `batch` events at once. `restart` is asked after each batch
+    and tick whether the engine shall go on from its snapshot. This is the only import of the engine."""
+    from rating.catalogue import load_catalogue
+    from rating.engine import RatingProcessor, RatingSettings
+    from schemas.entry import encode_tick
+    from taximeter.rate_file import FileRater
 
-    return rate_events(catalogue_text, as_bytes(events), None if as_of is None else moment(as_of), batch)
+    class Rater(FileRater):
+        """A file with ticks in it, whose periods can be corrected for ever."""
+
+        processor = RatingProcessor(RatingSettings(partitions=1, lateness=0, window_days=None, corrections=2**60))
+
+        def go_on(self) -> None:
+            if restart is not None and restart():
+                self._engine = self.processor.open(0, self._engine.snapshot())
+
+        def tick(self, time: int) -> None:
+            self._process(encode_tick(time), 1)
+            self._lines.append(0)
+
+    rater = Rater(load_catalogue(catalogue_text))
+    rater._engine.settings = rater.processor.settings
+    waiting: list[Any] = []
+
+    def add() -> None:
+        if waiting:
+            texts = as_bytes([one for _, one in waiting])
+            rater.add(texts, [at for at, _ in waiting])
+            waiting.clear()
+            rater.go_on()
+
+    for at, one in enumerate(inputs, 1):
+        if isinstance(one, Tick):
+            add()
+            rater.tick(moment(one.time))
+            rater.go_on()
+        else:
+            waiting.append((at, one))
+            if len(waiting) >= batch:
+                add()
+    add()
+    return rater.finish(None if as_of is None else moment(as_of))
 
 
-def run_engine(catalogue_text: str, events: Sequence[Any], as_of: str | None = None, batch: int = BATCH) -> Outputs:
+def run_engine(
+    catalogue_text: str,
+    inputs: Sequence[Any],
+    as_of: str | None = None,
+    batch: int = BATCH,
+    restart: Callable[[], bool] | None = None,
+) -> Outputs:
     """The engine's outputs in the form of `oracle.rate`."""
-    rated = rate_raw(catalogue_text, events, as_of, batch)
+    rated = rate_raw(catalogue_text, inputs, as_of, batch, restart)
     items = [msgspec.to_builtins(item) for item in rated.line_items]
     return {
         # A revision with neither quantity nor amount only takes an earlier one back (`schemas.output.LineItem`).
@@ -54,18 +107,22 @@ def canonical(outputs: Outputs) -> dict[str, Any]:
     invoices: dict[str, list[Any]] = {}
     for invoice in outputs["invoices"]:
         lines = sorted(map(_invoice_line, invoice["lines"]))
-        money = {key: _amount(invoice[key]) for key in ("subtotal", "minimum", "total")}
+        money = {key: _amount(invoice[key]) for key in SUMS}
         entry = {"kind": invoice["kind"], "because": _because(invoice.get("because")), "lines": lines, **money}
         invoices.setdefault(_whose(invoice), []).append(entry)
     alerts: dict[str, list[Any]] = {}
     for alert in outputs["alerts"]:
-        alerts.setdefault(_whose(alert), []).append({"spend": _amount(alert["spend"]), **_because(alert["because"])})
+        spend = alert["spend"] and _amount(alert["spend"])
+        alerts.setdefault(_whose(alert), []).append(
+            {"kind": alert["kind"], "spend": spend, **_because(alert["because"])}
+        )
     line_items = {}
     for item in outputs["line_items"]:
         key = f"{_whose(item)} {item['charge']} {_dims(item)}"
         assert key not in line_items, f"two line items mean the same: {key}"
         line_items[key] = {"quantity": _amount(item["quantity"]), "amount": _amount(item["amount"])} | {
-            word: item[word] for word in ("events", "first_event", "last_event", "meter", "price_book", "currency")
+            word: item[word]
+            for word in ("events", "first_event", "last_event", "meter", "price_book", "price_version", "currency")
         }
     rejections = sorted((r["source"], r["id"], r["meter"] or "", r["code"]) for r in outputs["rejections"])
     return {"line_items": line_items, "invoices": invoices, "alerts": alerts, "rejections": rejections}
@@ -87,8 +144,8 @@ def differences(found: Outputs, expected: Outputs) -> list[str]:
 
 def _invoice_line(line: dict[str, Any]) -> tuple[str, ...]:
     # What quantity a true-up has, nothing says.
-    quantity = "" if line["charge"] == "minimum" else _amount(line["quantity"])
-    return line["charge"], _dims(line), quantity, _amount(line["amount"])
+    quantity = "" if line["charge"] in ("minimum", "overage") else _amount(line["quantity"])
+    return line["charge"], _dims(line), quantity, *(_amount(line[word]) for word in ("amount", *SHARES))
 
 
 def _whose(output: dict[str, Any]) -> str:
@@ -105,8 +162,9 @@ def _because(because: dict[str, Any] | None) -> dict[str, Any]:
         return {}
     event = because.get("event")
     named = {"source": event["source"], "id": event["id"]} if event else None
-    crossed = {"threshold": _amount(because["threshold"]), "level": _amount(because["level"])}
-    return crossed | {"event": named, "tick": because.get("tick")}
+    numbers = ("threshold", "level", "budget", "share", "balance")
+    figures = {word: _amount(because[word]) for word in numbers if because.get(word) is not None}
+    return figures | {"grant": because.get("grant"), "event": named, "tick": because.get("tick")}
 
 
 def _amount(text: str) -> str:

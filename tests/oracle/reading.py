@@ -28,8 +28,9 @@ Loader.add_constructor("tag:yaml.org,2002:float", lambda loader, node: Num(loade
 Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node))
 
 
-def read_book(text: str) -> dict[str, Any]:
-    """The catalogue as plain mappings."""
+def read_book(catalogue: str | dict[str, Any]) -> dict[str, Any]:
+    """The catalogue as plain mappings, from its YAML (or JSON) text or from mappings (which hold no floats)."""
+    text = json.dumps(catalogue) if isinstance(catalogue, dict) else catalogue
     return yaml.load(text, Loader=Loader) or {}
 
 
@@ -77,6 +78,18 @@ def half_up(value: Fraction, unit: Fraction) -> Fraction:
     """`value` to a whole multiple of `unit`; a half goes away from nought."""
     count = abs(value) / unit + Fraction(1, 2)
     whole = (count.numerator // count.denominator) * unit
+    return -whole if value < 0 else whole
+
+
+def towards(value: Fraction, unit: Fraction) -> Fraction:
+    """`value` to a whole multiple of `unit`, towards nought."""
+    whole = abs(value) // unit * unit
+    return -whole if value < 0 else whole
+
+
+def away(value: Fraction, unit: Fraction) -> Fraction:
+    """`value` to a whole multiple of `unit`, away from nought."""
+    whole = -(-abs(value) // unit) * unit
     return -whole if value < 0 else whole
 
 
