@@ -45,3 +45,10 @@ def test_a_closed_period_crosses_no_level() -> None:
         ("correction", "18"),
     ]
     assert not decoded(outputs, topics.ALERTS)
+
+
+def test_a_period_that_begins_as_a_trial_watches_the_levels_of_its_end() -> None:
+    text = (BOOK % "").replace("T00:00:00Z}}", "T00:00:00Z, trial_end: 2026-11-05T00:00:00Z}}")
+    assert text != BOOK % ""
+    outputs = run(Log().catalogue(text).events([event("a", "2026-11-10T00:00:00Z", '{"n": 9}')]))
+    assert [(i["kind"], i["total"]) for i in decoded(outputs, topics.INVOICES)] == [("threshold", "18")]
