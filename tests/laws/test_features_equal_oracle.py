@@ -45,3 +45,9 @@ def test_gauges(case: Thrown) -> None:
 @given(thrown.corrected())
 def test_voids_and_corrections(case: Thrown) -> None:
     _agree(case)
+
+
+@THROWS
+@given(thrown.segmented())
+def test_timelines(case: Thrown) -> None:
+    _agree(case)
