@@ -78,21 +78,21 @@ class Biller:
             own = bills[plans == number]
             for flat in state.catalogue.plans[number].flats:
                 if flat.in_advance:
-                    self._charge_flat(own, flat, state.bills["opened"][own])
+                    self.charge_flat(own, flat, state.bills["opened"][own])
         heads = np.array([period[0] for period in periods], dtype=np.int64)
         names, subscription = state.subscription_names.values, state.bills["subscription"][heads]
         default = np.array([names[slot][3] is False for slot in subscription.tolist()], dtype=np.bool_)
         end = state.bills["from"][heads] + state.bills["whole"][heads]
         np.minimum.at(state.subscriptions["cursor"], subscription[default], end[default])
 
-    def _charge_flat(self, bills: NDArray[np.int64], flat: FlatCharge, offset: NDArray[np.int64]) -> None:
+    def charge_flat(self, bills: NDArray[np.int64], flat: FlatCharge, offset: NDArray[np.int64]) -> None:
         """Charges bills of one plan."""
         state, charge = self.state, self.state.charges.number(flat.charge)
         known = [any(state.lines["charge"][n] == charge for n in state.bill_lines[b]) for b in bills.tolist()]
         due = np.array(known, dtype=np.bool_) | (state.bills["opens"][bills] == 1 if flat.once else True)
         if due.any():
             amounts = [self._flat_amount(bill, flat) for bill in bills[due].tolist()]
-            self._due(bills[due], flat.charge, amounts, ONE, offset[due])
+            self.due(bills[due], flat.charge, amounts, ONE, offset[due])
 
     def _flat_amount(self, bill: int, flat: FlatCharge) -> int:
         """What a flat charge comes to in one segment. Shares are formed from the beginning of the period, so that
@@ -114,7 +114,7 @@ class Biller:
             whole = int(bills["whole"][bill])
         return divide_half_up(flat.amount * billed, whole) - divide_half_up(flat.amount * before, whole)
 
-    def _due(
+    def due(
         self, bills: NDArray[np.int64], charge: str, amounts: list[int], quantity: int, offset: NDArray[np.int64]
     ) -> None:
         """Lines that no event makes, for bills of one plan: a flat charge, or usage of nought that is billed."""
@@ -246,18 +246,33 @@ class Biller:
     # A changed catalogue -----------------------------------------------------------------------------------------
 
     def rerate_open(self) -> None:
-        """The catalogue has changed: every line of an open period comes to what its totals cost now."""
+        """The catalogue has changed: every line of an open period comes to what its totals cost now.
+
+        Closed periods are cut where their subscription's timeline changes now, so that late usage finds its segment;
+        what was billed of them stays (see `rating.rerate`)."""
         state = self.state
         size = state.bills.size
+        state.ticks += 1  # lines of gauges count their revisions by it
+        for head in self._closed_to_cut():
+            self._cut_again(head)
         heads = (state.bills["closed"][:size] == 0) & (state.bills["head"][:size] == np.arange(size))
         for head in np.flatnonzero(heads).tolist():
             self._cut_again(head)
-            self._watch(head)
+            self.watch(head)
             for bill in state.segments(head):
                 self._flats_again(bill)
                 for line in state.bill_lines[bill]:
                     if state.lines["events"][line] or len(state.cells_of(line)):
                         self.rerate(line)
+
+    def _closed_to_cut(self) -> list[int]:
+        """The closed periods in a segment of which the timeline changes."""
+        bills, size = self.state.bills, self.state.bills.size
+        closed = np.flatnonzero(bills["closed"][:size] == 1)
+        timeline = self.state.subscriptions["timeline"][bills["subscription"][closed]]
+        first = self.state.timelines.at(timeline, bills["start"][closed])
+        last = self.state.timelines.at(timeline, bills["end"][closed] - 1)
+        return sorted(set(bills["head"][closed[first != last]].tolist()))
 
     def _cut_again(self, head: int) -> None:
         """Segments end where the subscription's timeline says now, and those that are new are made."""
@@ -265,8 +280,10 @@ class Biller:
         made = state.cut_period(head)
         if made:
             slots = np.array(made, dtype=np.int64)
-            bills["opened"][slots] = bills["opened"][head]
+            bills["opened"][slots], bills["closed"][slots] = bills["opened"][head], bills["closed"][head]
             index_bills(state, slots)
+        if bills["closed"][head]:
+            bills["next_level"][head] = wide_of(NO_LEVEL)
 
     def _flats_again(self, bill: int) -> None:
         state = self.state
@@ -274,9 +291,9 @@ class Biller:
         one = np.array([bill])
         for flat in plan.flats:
             if flat.in_advance:
-                self._charge_flat(one, flat, state.bills["opened"][one])
+                self.charge_flat(one, flat, state.bills["opened"][one])
 
-    def _watch(self, head: int) -> None:
+    def watch(self, head: int) -> None:
         """Sets the next level anew, after the levels of the price book may have changed."""
         fired = self.state.fired.get(head, {})
         following = NO_LEVEL
@@ -347,7 +364,7 @@ class Biller:
         ended = np.flatnonzero(heads & (bills["closed"][:size] == 0) & (bills["until"][:size] <= state.closed_before))
         late = np.flatnonzero(heads & (bills["closed"][:size] == 1) & (bills["touched"][:size] == 1))
         for head in sorted(late.tolist(), key=order):
-            self._correct(head)
+            self.correct(head)
         for head in sorted(ended.tolist(), key=order):
             self._close(head, offset)
         for head in sorted((opened | moved) - set(ended.tolist()), key=lambda h: names[bills["subscription"][h]]):
@@ -425,22 +442,8 @@ class Biller:
     def _close(self, head: int, offset: int) -> None:
         """The period is over: what is due without usage, the commitment, the last invoice."""
         state = self.state
-        segments = state.segments(head)
-        billed = [bill for bill in segments if not state.plan_of(bill).trial]
-        charged = {int(state.lines["charge"][line]) for bill in billed for line in state.bill_lines[bill]}
-        for bill in segments:
-            plan, one, at = state.plan_of(bill), np.array([bill]), np.array([offset])
-            for flat in plan.flats:
-                if not flat.in_advance:
-                    self._charge_flat(one, flat, at)
-            for charge, index in plan.rates.items():
-                rate, name = state.catalogue.rates[index], state.charges.number(charge)
-                if rate.due_unused and name not in charged and not plan.trial:
-                    charged.add(name)
-                    amount = unused_amount(rate)
-                    if amount:
-                        self._due(one, charge, [amount], 0, at)
-            state.bills["closed"][bill] = 1
+        self.charge_ended(head, offset)
+        state.bills["closed"][state.segments(head)] = 1
         earlier = self._waiting(head)
         for before in earlier:
             state.bills["touched"][before] = 0
@@ -448,6 +451,25 @@ class Biller:
         self.invoicer.invoice(head, "period", earlier=earlier)
         state.fired.pop(head, None)
         state.bills["next_level"][head] = wide_of(NO_LEVEL)  # what comes later is corrected, and crosses nothing
+
+    def charge_ended(self, head: int, offset: int) -> None:
+        """What is due once a period is over: flat charges in arrears, and what is asked for no usage."""
+        state = self.state
+        segments = state.segments(head)
+        billed = [bill for bill in segments if not state.plan_of(bill).trial]
+        charged = {int(state.lines["charge"][line]) for bill in billed for line in state.bill_lines[bill]}
+        for bill in segments:
+            plan, one, at = state.plan_of(bill), np.array([bill]), np.array([offset])
+            for flat in plan.flats:
+                if not flat.in_advance:
+                    self.charge_flat(one, flat, at)
+            for charge, index in plan.rates.items():
+                rate, name = state.catalogue.rates[index], state.charges.number(charge)
+                if rate.due_unused and name not in charged and not plan.trial:
+                    charged.add(name)
+                    amount = unused_amount(rate)
+                    if amount:
+                        self.due(one, charge, [amount], 0, at)
 
     def _waiting(self, head: int) -> list[int]:
         """Closed periods of the same subscription whose corrections wait for its next invoice."""
@@ -463,7 +485,7 @@ class Biller:
         last = int(state.subscriptions["end"][state.bills["subscription"][head]])
         return state.terms_of(head).corrections == "next" and int(state.bills["until"][head]) < last
 
-    def _correct(self, head: int) -> None:
+    def correct(self, head: int) -> None:
         """Something was counted, or taken back, after the period's close."""
         if not self._waits(head):
             self.state.bills["touched"][head] = 0

@@ -1,5 +1,6 @@
 """Compiles the catalogue: documents in, columns out (`rating.compiled`). Refused whole, every fault with its path."""
 
+from collections.abc import Iterable
 from decimal import Decimal
 from itertools import pairwise
 from typing import Any
@@ -19,6 +20,7 @@ from rating.compiled import (
     Level,
     Plan,
     Rate,
+    Rebooking,
     Reduction,
     Shape,
     Tiers,
@@ -56,14 +58,16 @@ from schemas.paths import PathError, parse_path
 from schemas.period import Calendar, PeriodError, load_zone, make_calendar
 from schemas.times import from_datetime
 
+def load_catalogue(text: str | bytes, rebookings: Iterable[Rebooking] = ()) -> Compiled:
+    """The compiled catalogue of a YAML or JSON text. Raises: CatalogueError with every fault.
 
-def load_catalogue(text: str | bytes) -> Compiled:
-    """The compiled catalogue of a YAML or JSON text. Raises: CatalogueError with every fault."""
+    `rebookings`: subscriptions that are wanted under another of its price books too.
+    """
     documents, faults = read_catalogue(text)
     if documents is None:
         raise CatalogueError(faults)
     compiler = _Compiler(documents, faults)
-    compiled = compiler.compile()
+    compiled = compiler.compile(rebookings)
     if faults:
         raise CatalogueError(faults)
     return compiled
@@ -81,8 +85,9 @@ class _Compiler:
         self.plan_shapes: list[dict[int, int]] = []
         self.tax_rates = tax_rates(documents)
         self.variants: dict[tuple[str, str, bool], list[int]] = {}
+        self.lenient = False
 
-    def compile(self) -> Compiled:
+    def compile(self, rebookings: Iterable[Rebooking] = ()) -> Compiled:
         for name, meter in self.documents.meters.items():
             self._meter(name, meter)
         for name in self.documents.price_books:
@@ -90,10 +95,13 @@ class _Compiler:
         self._customers()
         subscriptions = self._subscriptions()
         defaults = self._defaults()
+        rebooked, rebook_faults = self._rebooked(rebookings)
         paths = {path for meter in self.meters.values() for path in self._paths(meter)} | self._extra_paths()
         if len(paths) > PATHS_MAX:
             self.faults.add("meters", f"found {len(paths)} different paths, expected at most {PATHS_MAX}")
-        return self._finish(subscriptions, defaults, tuple(sorted(paths)))
+        compiled = self._finish(subscriptions, defaults, tuple(sorted(paths)))
+        compiled.rebooked, compiled.rebook_faults = rebooked, rebook_faults
+        return compiled
 
     def _extra_paths(self) -> set[str]:
         splits = (leaf.split for rate in self.rates for leaf in rate.leaves)
@@ -182,7 +190,7 @@ class _Compiler:
             at = where if book.versions is None else join(join(where, "versions"), number - 1)
             ignored = Faults()
             for over, layer in layers:
-                body = self._override(name, body, layer, over, len(book.bodies()) > 1)
+                body = self._override(name, body, layer, over, self.lenient or len(book.bodies()) > 1)
                 at = over
             if first or layers:
                 plans.append(self._plan(name, number, body, at, trial))
@@ -509,6 +517,35 @@ class _Compiler:
             if customer.overrides != Overrides():
                 found[name] = default_timeline(self.book(terms.price_book, customer=name))
         return found
+
+    def _rebooked(
+        self, rebookings: Iterable[Rebooking]
+    ) -> tuple[dict[Rebooking, tuple[Entry, ...]], dict[Rebooking, Faults]]:
+        """The timelines of subscriptions under other price books; made last, when all faults of documents are noted."""
+        if self.faults:
+            return {}, {}
+        found, faults, kept = {}, {}, self.faults
+        self.lenient = True
+        for one in rebookings:
+            self.faults = Faults()
+            found[one] = self._rebook(one, True)
+            if self.faults:
+                faults[one] = self.faults
+                found[one] = self._rebook(one, False)
+        self.lenient, self.faults = False, kept
+        return found, faults
+
+    def _rebook(self, one: Rebooking, overridden: bool) -> tuple[Entry, ...]:
+        sub = self.documents.subscriptions.get(one.subscription) if one.own else None
+        customer = one.customer if overridden else None
+        if sub is None:
+            return default_timeline(self.book(one.price_book, customer=customer))
+        changes: dict[str, Any] = {} if overridden else {"overrides": Overrides()}
+        phases = [msgspec.structs.replace(phase, price_book=None, **changes) for phase in sub.phases]
+        other = msgspec.structs.replace(sub, price_book=one.price_book, phases=phases, **changes)
+        if not overridden:
+            other = msgspec.structs.replace(other, customer="")
+        return subscription_timeline(other, self, join("subscriptions", one.subscription))
 
     def _finish(
         self,

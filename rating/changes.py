@@ -3,11 +3,16 @@
 Prices may change at any time; so may readings where a version takes force, for it counts into segments of its own.
 """
 
+from typing import Final
+
 import msgspec
 
 from rating.compiled import Compiled
 from schemas.catalogue import CatalogueError, Meter
 from schemas.faults import Faults, encode_document, join
+
+FLAT: Final = "flat"
+"""What a charge reads that asks for the period itself."""
 
 
 def check_change(before: Compiled, after: Compiled) -> None:
@@ -23,8 +28,8 @@ def check_change(before: Compiled, after: Compiled) -> None:
     for where, earlier, later in pairs:
         plans = {entry.start: entry.plan for entry in earlier}
         for entry in later:
-            was = _readings(before, plans.get(entry.start, -1))
-            now = _readings(after, entry.plan)
+            was = _asked_readings(before, plans.get(entry.start, -1))
+            now = _asked_readings(after, entry.plan)
             for charge in was.keys() & now.keys():
                 if was[charge] != now[charge]:
                     faults.add(
@@ -37,12 +42,14 @@ def check_change(before: Compiled, after: Compiled) -> None:
         raise CatalogueError(Faults(sorted(set(faults))))
 
 
-def _readings(compiled: Compiled, plan: int) -> dict[str, str]:
-    """Charge -> what it reads: its aggregate and the signature of its shape, or that it is flat."""
-    if plan < 0 or compiled.plans[plan].trial:
-        return {}
+def _asked_readings(compiled: Compiled, plan: int) -> dict[str, str]:
+    return {} if plan < 0 or compiled.plans[plan].trial else readings(compiled, plan)
+
+
+def readings(compiled: Compiled, plan: int) -> dict[str, str]:
+    """Charge -> what it reads: its meter and the signature of its shape, or `FLAT`."""
     meters = {name: _reading_of(meter) for name, meter in compiled.documents.meters.items()}
-    found = {flat.charge: "flat" for flat in compiled.plans[plan].flats}
+    found = {flat.charge: FLAT for flat in compiled.plans[plan].flats}
     for shapes in compiled.shapes.values():
         for shape in shapes:
             if compiled.plan_rates[plan, shape.index] >= 0:

@@ -27,6 +27,7 @@ from rating.settle import TaxRate, TaxRounding
 from rating.terms import CustomerTerms
 from schemas.catalogue import Catalogue, Terms
 from schemas.currency import Rounding
+from schemas.faults import Faults
 from schemas.period import Calendar, make_calendar
 
 TIME_MIN = -(2**62)
@@ -242,6 +243,15 @@ class Entry(NamedTuple):
     opens: bool
 
 
+class Rebooking(NamedTuple):
+    """A subscription (`own`: not the default one) as it would be under another price book."""
+
+    price_book: str
+    customer: str
+    subscription: str
+    own: bool
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledSubscription:
     """A subscription's own cut of time and its timeline: entries rising by start, the first one at `TIME_MIN`."""
@@ -334,6 +344,10 @@ class Compiled:
     """The timeline of a customer without a subscription of its own; under None that of all who are not named."""
     customer_terms: dict[str, CustomerTerms]
     paths: tuple[str, ...]
+    rebooked: dict[Rebooking, tuple[Entry, ...]] = field(default_factory=dict)
+    """The timelines that were asked for beside those of the documents."""
+    rebook_faults: dict[Rebooking, Faults] = field(default_factory=dict)
+    """What of a subscription's overrides does not fit the other price book: its timeline is without overrides."""
     meters_by_name: dict[str, CompiledMeter] | None = None
     columns: Any = None
     """The rates as columns, made by the first fold that needs them."""

@@ -20,12 +20,13 @@ from numpy.typing import NDArray
 from rating.billing import Biller, dimension_parts, sized
 from rating.cells import Refusal
 from rating.columns import Batch
-from rating.compiled import Rate, Tiers
+from rating.compiled import TENANT, Rate, Tiers
 from rating.exact import int_of, literal, to_int128
 from rating.kernel import count_blocks, find_tiers
 from rating.lines import explain_line, leaf_of
 from rating.state import State
 from schemas import topics
+from schemas.entry import Rerate
 from schemas.identity import IDENTITY_BYTES
 from schemas.numbers import format_scaled
 from schemas.output import LineItem, Through, TierAmount
@@ -337,6 +338,12 @@ def _tiers(state: State, line: int, rate: Rate) -> list[TierAmount]:
 def _flat_tier(state: State, line: int) -> list[TierAmount]:
     amount = format_scaled(int_of(state.lines["amount"][line]))
     return [TierAmount(start="0", quantity="1", unit_amount="0", flat_amount=amount, amount=amount)]
+
+
+def encode_refusal(asked: Rerate, message: str, where: Where) -> Output:
+    """The record of a re-rating that changed nothing."""
+    refused = Rejection(event=asked, code="rerate_refused", message=message, where=where, tenant=TENANT)
+    return Output(topics.REJECTIONS, TENANT.encode(), _ENCODE(refused))
 
 
 def encode_rejection(batch: Batch, refusal: Refusal, where: Where) -> Output:

@@ -16,15 +16,16 @@ from rating.billing import Biller
 from rating.catalogue import load_catalogue
 from rating.cells import Refusal
 from rating.columns import Batch
-from rating.emit import encode_line_items, encode_rejection
+from rating.emit import encode_line_items, encode_refusal, encode_rejection
 from rating.keeper import keep_again
 from rating.metering import meter_batch
+from rating.rerate import rerate
 from rating.stages import fold_batch
 from rating.state import State
 from rating.voids import names_void, read_voids
 from schemas import entry as entries
 from schemas.catalogue import merge
-from schemas.entry import Entry, decode_tick
+from schemas.entry import Entry, decode_rerate, decode_tick
 from schemas.faults import encode_document
 from schemas.rejection import Where
 from schemas.times import DAY, HOUR
@@ -103,6 +104,8 @@ class RatingEngine:
             packs = []
             if entry.kind == entries.TICK:
                 biller.tick(decode_tick(entry.payload), self.settings.lateness, self.settings.corrections, entry.offset)
+            elif entry.kind == entries.RERATE:
+                self._rerate(entry, biller, counts, rejections)
             else:
                 self._catalogue(bytes(entry.payload), biller)
         self._events(packs, biller, counts, rejections)
@@ -162,8 +165,17 @@ class RatingEngine:
         merged = merge(before, load_catalogue(payload).documents)
         if encode_document(merged) == encode_document(before):
             return
-        self.state.bind(load_catalogue(encode_document(merged)))
+        self.state.bind(load_catalogue(encode_document(merged), self.state.rebooked()))
         biller.rerate_open()
+
+    def _rerate(self, entry: Entry, biller: Biller, counts: _Counts, rejections: list[Output]) -> None:
+        """Who appends the entry checks it first; one that does not fit by now changes nothing, and is a rejection."""
+        asked = decode_rerate(entry.payload)
+        refused = rerate(self.state, biller, asked, entry.offset).refused
+        counts.rejected += bool(refused)
+        if refused:
+            where = Where(self.state.partition, entry.offset)
+            rejections.append(encode_refusal(asked, "; ".join(refused), where))
 
     # Outputs -----------------------------------------------------------------------------------------------------
 

@@ -110,7 +110,19 @@ def _pair(state: State, batch: Batch, rows: Rows, kind: NDArray[np.int32]) -> Pa
         timeline, entry = timeline[keep], entry[keep]
     start, end = _periods(state, subscription, time)
     segment = np.maximum(start, state.timelines.span(timeline, entry)[0])
+    if len(state.books.values) > 1:
+        plan = _rebooked(state, subscription, segment, plan)
     return Pairs(rows, kind[rows], subscription, plan, start, end, segment)
+
+
+def _rebooked(
+    state: State, subscription: NDArray[np.int64], segment: Rows, plan: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """The plan of each pair; where its bill was re-rated under another price book, that of the bill."""
+    places = state.bill_index.find(bill_keys(subscription, segment))
+    bill = np.where((places >= 0) & (subscription >= 0), state.bill_index.values[places].astype(np.int64), -1)
+    rebooked = (bill >= 0) & (state.bills["book"][bill] > 0)
+    return np.where(rebooked, state.bills["plan"][bill], plan)
 
 
 def _one_for_each(rows: Rows, subscription: NDArray[np.int64]) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from rating.accounts import Accounts
 from rating.catalogue import load_catalogue
-from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Entry, Plan
+from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Entry, Plan, Rebooking
 from rating.deduplicate import Deduplicator
 from rating.exact import wide_of
 from rating.index import HashIndex
@@ -53,6 +53,7 @@ BILLS: Final = {
     # A row is a segment of a billing period: all of it, unless its subscription's timeline changes within.
     "subscription": (_I4, 1),
     "plan": (_I4, 1),
+    "book": (_I4, 1),  # the price book under which it was re-rated, by number; 0: that of its subscription
     "head": (_I4, 1),  # the period's first segment, which holds what is the whole period's
     "next": (_I4, 1),  # the segment after it, -1 for none
     "start": (_I8, 1),
@@ -167,6 +168,8 @@ class State:
         self.charges = Names()
         self.combos = Names([()])
         self.shapes = Names()  # signatures
+        self.books = Names([""])
+        """Price books under which bills were re-rated; number 0 is none."""
         self.bill_index, self.line_index, self.cell_index = HashIndex(), HashIndex(), HashIndex()
         self.values_seen = HashIndex()
         self.bills, self.lines, self.cells = Table(BILLS), Table(LINES), Table(CELLS)
@@ -254,6 +257,8 @@ class State:
         bills, size = self.bills, self.bills.size
         subscription = bills["subscription"][:size]
         timeline = self.subscriptions["timeline"][subscription]
+        for rebooked in np.flatnonzero(bills["book"][:size]).tolist():
+            timeline[rebooked] = self.timelines.number(self.catalogue.rebooked[self.rebooking(rebooked)])
         entry = self.timelines.at(timeline, bills["start"][:size])
         bills["plan"][:size] = self.timelines.plan(entry)
         charges = self.charges.values
@@ -262,6 +267,16 @@ class State:
         plans, charge = bills["plan"][bill].tolist(), self.lines["charge"][: self.lines.size].tolist()
         found = [rates[p].get(charges[c], -1) if p >= 0 else -1 for p, c in zip(plans, charge, strict=True)]
         self.lines["rate"][: self.lines.size] = found
+
+    def rebooking(self, bill: int, price_book: str | None = None) -> Rebooking:
+        """A bill's subscription under a price book: by default the one under which it was re-rated."""
+        _, id, customer, own = self.subscription_names.values[int(self.bills["subscription"][bill])]
+        return Rebooking(price_book or self.books.values[int(self.bills["book"][bill])], customer, id, own)
+
+    def rebooked(self) -> list[Rebooking]:
+        """What must be compiled beside the documents for the bills that were re-rated under another price book."""
+        bills = np.flatnonzero(self.bills["book"][: self.bills.size]).tolist()
+        return list(dict.fromkeys(self.rebooking(bill) for bill in bills))
 
     def plan_of(self, bill: int) -> Plan:
         """The plan under which a segment stands; of one whose subscription is gone, that of nobody."""
@@ -322,7 +337,12 @@ class State:
         if before >= 0:
             head = int(table["head"][before])
             table["next"][before] = bill
-            table["carries"][bill] = self._carries(before, bill)
+            table["book"][bill] = table["book"][head]
+            if table["book"][bill]:
+                number = self.timelines.number(self.catalogue.rebooked[self.rebooking(bill)])
+                at = self.timelines.at(np.array([number]), np.array([first]))
+                table["plan"][bill] = self.timelines.plan(at)[0]
+            table["carries"][bill] = self.carries(before, bill)
         levels = self.catalogue.plans[entry.plan].levels  # see `terms_of`
         table["next_level"][head] = wide_of(levels[0].spend if levels else NO_LEVEL)
         table["head"][bill] = head
@@ -355,11 +375,11 @@ class State:
             table["next"][bill] = following
             if following >= 0:
                 table["end"][bill] = min(int(table["end"][bill]), int(table["start"][following]))
-                table["carries"][following] = self._carries(bill, following)
+                table["carries"][following] = self.carries(bill, following)
         table["until"][head] = int(table["end"][chain[-1]])
         return made
 
-    def _carries(self, before: int, bill: int) -> bool:
+    def carries(self, before: int, bill: int) -> bool:
         """Whether units used in the segment before stay used: under the same price book, and not from a trial."""
         earlier, later = self.plan_of(before), self.plan_of(bill)
         same = earlier.price_version == later.price_version
@@ -439,6 +459,7 @@ class State:
                 "calendars": self.calendars.values,
                 "charges": self.charges.values,
                 "combos": self.combos.values,
+                "books": self.books.values,
                 "shapes": self.shapes.values,
                 "indexes": indexes,
                 "tables": tables,
@@ -478,6 +499,7 @@ class State:
         state.calendars = Names([Calendar(*value) for value in dumped["calendars"]])
         state.charges, state.shapes = Names(dumped["charges"]), Names(dumped["shapes"])
         state.combos = Names([tuple(value) for value in dumped["combos"]])
+        state.books = Names(dumped.get("books", [""]))
         for name in _INDEXES:
             setattr(state, name, _load_index(dumped["indexes"][name]))
         for name, spec in _TABLES.items():
@@ -499,7 +521,7 @@ class State:
         for line, bill in enumerate(state.lines["bill"][: state.lines.size].tolist()):
             state.bill_lines[bill].append(line)
         state.fired = dict(dumped["fired"])
-        state.bind(load_catalogue(dumped["catalogue"]))
+        state.bind(load_catalogue(dumped["catalogue"], state.rebooked()))
         return state
 
 

@@ -1,7 +1,7 @@
 """The envelope of the source log: every input of the engine is an entry of one partition's log, in one order.
 
 Two bytes lead the value: the format's version and the kind. Kinds: a pack of usage events (Arrow IPC), a tick
-(JSON `{"time": …}`), catalogue documents (JSON, see `schemas.catalogue`).
+(JSON `{"time": …}`), catalogue documents (JSON, see `schemas.catalogue`), a re-rating (JSON, `Rerate`).
 """
 
 from typing import Final, NamedTuple
@@ -14,6 +14,8 @@ ENTRY_VERSION: Final = 1
 EVENTS: Final = ord("E")
 TICK: Final = ord("T")
 CATALOGUE: Final = ord("C")
+RERATE: Final = ord("R")
+KINDS: Final = (EVENTS, TICK, CATALOGUE, RERATE)
 
 
 class EntryError(ValueError):
@@ -35,8 +37,8 @@ class Entry(NamedTuple):
 
     @property
     def kind(self) -> int:
-        """`EVENTS`, `TICK` or `CATALOGUE`. Raises: EntryError."""
-        if len(self.value) < 2 or self.value[0] != ENTRY_VERSION or self.value[1] not in (EVENTS, TICK, CATALOGUE):
+        """`EVENTS`, `TICK`, `CATALOGUE` or `RERATE`. Raises: EntryError."""
+        if len(self.value) < 2 or self.value[0] != ENTRY_VERSION or self.value[1] not in KINDS:
             raise EntryError(f"entry at offset {self.offset}: found the header {self.value[:2]!r}, expected version 1")
         return self.value[1]
 
@@ -59,3 +61,28 @@ def encode_tick(time: int) -> bytes:
 def decode_tick(payload: bytes | memoryview) -> int:
     """The time of a tick, in microseconds."""
     return parse_time(msgspec.json.decode(payload, type=dict[str, str])["time"])
+
+
+class Rerate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"since": "from", "until": "to"}):
+    """What was billed is rated again: the billing periods of a customer that begin in `[since, until)`.
+
+    Under the prices that are in force where the entry stands or, with `price_book`, under that book from then on. `id`
+    and `reason` are for those who look at it later. Times are texts (RFC 3339); without `until` there is no end.
+    """
+
+    customer: str
+    since: str
+    until: str | None = None
+    price_book: str | None = None
+    id: str = ""
+    reason: str = ""
+
+
+def encode_rerate(asked: Rerate) -> bytes:
+    """The entry for one customer's partition."""
+    return encode_entry(RERATE, msgspec.json.encode(asked))
+
+
+def decode_rerate(payload: bytes | memoryview) -> Rerate:
+    """What a re-rating asks for."""
+    return msgspec.json.decode(payload, type=Rerate)

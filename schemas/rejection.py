@@ -16,6 +16,7 @@ Code = Literal[
     "out_of_range",  # a number, or what it adds up to, does not fit 38 digits, 12 after the point
     "no_subscription",  # a meter that the price books charge for counts it, and no subscription covers its time
     "period_closed",  # its billing period was closed and invoiced before it came
+    "rerate_refused",  # a re-rating does not fit what was billed; `event` is what was asked for
     "conflict",  # the same identity came with another content before; the first one counts
 ]
 """The closed list of reasons."""
