@@ -19,7 +19,7 @@ from rating.cells import find_cells
 from rating.changes import FLAT, readings
 from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Plan, Shape
 from rating.exact import int_of, wide_of
-from rating.keeper import keep_again, shape_of
+from rating.keeper import keep_again, shape_of, spread_gauges
 from rating.lines import earlier_segments, rate_line, sibling, unused_amount
 from rating.state import State
 from rating.voids import recount
@@ -47,7 +47,8 @@ class Rerated:
 def rerate(state: State, biller: Biller, asked: Rerate, offset: int) -> Rerated:
     """Rates a customer's periods again. Where the price book asked for does not fit, nothing is changed."""
     found = Rerated()
-    if state.customers.find((TENANT, asked.customer)) is None:
+    number = state.customers.find((TENANT, asked.customer))
+    if number is None:
         found.refused.append(f"customer: found {asked.customer!r}, expected a customer that has used something")
         return found
     found.heads = periods_of(state, asked)
@@ -56,6 +57,7 @@ def rerate(state: State, biller: Biller, asked: Rerate, offset: int) -> Rerated:
         found.refused = rebook(state, found.heads, asked.price_book)
         if found.refused:
             return found
+    spread_gauges(state, [number])
     state.ticks += 1  # lines of gauges count their revisions by it
     for head in found.heads:
         one = _Period(state, biller, head, offset, found.left)
