@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,14 +19,17 @@ from rating.catalogue import load_catalogue
 from rating.cells import find_cells
 from rating.changes import FLAT, readings
 from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Plan, Shape
+from rating.emit import line_item
 from rating.exact import int_of, wide_of
 from rating.keeper import keep_again, shape_of, spread_gauges
 from rating.lines import earlier_segments, rate_line, sibling, unused_amount
 from rating.state import State
 from rating.voids import recount
+from schemas import topics
 from schemas.entry import Rerate
 from schemas.faults import encode_document, unknown
 from schemas.numbers import ONE, NumberError
+from schemas.output import Invoice, LineItem
 from schemas.times import format_time, parse_time
 
 GONE = "the price book no longer has this charge: it stays as it was billed"
@@ -321,3 +325,34 @@ class _Period:
                 texts = {tuple(text) for text in state.ledger.table["value"][rows].tolist()} - known
                 known |= texts
                 state.cells["value"][cell] = wide_of(len(texts) * ONE)
+
+
+# Showing it ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Preview:
+    """What a re-rating comes to: the lines of its periods by id before and after, the invoices that it makes, and those
+    lines that stay as they are although they are in its periods, each with the reason."""
+
+    rerated: Rerated
+    before: dict[str, LineItem]
+    after: dict[str, LineItem]
+    invoices: list[Invoice]
+    left: list[tuple[LineItem, str]]
+
+
+def preview(state: State, asked: Rerate) -> Preview:
+    """Does it to a state that nobody else uses, and shows what has become of it."""
+    biller = Biller(state)
+    before = _shown(state, biller, periods_of(state, asked))
+    rerated = rerate(state, biller, asked, -1)
+    after = _shown(state, biller, rerated.heads)
+    made = [msgspec.json.decode(o.value, type=Invoice) for o in biller.outputs if o.topic == topics.INVOICES]
+    left = [(line_item(state, biller, line), why) for line, why in rerated.left.items()]
+    return Preview(rerated, before, after, made, left)
+
+
+def _shown(state: State, biller: Biller, heads: Sequence[int]) -> dict[str, LineItem]:
+    items = (line_item(state, biller, line) for head in heads for line in state.period_lines(head))
+    return {item.id: item for item in items if (item.quantity, item.amount) != ("0", "0")}

@@ -61,13 +61,13 @@ class CatalogueApi:
         found: list[BaseRoute] = []
         for segment, kind in SEGMENTS.items():
             found.append(Route(f"/v1/{segment}", self._listing(kind), methods=["GET"]))
-            found.append(_DocumentRoute(f"/v1/{segment}/", _guarded(self._document(kind))))
+            found.append(_DocumentRoute(f"/v1/{segment}/", guarded(self._document(kind))))
         only = {"id": "default", "versions": False}
         single = self._document(DEFAULT_SUBSCRIPTION)
         for path, given in (("", only), ("/versions", only | {"versions": True})):
-            found.append(Route(f"/v1/default-subscription{path}", _guarded(_given(single, given)), methods=_ALL))
-        found.append(Route("/v1/catalogue", _guarded(self._whole), methods=_ALL))
-        found.append(Route("/v1/simulate", _guarded(self._simulations.answer), methods=["POST"]))
+            found.append(Route(f"/v1/default-subscription{path}", guarded(_given(single, given)), methods=_ALL))
+        found.append(Route("/v1/catalogue", guarded(self._whole), methods=_ALL))
+        found.append(Route("/v1/simulate", guarded(self._simulations.answer), methods=["POST"]))
         return found
 
     # One document -------------------------------------------------------------------------------
@@ -155,7 +155,7 @@ class CatalogueApi:
             rows = [_shown(filed) for filed in found if filed is not None]
             return _json(200, {kind: rows, "next_after": ids[limit - 1] if len(ids) > limit else None})
 
-        return _guarded(answer)
+        return guarded(answer)
 
     async def _whole(self, request: Request) -> Response:
         _allow(request, "GET", "PUT")
@@ -241,7 +241,7 @@ def _given(answer: Answer, path_params: Mapping[str, Any]) -> Answer:
     return with_them
 
 
-def _guarded(answer: Answer) -> Answer:
+def guarded(answer: Answer) -> Answer:
     """The answer, or the problem that kept it from being given."""
 
     async def guarded(request: Request) -> Response:

@@ -159,6 +159,28 @@ def simulate(**options: Any) -> None:
 
 
 @main.command()
+@click.option("--customer", required=True, help="Whose billing periods.")
+@click.option("--from", "since", type=TIME, required=True, help="Periods that begin at this time or later.")
+@click.option("--to", "until", type=TIME, help="Periods that begin before this time (default: all so far).")
+@click.option("--price-book", help="Under this price book in place of the one that was billed, from now on.")
+@click.option("--reason", default="", help="Kept with it in the log.")
+@click.option("--apply", is_flag=True, help="Do it. Without it, what would change is shown and nothing is written.")
+@click.option("--json", is_flag=True, help="The answer of POST /v1/rerate in place of tables.")
+@click.option("--url", help="A running server, such as http://127.0.0.1:8080.")
+@click.option("--data", type=FOLDER, help="The data folder, in place of --url (no server may hold it).")
+@click.option("--partitions", default=1, show_default=True, type=click.IntRange(1, 1024), help="Of --data.")
+def rerate(**options: Any) -> None:
+    """Rates what was billed again: under today's prices, or under another price book.
+
+    Nothing issued is edited. Closed periods get a correction invoice of the difference at once, open ones come to their
+    new amounts. Exit status 2: it does not fit what was billed, and nothing was changed.
+    """
+    from taximeter.rerate_command import rerate as start
+
+    _exit(run(start(**options, width=_width())))
+
+
+@main.command()
 @click.argument("file", type=FILE)
 @click.option("--mapping", type=FILE, help="YAML that says which column is which event field (not for CloudEvents).")
 @click.option("--url", help="A running door, such as http://127.0.0.1:8080.")

@@ -12,17 +12,21 @@ from ingest.app import routes as door_routes
 from ingest.columns import rejection_record
 from ingest.door import Door, DoorSettings
 from rating.engine import RatingProcessor, RatingSettings
+from rating.rerate import Preview
 from rating.spend.app import routes as spend_routes
 from rating.spend.duckdb_store import DuckdbStore
 from rating.spend.view import SpendView
 from schemas import topics
 from schemas.catalogue import Catalogue
+from schemas.entry import Rerate
 from schemas.rejection import Rejection
 from streams.embedded.host import EmbeddedHost, HostSettings
 from streams.embedded.log import SqliteLog
 from streams.snapshots import SnapshotStore
 from taximeter.catalogue_http import CatalogueApi
 from taximeter.documents import CatalogueInForce
+from taximeter.rerate import show
+from taximeter.rerate_http import Reratings
 
 _RECORDS_MAX = 10_000
 
@@ -66,9 +70,9 @@ class Embedded:
         self.log = SqliteLog(settings.data, settings.partitions)
         try:
             self.catalogue = CatalogueInForce(self._documents())
-            snapshots = SnapshotStore(settings.snapshots or settings.data / "snapshots")
-            rating = RatingSettings(settings.partitions, settings.rating.lateness, settings.rating.window_days)
-            self.host = EmbeddedHost(self.log, RatingProcessor(rating), snapshots, settings.host)
+            self.snapshots = SnapshotStore(settings.snapshots or settings.data / "snapshots")
+            self.rating = RatingSettings(settings.partitions, settings.rating.lateness, settings.rating.window_days)
+            self.host = EmbeddedHost(self.log, RatingProcessor(self.rating), self.snapshots, settings.host)
             self.store = DuckdbStore(settings.data / "spend.duckdb")
             self.view = SpendView(self.store, self.log)
             self.door = Door(self.log, _Rejections(self.log), self.catalogue.view, settings.door)
@@ -112,7 +116,14 @@ class Embedded:
     def routes(self) -> list[BaseRoute]:
         """The door's, the catalogue's and the queries' routes."""
         catalogue = CatalogueApi(self.catalogue, self._write)
-        return [*door_routes(self.door), *catalogue.routes(), *spend_routes(self.view)]
+        reratings = Reratings(self.log.partitions, self._append, lambda: self.catalogue.catalogue, self._show)
+        return [*door_routes(self.door), *catalogue.routes(), *reratings.routes(), *spend_routes(self.view)]
+
+    async def _append(self, partition: int, entry: bytes) -> int:
+        return await self.log.append(partition, entry, 0)
+
+    def _show(self, asked: Rerate) -> Preview:
+        return show(self.log, self.snapshots, self.rating, asked)
 
     def ready(self) -> dict[str, bool]:
         """What readiness rests on."""

@@ -13,7 +13,7 @@ import click
 from rating.catalogue import load_catalogue
 from schemas.catalogue import Catalogue
 from schemas.currency import MINOR_DIGITS
-from schemas.numbers import format_scaled
+from schemas.numbers import format_scaled, parse_scaled
 from schemas.times import parse_time, to_datetime
 from taximeter.documents import zone_of
 from taximeter.rate_file import Rated, rate_events, read_lines
@@ -118,6 +118,21 @@ def _name(line: Line, indent: str) -> str:
 def _period(period: tuple[str, str], zone: str) -> str:
     start, end = (_time(text) for text in period)
     return f"{moment(start, zone)} to {moment(end, zone)}"
+
+
+def in_words(time: str, zone: str = "UTC") -> str:
+    """A time of an output as people write it."""
+    return moment(_time(time), zone)
+
+
+def in_numbers(amount: str) -> str:
+    """An amount of an output, in full."""
+    return _number(parse_scaled(amount))
+
+
+def in_money(amount: str, currency: str, sign: int = 1) -> str:
+    """An amount of an invoice, in full cents."""
+    return _money(sign * parse_scaled(amount), currency)
 
 
 def _time(text: str) -> datetime:

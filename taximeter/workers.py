@@ -38,6 +38,7 @@ from taximeter.documents import read_catalogue_file
 from taximeter.follower import CatalogueFollower
 from taximeter.http import Unready, make_app, running
 from taximeter.process import complain, say, spare_the_collector, until_signalled
+from taximeter.rerate_http import Reratings
 
 _DAY_SECONDS = 86400
 _FAILURES = (LogUnavailable, TopicError, SnapshotError, Unready, OSError, ValueError)
@@ -110,11 +111,15 @@ async def _ingest(
     async def catch_up() -> None:
         await asyncio.to_thread(follower.catch_up)
 
+    async def append(partition: int, entry: bytes) -> int:
+        return await sink.append(partition, entry, 0)
+
     api = CatalogueApi(follower.catalogue, write, catch_up)
+    reratings = Reratings(partitions, append, lambda: follower.catalogue.catalogue)
     try:
         if documents is not None:
             await follower.catalogue.apply(documents, write)
-        app = make_app([*door_routes(door), *api.routes()], lambda: {"log": True})
+        app = make_app([*door_routes(door), *api.routes(), *reratings.routes()], lambda: {"log": True})
         async with running(app, host, port) as url:
             say(f"taximeter ingest: ready at {url}")
             await until_signalled()
