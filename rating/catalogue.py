@@ -58,6 +58,7 @@ from schemas.paths import PathError, parse_path
 from schemas.period import Calendar, PeriodError, load_zone, make_calendar
 from schemas.times import from_datetime
 
+
 def load_catalogue(text: str | bytes, rebookings: Iterable[Rebooking] = ()) -> Compiled:
     """The compiled catalogue of a YAML or JSON text. Raises: CatalogueError with every fault.
 
@@ -527,10 +528,11 @@ class _Compiler:
         found, faults, kept = {}, {}, self.faults
         self.lenient = True
         for one in rebookings:
-            self.faults = Faults()
+            self.faults, known = Faults(), dict(self.variants)
             found[one] = self._rebook(one, True)
             if self.faults:
                 faults[one] = self.faults
+                self.variants = known  # what has faults is compiled again where it is asked for again
                 found[one] = self._rebook(one, False)
         self.lenient, self.faults = False, kept
         return found, faults
