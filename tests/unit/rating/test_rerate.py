@@ -1,16 +1,26 @@
 """Re-rating: the past under other prices, exact to the cent, and by corrections alone."""
 
 import json
+import os
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
 
+from rating.rerate import preview
 from schemas import topics
 from schemas.entry import Rerate, encode_rerate
 from schemas.numbers import parse_scaled
 from streams.processor import Output
+from tests.oracle.generate import Thrown, cases
 from tests.unit.rating.engines import Log, decoded, event, latest_lines, open_engine, plain_dump, run
 
+THROWS = settings(
+    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "12")),
+    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
+    deadline=None,
+    suppress_health_check=list(HealthCheck),
+)
 BOOK = """
 meters:
   units: {event: use, aggregate: sum, value: $.n, dimensions: {model: $.model}}
@@ -116,6 +126,27 @@ def test_re_rating_twice_is_re_rating_once() -> None:
 
 def test_the_same_prices_change_nothing() -> None:
     assert last(diary().rerate()) == []
+
+
+@THROWS
+@given(cases())
+def test_the_same_prices_change_nothing_whatever_they_are(case: Thrown) -> None:
+    engine = open_engine()
+    log = Diary()
+    log.catalogue(case.catalogue).events(case.events)
+    if case.as_of:
+        log.tick(case.as_of)
+    run(log, engine)
+    before = engine.snapshot()
+    for number, (_, customer) in enumerate(engine.state.customers.values):
+        log.rerate("2000-01-01T00:00:00Z", customer)
+        outputs = engine.process(log.entries[-1:]).outputs
+        # What came after a close waits for the next tick, or for this.
+        assert not [o for o in outputs if o.topic != topics.INVOICES], number
+        assert {kind for kind, _, _ in invoices(outputs)} <= {"correction"}
+    same = plain_dump(before), plain_dump(engine.snapshot())
+    assert same[0]["fired"] == same[1]["fired"]
+    assert same[0]["tables"]["lines"][1]["amount"] == same[1]["tables"]["lines"][1]["amount"]
 
 
 def test_only_periods_that_begin_within_are_rated_again() -> None:
@@ -313,6 +344,31 @@ def test_a_period_without_usage_is_asked_what_the_other_book_asks_of_none() -> N
     log = diary(events=[MONTHS[2]], now="2027-02-02T00:00:00Z")
     log.rerate("2027-01-01T00:00:00Z", until="2027-02-01T00:00:00Z", price_book="other")
     assert invoices(last(log)) == [("correction", "2027-01", "-5.5")]  # 7 + 2.5 in place of 10 + 4 + 1
+
+
+# What is not kept any more --------------------------------------------------------------------------------------------
+
+
+def test_long_after_the_close_totals_are_rated_again_and_what_needs_single_events_stays() -> None:
+    many = [event(f"m{i}", "2026-11-05T00:00:00Z", '{"n": 1, "model": "x"}') for i in range(1200)]
+    text = BOOK.replace(
+        "charges:\n      base",
+        'charges:\n      middle: {meter: peak, price: {model: unit, unit_amount: "7"}}\n      base',
+        1,
+    )
+    log = diary(text, many, "2026-12-02T00:00:00Z").tick("2027-01-20T00:00:00Z")
+    assert isinstance(log, Diary)
+    log.catalogue(text.replace('"2"}', '"3"}').replace('"7"}', '"8"}')).rerate()
+    assert invoices(last(log))[0] == ("correction", "2026-11", "1200")
+    engine = open_engine()
+    for entry in log.entries[:-1]:
+        engine = open_engine(engine.snapshot())
+        engine.process([entry])
+    assert engine.process(log.entries[-1:]).outputs == last(log)
+    shown = preview(engine.state, Rerate(customer="acme", since="2026-11-01T00:00:00Z"))
+    assert [(item.charge, why.partition(":")[0]) for item, why in shown.left] == [
+        ("middle", "its price needs every single event, and those of this period are no longer kept")
+    ]
 
 
 # What is refused -----------------------------------------------------------------------------------------------------
