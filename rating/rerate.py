@@ -19,6 +19,7 @@ from rating.catalogue import load_catalogue
 from rating.cells import find_cells
 from rating.changes import FLAT, readings
 from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Plan, Shape
+from rating.due import find_due
 from rating.emit import line_item
 from rating.exact import int_of, wide_of
 from rating.keeper import keep_again, shape_of, spread_gauges
@@ -69,7 +70,8 @@ def rerate(state: State, biller: Biller, asked: Rerate, offset: int) -> Rerated:
         one.tell({bill for bill in state.segments(head) if stood.get(bill) != _terms(state, bill)})
         if not state.bills["closed"][head]:
             biller.watch(head)
-        elif state.bills["touched"][head]:
+        elif state.bills["touched"][head] or find_due(state, head).lines:
+            state.bills["touched"][head] = 1  # a commitment may be another where no line is
             biller.correct(head)
     return found
 

@@ -2,15 +2,18 @@
 
 import json
 import os
+import re
 from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 
+from rating.engine import RatingEngine
 from rating.rerate import preview
 from schemas import topics
 from schemas.entry import Rerate, encode_rerate
 from schemas.numbers import parse_scaled
+from schemas.times import parse_time
 from streams.processor import Output
 from tests.oracle.generate import Thrown, cases
 from tests.unit.rating.engines import Log, decoded, event, latest_lines, open_engine, plain_dump, run
@@ -147,6 +150,39 @@ def test_the_same_prices_change_nothing_whatever_they_are(case: Thrown) -> None:
     same = plain_dump(before), plain_dump(engine.snapshot())
     assert same[0]["fired"] == same[1]["fired"]
     assert same[0]["tables"]["lines"][1]["amount"] == same[1]["tables"]["lines"][1]["amount"]
+
+
+@THROWS
+@given(cases())
+def test_other_prices_come_to_what_they_would_have_come_to_from_the_beginning(case: Thrown) -> None:
+    dearer = re.sub(r"(unit_amount|flat_amount|package_amount|amount): '", r"\g<1>: '1", case.catalogue)
+    changed, known = Diary(), Diary()
+    for log, text in ((changed, case.catalogue), (known, dearer)):
+        log.catalogue(text).events(case.events)
+        log.tick(case.as_of or "2026-12-20T00:00:00Z")
+    changed.catalogue(dearer)
+    engine = open_engine()
+    outputs = run(changed, engine)
+    for _, customer in engine.state.customers.values:
+        changed.rerate("2000-01-01T00:00:00Z", customer)
+        outputs += engine.process(changed.entries[-1:]).outputs
+    assert final_lines(outputs) == final_lines(run(known))
+    assert of_closed(outputs, engine) == of_closed(run(known), engine)
+
+
+def final_lines(outputs: list[Output]) -> dict[str, tuple[str, str]]:
+    lines = {id: (item["quantity"], item["amount"]) for id, item in latest_lines(outputs).items()}
+    return {id: line for id, line in lines.items() if line != ("0", "0")}
+
+
+def of_closed(outputs: list[Output], engine: RatingEngine) -> dict[tuple[str, str, str], int]:
+    """What all invoices of each closed period come to."""
+    found: dict[tuple[str, str, str], int] = {}
+    for one in decoded(outputs, topics.INVOICES):
+        if parse_time(one["period"]["end"]) <= engine.state.closed_before:
+            key = (one["customer"], one["subscription"], one["period"]["start"])
+            found[key] = found.get(key, 0) + parse_scaled(one["total"])
+    return {key: total for key, total in found.items() if total}
 
 
 def test_only_periods_that_begin_within_are_rated_again() -> None:
