@@ -35,6 +35,7 @@ from schemas.times import format_time, parse_time
 
 GONE = "the price book no longer has this charge: it stays as it was billed"
 DROPPED = "its price needs every single event, and those of this period are no longer kept: it stays as it was billed"
+UNKNOWN = "the events of this period are no longer kept: what was counted stays under the earlier prices"
 LARGE = "the amount would not fit 38 digits: it stays as it was billed"
 OTHERWISE = "the later prices read usage otherwise: what was counted stays under the earlier ones"
 
@@ -271,7 +272,11 @@ class _Period:
             at = np.maximum(np.searchsorted(starts, state.ledger.table["time"][rows], side="right") - 1, 0)
             owner = np.array(segments)[at]
             elsewhere = owner != state.lines["bill"][line]
-            if not elsewhere.any() or state.lines["rate"][line] < 0 or not self._whole(cell, rows):
+            if not self._whole(cell, rows):
+                if state.lines["last"][line] >= state.bills["end"][state.lines["bill"][line]]:
+                    self.left[line] = UNKNOWN
+                continue
+            if not elsewhere.any() or state.lines["rate"][line] < 0:
                 continue
             shape = shape_of(state, line)
             for bill in np.unique(owner[elsewhere]).tolist():

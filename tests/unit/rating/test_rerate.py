@@ -407,6 +407,17 @@ def test_long_after_the_close_totals_are_rated_again_and_what_needs_single_event
     ]
 
 
+def test_what_can_no_longer_be_told_apart_stays_under_the_earlier_version() -> None:
+    many = [event(f"m{i}", f"2026-11-{1 + i % 28:02d}T00:00:00Z", '{"n": 1, "who": "ann"}') for i in range(1200)]
+    log = diary(VERSIONED + DEFAULT, many, "2026-12-02T00:00:00Z").tick("2027-01-20T00:00:00Z")
+    log.catalogue(VERSIONED + SECOND + DEFAULT)
+    engine = open_engine()
+    before = amounts(run(log, engine))["2026-11-01", "units", ""]
+    shown = preview(engine.state, Rerate(customer="acme", since="2026-11-01T00:00:00Z"))
+    assert {item.charge: why for item, why in shown.left}["units"].startswith("the events of this period are no longer")
+    assert {item.charge: item.amount for item in shown.after.values()}["units"] == before
+
+
 # What is refused -----------------------------------------------------------------------------------------------------
 
 UNFIT = """
