@@ -4,7 +4,8 @@ Conventions: a fenced `yaml` block that holds `price_books:` is a whole catalogu
 where the HTML comment `<!-- run -->` stands before it. Console blocks of one document run in order in one folder:
 lines that begin with `$ ` are commands (a `\\` at the end goes on in the next line, `<<'EOF'` up to EOF), the others
 are what they print, without regard to white space; a line that holds `...` stands for any number of lines. A block
-of any kind after `<!-- file: NAME -->` is first written to that file of the folder.
+of any kind after `<!-- file: NAME -->` is first written to that file of the folder. A `diff` block after
+`<!-- stands -->` shows a change that was made: what it comes to stands in the files.
 """
 
 import os
@@ -24,18 +25,21 @@ _FENCE = re.compile(
 )
 _RUN = re.compile(r"<!-- *run *-->\s*\Z")
 _FILE = re.compile(r"<!-- *file: *(\S+) *-->\s*\Z")
+_STANDS = re.compile(r"<!-- *stands *-->\s*\Z")
 _HERE = re.compile(r"<<'?(\w+)'?")
 _SECONDS_MAX = 120
 
 
 class Block(NamedTuple):
-    """One fenced block: where it stands, its kind and text, whether it runs, the file that it is written to."""
+    """One fenced block: its place, kind and text; whether it runs; the file that it is written to; whether its change
+    was made."""
 
     place: str
     kind: str
     text: str
     runs: bool
     file: str | None
+    stands: bool = False
 
 
 def documents() -> list[Path]:
@@ -55,7 +59,8 @@ def read_blocks(text: str, name: str) -> list[Block]:
         named = _FILE.search(before)
         body = re.sub(rf"^{match['indent']}", "", match["body"], flags=re.M)
         place = f"{name}:{before.count(chr(10)) + 1}"
-        found.append(Block(place, match["kind"], body, bool(_RUN.search(before)), named[1] if named else None))
+        file, stands = named[1] if named else None, bool(_STANDS.search(before))
+        found.append(Block(place, match["kind"], body, bool(_RUN.search(before)), file, stands))
     return found
 
 
@@ -78,6 +83,40 @@ def steps_of(text: str) -> list[tuple[str, list[str]]]:
             until = here[1]
         going_on = not until and bool(steps) and not steps[-1][1] and line.endswith("\\")
     return steps
+
+
+class Hunk(NamedTuple):
+    """A stretch of a file after a change. `whole`: it is all of the file."""
+
+    path: str
+    whole: bool
+    text: str
+
+
+def hunks_of(diff: str) -> list[Hunk]:
+    """What the files of a unified diff come to."""
+    found: list[Hunk] = []
+    path, whole = "", False
+    for line in diff.splitlines():
+        if line.startswith("--- "):
+            whole = line == "--- /dev/null"
+        elif line.startswith("+++ b/"):
+            path = line.removeprefix("+++ b/")
+        elif line.startswith("@@"):
+            found.append(Hunk(path, whole, ""))
+        elif not line.startswith("-"):
+            assert found, f"found {line!r}, expected a line with @@ before it"
+            found[-1] = found[-1]._replace(text=found[-1].text + line[1:] + "\n")
+    return found
+
+
+def check_hunk(hunk: Hunk, root: Path) -> None:
+    """The file is, or holds, what the hunk shows."""
+    found = (root / hunk.path).read_text()
+    if hunk.whole:
+        assert hunk.text == found, f"{hunk.path} is not what is shown"
+    else:
+        assert "\n" + hunk.text in "\n" + found, f"{hunk.path} does not hold what is shown:\n{hunk.text}"
 
 
 def prints(expected: list[str], found: str) -> bool:
@@ -123,6 +162,7 @@ NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 CATALOGUES = [
     b for path in DOCUMENTS for b in blocks_of(path) if b.kind in ("yaml", "yml") and "price_books:" in b.text
 ]
+CHANGES = [b for path in DOCUMENTS for b in blocks_of(path) if b.stands]
 
 
 def test_there_is_a_readme() -> None:
@@ -133,6 +173,14 @@ def test_there_is_a_readme() -> None:
 @pytest.mark.parametrize("block", CATALOGUES, ids=[block.place for block in CATALOGUES])
 def test_a_catalogue_in_the_documentation_loads(block: Block) -> None:
     load_catalogue(block.text)
+
+
+@pytest.mark.parametrize("block", CHANGES, ids=[block.place for block in CHANGES])
+def test_a_change_in_the_documentation_was_made(block: Block) -> None:
+    hunks = hunks_of(block.text)
+    assert block.kind == "diff" and hunks
+    for hunk in hunks:
+        check_hunk(hunk, ROOT)
 
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
@@ -198,3 +246,31 @@ def test_what_is_not_as_shown_fails(wrong: str, tmp_path: Path) -> None:
 def test_python_that_raises_fails(tmp_path: Path) -> None:
     with pytest.raises(AssertionError, match="ZeroDivisionError"):
         run_block(Block("here", "python", "1 / 0", True, None), tmp_path)
+
+
+DIFF = """
+--- a/some.txt
++++ b/some.txt
+@@
+ one
+-two
++three
+--- /dev/null
++++ b/new.txt
+@@
++four
++
+"""
+
+
+def test_what_a_diff_comes_to_is_looked_up(tmp_path: Path) -> None:
+    hunks = hunks_of(DIFF.lstrip())
+    assert hunks == [Hunk("some.txt", False, "one\nthree\n"), Hunk("new.txt", True, "four\n\n")]
+    (tmp_path / "some.txt").write_text("nought\none\nthree\nfour\n")
+    (tmp_path / "new.txt").write_text("four\n\nfive\n")
+    check_hunk(hunks[0], tmp_path)
+    with pytest.raises(AssertionError, match=r"new.txt is not"):
+        check_hunk(hunks[1], tmp_path)
+    (tmp_path / "some.txt").write_text("one\ntwo\nthree\n")
+    with pytest.raises(AssertionError, match=r"some.txt does not hold"):
+        check_hunk(hunks[0], tmp_path)
