@@ -323,9 +323,8 @@ class State:
             head = int(table["head"][before])
             table["next"][before] = bill
             table["carries"][bill] = self._carries(before, bill)
-        else:
-            levels = self.catalogue.plans[entry.plan].levels
-            table["next_level"][bill] = wide_of(levels[0].spend if levels else NO_LEVEL)
+        levels = self.catalogue.plans[entry.plan].levels  # see `terms_of`
+        table["next_level"][head] = wide_of(levels[0].spend if levels else NO_LEVEL)
         table["head"][bill] = head
         table["from"][bill], table["until"][head] = start, last
         self.bill_lines.append([])

@@ -2,9 +2,7 @@
 
 import os
 
-import pytest
 from hypothesis import HealthCheck, Phase, given, settings
-from hypothesis import strategies as st
 
 from tests.oracle import thrown
 from tests.oracle.engine import differences, run_engine
@@ -46,4 +44,10 @@ def test_gauges(case: Thrown) -> None:
 @THROWS
 @given(thrown.corrected())
 def test_voids_and_corrections(case: Thrown) -> None:
+    _agree(case)
+
+
+@THROWS
+@given(thrown.segmented())
+def test_timelines(case: Thrown) -> None:
     _agree(case)

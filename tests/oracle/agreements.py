@@ -6,6 +6,7 @@ Readings:
 - A customer's override of a charge that a book does not have is no concern of that book.
 - Before the first version's `effective_from` there are no prices: nothing is covered, and the period still begins at
   the subscription's start.
+- In a trial a charge counts and prices nothing: its line is one total, whatever its price would tell apart.
 - A new segment begins where phase, version, trial or pause change, even if the prices stay the same.
 - `one_time` is due in the first segment of the price book that is no trial; a charge that a later version brings in
   is not due any more.
@@ -35,6 +36,10 @@ class Plan:
                 if name in self.charges:
                     self.charges[name] |= keys
             self.terms |= {name: changed[name] for name in BOOK_TERMS if changed.get(name) is not None}
+        for name, charge in self.charges.items() if trial else ():
+            if charge.get("meter"):
+                kept = {key: charge[key] for key in ("meter", "group_by") if key in charge}
+                self.charges[name] = {**kept, "price": {"model": "nothing"}}
         self.currency = body["currency"]
         self.carry_usage = body.get("carry_usage", True)
         self.corrections = body.get("corrections", "invoice")

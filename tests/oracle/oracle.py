@@ -91,7 +91,8 @@ class Bill:
     """One billing period of one subscription: what was billed of it, and which levels were crossed."""
 
     def __init__(self, subscription: Subscription, period: tuple[int, int]) -> None:
-        self.subscription, self.period, self.closed = subscription, period, False
+        self.subscription, self.period = subscription, period
+        self.opened = self.closed = False
         self.billed: dict[tuple[Any, ...], Fraction] = {}
         self.known: dict[tuple[Any, ...], Line] = {}
         self.capped = NOUGHT
@@ -275,7 +276,7 @@ class Ledger:
             self.meters,
             self._uses(customer),
             period[0] if horizon is None else horizon,
-            opened or (self.now is not None and self.now >= period[0]),
+            opened or bill.opened,
             first,
             bill.closed,
         )
@@ -349,6 +350,8 @@ class Ledger:
             for subscription in several
             for bill in self._bills_until(subscription, now)
         ]
+        for bill in bills:
+            bill.opened |= bill.period[0] <= now
         in_order = sorted(bills, key=lambda bill: (bill.period[1], bill.subscription.name))
         for bill in [bill for bill in in_order if bill.closed]:
             if bill.plan and (bill.plan.corrections == "invoice" or self._is_last(bill)):

@@ -10,7 +10,7 @@ Readings:
 - A percentage's allowance is used up as soon as it is reached exactly, so an event of nought after that pays the
   fixed amount. An allowance of nought is none. `amount_governs` drops `free_events` only where there is a
   `free_amount` and a `min_amount` or a `max_amount`.
-- A discount of money takes nothing off an amount that is below nought already.
+- A discount of an amount takes nothing off what is below nought already; a percentage mirrors there.
 - A value below nought is a correction under `percentage`: it takes its share back, without fixed amount, least and
   greatest, and does not touch the allowance.
 - How `free_units` (or a discount in units) would come off a `percentage` or a `dynamic` price, nothing says: refused.
@@ -119,9 +119,9 @@ def price_line(charge: dict[str, Any], leaves: dict[Way, Leaf]) -> Priced:
 def bounded(charge: dict[str, Any], exact: Fraction) -> Fraction:
     """What is left of a model's amount after the charge's discount, maximum and minimum, rounded at the 12th digit."""
     discount = charge.get("discount") or {}
-    off = amount(discount.get("amount", "0")) + exact * amount(discount.get("percent", "0")) / 100
+    exact -= exact * amount(discount.get("percent", "0")) / 100
     if exact > 0:
-        exact = max(NOUGHT, exact - off)
+        exact = max(NOUGHT, exact - amount(discount.get("amount", "0")))
     if charge.get("maximum") is not None:
         exact = min(exact, amount(charge["maximum"]))
     if charge.get("minimum") is not None:

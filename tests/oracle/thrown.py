@@ -116,13 +116,17 @@ def streams(
 
 
 def frame(charges: Document, all_meters: Document, **book: Any) -> Document:
-    """A catalogue with one book to which acme has a subscription by the month; others are under the default."""
+    """A catalogue with one book to which acme has a subscription by the month; others are under the default.
+
+    There is no default with `one_time`: which of two periods that come in the wrong order begins it, nothing says."""
+    once = any(charge["price"]["model"] == "one_time" for charge in charges.values())
+    default = {} if once else {"default_subscription": {"price_book": "book"}}
     return {
         "meters": all_meters,
         "price_books": {"book": {"currency": "USD", "charges": charges, **book}},
         "customers": {"acme": {"subjects": ["team-a"], "timezone": "Europe/Zurich"}},
         "subscriptions": {"s": {"customer": "acme", "price_book": "book", "start": START, "timezone": "UTC"}},
-        "default_subscription": {"price_book": "book"},
+        **default,
     }
 
 
@@ -226,3 +230,56 @@ def corrected(draw: Any) -> Thrown:
     if draw(st.booleans()):
         book["price_books"]["book"]["corrections"] = "next"
     return Thrown(text_of(book), draw(streams(size=12, voids=True, ticks=True)), draw(st.sampled_from(CLOSINGS)))
+
+
+CUTS = ["2026-11-10T00:00:00Z", "2026-11-16T00:00:00Z", "2026-11-20T12:00:00Z", "2026-12-01T00:00:00Z"]
+PAUSE_ENDS = ["2026-11-20T12:00:00Z", "2026-11-22T00:00:00Z"]
+LATER_CUTS = ["2026-11-22T00:00:00Z", "2026-12-10T12:00:00Z", "2027-01-01T00:00:00Z"]
+
+
+@st.composite
+def segmented(draw: Any, per_event: bool = True) -> Thrown:
+    """(d) Versions, phases, pauses and trials, alone and together; usage that carries over and that does not."""
+    meter = draw(meters(draw(st.sampled_from([["sum"], ["sum"], PLAIN])), convert=draw(st.booleans())))
+    additive = per_event and meter["aggregate"] in ("sum", "count")
+
+    def charges() -> Document:
+        price = draw(prices(per_event=additive))
+        charge: Document = {"meter": "m", "price": price}
+        if not _per_event(price) and draw(st.integers(0, 3)) == 0:
+            charge |= draw(around(zero=False))
+        return {"c": charge} | ({"f": draw(flats())} if draw(st.integers(0, 2)) == 0 else {})
+
+    first = charges()
+    book = frame(first, {"m": meter}, **draw(levels()))
+    book.pop("default_subscription", None)
+    kinds = draw(st.sets(st.sampled_from(["version", "version", "phase", "pause", "trial"]), min_size=1, max_size=2))
+    terms = book["subscriptions"]["s"]
+    if "version" in kinds:
+        body = {"currency": "USD", "charges": draw(st.sampled_from([first, charges()]))}
+        body["effective_from"] = draw(st.sampled_from(CUTS))
+        if draw(st.booleans()):
+            body["carry_usage"] = False
+        book["price_books"]["book"] = {"versions": [book["price_books"]["book"], body]}
+    if "phase" in kinds:
+        phase: Document = {"start": draw(st.sampled_from(CUTS))}
+        how = draw(st.sampled_from(["book", "overrides", "trial", "same"]))
+        if how == "book":
+            book["price_books"]["other"] = {"currency": "USD", "charges": charges()}
+            phase["price_book"] = "other"
+        elif how == "overrides":
+            phase["overrides"] = {"charges": {"c": {"price": draw(prices(per_event=additive))}}}
+            if _per_event(phase["overrides"]["charges"]["c"]["price"]):
+                phase["overrides"]["charges"]["c"] |= {"free_units": "0", "discount": {"percent": "10"}}
+        elif how == "trial":
+            phase["trial"] = True
+        terms["phases"] = [phase]
+        if draw(st.booleans()):
+            terms["phases"].append({"start": draw(st.sampled_from(LATER_CUTS[1:])), "price_book": "book"})
+    if "pause" in kinds:
+        # Within a period: what the period of an invoice is that begins or ends with a pause, nothing says.
+        terms["pauses"] = [{"start": draw(st.sampled_from(CUTS[:2])), "end": draw(st.sampled_from(PAUSE_ENDS))}]
+    if "trial" in kinds:
+        terms["trial_end"] = draw(st.sampled_from([*CUTS, "2026-12-10T00:00:00Z"]))
+    inputs = draw(streams(subjects=["team-a"], ticks=draw(st.booleans()), voids=draw(st.booleans())))
+    return Thrown(text_of(book), inputs, draw(st.sampled_from(CLOSINGS)))
