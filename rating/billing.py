@@ -198,14 +198,10 @@ class Biller:
                 born = state.born.get(other, -1)
                 self.rerate(other, sum(arrival > born for arrival in arrivals), offset)
 
-    def rerate_after_void(self, line: int, offset: int) -> None:
+    def rerate_after_void(self, line: int, arrival: int, offset: int) -> None:
         """An event was taken back from a line: it and those that build on it change."""
-        state = self.state
         self.rerate(line, 1, offset)
-        for bill in later_segments(state, int(state.lines["bill"][line])):
-            other = sibling(state, line, bill)
-            if other is not None:
-                self.rerate(other, 1, offset)
+        self.rerate_siblings(line, [arrival], offset)
 
     @staticmethod
     def set_exact(table: Table, name: str, slot: int, exact: int) -> None:

@@ -21,7 +21,7 @@ from rating.keeper import keep_again
 from rating.metering import meter_batch
 from rating.stages import fold_batch
 from rating.state import State
-from rating.voids import read_voids
+from rating.voids import names_void, read_voids
 from schemas import entry as entries
 from schemas.catalogue import merge
 from schemas.entry import Entry, decode_tick
@@ -136,8 +136,9 @@ class RatingEngine:
             )
             for row in np.flatnonzero(verdicts.conflict).tolist()
         ]
-        if batch.rows:
-            state.newest = max(state.newest, int(batch.time.max()))
+        spoken = np.flatnonzero(batch.codes("type", names_void) == 0)  # a void's own time has no meaning
+        if len(spoken):
+            state.newest = max(state.newest, int(batch.time[spoken].max()))
         takebacks, counting = read_voids(state, batch, verdicts.fresh)
         contributions, refused, made = meter_batch(state, batch, counting)
         refusals.extend(refused)

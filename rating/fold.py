@@ -52,7 +52,8 @@ def fold_columns(
         return careful
     keeper = Keeper(state, batch)
     rates = _rates(state)
-    cells = pl.concat([_fold_meter(state, batch, part) for part in parts])
+    segmented = bool((state.bills["next"][: state.bills.size] >= 0).any())
+    cells = pl.concat([_fold_meter(state, batch, part, segmented) for part in parts])
     for part in parts:
         if part.kept:
             keeper.keep(part)
@@ -72,7 +73,7 @@ def fold_columns(
     _write(state, biller, cells, lines, bills)
     for part in parts:
         _enter(state, batch, part, careful)
-    if (state.bills["next"][: state.bills.size] >= 0).any():
+    if segmented:
         biller.rerate_later([_without(state, part, careful) for part in parts], batch)
     return careful
 
@@ -116,27 +117,19 @@ def _rates(state: State) -> _Rates:
     return cached
 
 
-def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame:
+def _fold_meter(state: State, batch: Batch, part: Contributions, segmented: bool) -> pl.DataFrame:
     """One row for each cell that a meter's events change: what it holds after the batch."""
     aggregate = part.aggregate
     time = batch.time[part.row]
-    frame = pl.DataFrame(
-        {
-            "cell": part.cell,
-            "value": part.value,
-            "time": time,
-            "offset": batch.offset[part.row],
-            "row": part.row,
-        }
-    )
+    columns = {"cell": part.cell, "value": part.value, "time": time, "offset": batch.offset[part.row]}
+    frame = pl.DataFrame(columns | ({"row": part.row} if segmented else {}))
     reach = greatest(part.value)
     falls = cast(int, part.value.min()) < 0
     extra = _highest_of_batch(aggregate, falls)
     folded = frame.group_by("cell").agg(
         aggregate.fold().alias("value"),
-        (pl.len() if part.counted else pl.lit(0, dtype=pl.UInt32)).alias("added"),
         pl.len().alias("brought"),
-        pl.col("row").first().alias("born"),
+        *([pl.col("row").first().alias("born")] if segmented else []),
         pl.col("time").min().alias("first"),
         pl.col("time").max().alias("at"),
         pl.col("offset").last().alias("through"),
@@ -161,7 +154,8 @@ def _fold_meter(state: State, batch: Batch, part: Contributions) -> pl.DataFrame
         bound = pl.col("value_old").cast(pl.Float64).abs() + pl.col("brought").cast(pl.Float64) * float(reach)
         overflow = bound >= _SAFE
     return folded.with_columns(
-        born=pl.col("born") + state.arrivals,
+        born=pl.col("born") + state.arrivals if segmented else pl.lit(0, dtype=pl.Int64),
+        added=pl.col("brought") if part.counted else pl.lit(0, dtype=pl.UInt32),
         last=pl.col("at"),
         value=aggregate.combine(),
         events=pl.col("events_old") + pl.col("brought").cast(pl.Int64),
@@ -253,13 +247,14 @@ def _less_free(rates: _Rates, rate: NDArray[np.int64], quantity: pl.Series) -> p
 def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFrame:
     """One row for each line that changes."""
     unsafe = _unsafe_sums(cells, ("quantity", "quantity_old"), ("amount", "amount_old"), ("highest", "amount_old"))
+    quantity, taken = pl.col("quantity") - pl.col("quantity_old"), pl.lit(False)
+    if not cells["counted"].all():
+        quantity = pl.when("counted").then(quantity).otherwise(literal(0))
+        # A price of single events is nought where corrections outweigh what was paid: no single channel can tell.
+        taken = (~pl.col("counted") & ((pl.col("quantity") < 0) | (pl.col("quantity_old") < 0))).any()
     lines = cells.group_by("line").agg(
         pl.col("added").sum(),
-        pl.when("counted")
-        .then(pl.col("quantity") - pl.col("quantity_old"))
-        .otherwise(literal(0))
-        .sum()
-        .alias("quantity"),
+        quantity.sum().alias("quantity"),
         (pl.col("amount") - pl.col("amount_old")).sum().alias("gross"),
         pl.col("rest").sum(),
         # One unit of the last digit for each cell: the line's amount may be rounded up where each cell's was not.
@@ -269,8 +264,7 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         pl.col("last").max(),
         pl.col("through").max(),
         pl.col("careful").any() | unsafe,
-        # A price of single events is nought where corrections outweigh what was paid: no single channel can tell.
-        (~pl.col("counted") & ((pl.col("quantity") < 0) | (pl.col("quantity_old") < 0))).any().alias("taken"),
+        taken.alias("taken"),
     )
     held = state.lines
     line = lines["line"].to_numpy()

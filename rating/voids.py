@@ -97,7 +97,7 @@ def take_back(state: State, biller: Biller, takeback: Takeback, heads: set[int],
     for line in np.unique(state.cells["line"][changed]).tolist():
         state.lines["events"][line] -= sum(_counted(state, cells[state.cells["line"][cells] == line]))
         _recount_times(state, line)
-        biller.rerate_after_void(line, takeback.offset)
+        biller.rerate_after_void(line, state.arrivals + takeback.row, takeback.offset)
     return np.unique(of).tolist()
 
 

@@ -6,8 +6,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tests.cases.agreement import Tick
 from tests.oracle.engine import Outputs
+from tests.oracle.oracle import Tick
 from tests.oracle.reading import number, show
 
 _SECTION = re.compile(r"^--- (price book|events|as of|line items|invoices|alerts|rejections) *(.*)$", re.M)
@@ -109,35 +109,31 @@ def _invoices(text: str) -> list[Any]:
 
 
 def _events(text: str) -> list[str | Tick]:
-    """CloudEvents as JSON texts, from a table; the columns that CloudEvents does not name are `data`."""
+    """CloudEvents as JSON texts, from a table, with the ticks that stand among them."""
     rows = [_cells(row) for row in _rows(text)]
-    head, events = rows[0], list[str | Tick]()
-    for row in rows[1:]:
-        cells = dict(zip(head, row, strict=True))
-        if cells["id"] == "tick":
-            events.append(Tick(_time(cells["time"])))
-            continue
-        if cells["id"].startswith("-"):
-            events.append(_void(cells["id"][1:], _time(cells["time"])))
-            continue
-        envelope = {
-            "specversion": "1.0",
-            "id": cells.pop("id"),
-            "source": cells.pop("source", "meter-1"),
-            "type": cells.pop("type", "use"),
-            "subject": cells.pop("subject", "acme"),
-            "time": _time(cells.pop("time")),
-        }
-        data = ", ".join(f"{json.dumps(key)}: {_json(cell)}" for key, cell in cells.items() if cell != "-")
-        events.append(json.dumps(envelope)[:-1] + ', "data": {' + data + "}}")
-    return events
+    head = rows[0]
+    return [Tick(_time(row[1])) if row[0] == "tick" else _event(dict(zip(head, row, strict=True))) for row in rows[1:]]
 
 
-def _void(id: str, time: str) -> str:
-    """The event that takes another one back."""
-    envelope = {"specversion": "1.0", "id": f"void-{id}", "source": "meter-1", "type": "taximeter.void"}
-    data = {"source": "meter-1", "id": id, "reason": "a mistake"}
-    return json.dumps({**envelope, "subject": "acme", "time": time, "data": data})
+def _event(cells: dict[str, str]) -> str:
+    """One CloudEvent; the columns that CloudEvents does not name are `data`."""
+    taken_back = cells.pop("voids", "-")
+    if cells["id"].startswith("-"):
+        taken_back, cells["id"] = cells["id"][1:], f"void{cells['id']}"
+    envelope = {
+        "specversion": "1.0",
+        "id": cells.pop("id"),
+        "source": cells.pop("source", "meter-1"),
+        "type": cells.pop("type", "use"),
+        "subject": cells.pop("subject", "acme"),
+        "time": _time(cells.pop("time")),
+    }
+    data = ", ".join(f"{json.dumps(key)}: {_json(cell)}" for key, cell in cells.items() if cell != "-")
+    if taken_back != "-":
+        source, _, id = taken_back.rpartition("/")
+        envelope["type"] = "taximeter.void"
+        data = json.dumps({"source": source or "meter-1", "id": id, "reason": "a mistake"})[1:-1]
+    return json.dumps(envelope)[:-1] + ', "data": {' + data + "}}"
 
 
 def _json(cell: str) -> str:
