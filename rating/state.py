@@ -284,8 +284,9 @@ class State:
         return self.catalogue.plans[plan] if plan >= 0 else NO_PLAN
 
     def terms_of(self, head: int) -> Plan:
-        """The plan whose terms hold for a whole period: that of its last segment."""
-        return self.plan_of(self.segments(head)[-1])
+        """The plan whose terms hold for a whole period: that of its last segment that is no trial."""
+        plans = [self.plan_of(bill) for bill in self.segments(head)]
+        return next((plan for plan in reversed(plans) if not plan.trial), plans[-1])
 
     def segments(self, head: int) -> list[int]:
         """The segments of a period, in order."""
@@ -343,8 +344,9 @@ class State:
                 at = self.timelines.at(np.array([number]), np.array([first]))
                 table["plan"][bill] = self.timelines.plan(at)[0]
             table["carries"][bill] = self.carries(before, bill)
-        levels = self.catalogue.plans[entry.plan].levels  # see `terms_of`
-        table["next_level"][head] = wide_of(levels[0].spend if levels else NO_LEVEL)
+        plan = self.catalogue.plans[entry.plan]
+        if head == bill or not plan.trial:  # see `terms_of`
+            table["next_level"][head] = wide_of(plan.levels[0].spend if plan.levels else NO_LEVEL)
         table["head"][bill] = head
         table["from"][bill], table["until"][head] = start, last
         self.bill_lines.append([])

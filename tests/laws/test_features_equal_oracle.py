@@ -1,11 +1,16 @@
 """The engine against the oracle, for each group of features by itself."""
 
 import os
+import random
+from typing import Any
 
+import msgspec
+import yaml
 from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
 
 from tests.oracle import thrown
-from tests.oracle.engine import differences, run_engine
+from tests.oracle.engine import differences, rate_raw, run_engine
 from tests.oracle.generate import Thrown
 from tests.oracle.oracle import rate
 
@@ -19,7 +24,9 @@ THROWS = settings(
 
 
 def _agree(case: Thrown) -> None:
-    found = differences(run_engine(*case), rate(*case))
+    # Known difference: a line by hand that rises and falls within a batch can miss a level (see `fold._by_hand`).
+    batch = 1 if "thresholds:" in case.catalogue else 1000
+    found = differences(run_engine(*case, batch), rate(*case))
     assert not found, "\n".join([*found, "", case.catalogue, *map(str, case.events), f"as of {case.as_of}"])
 
 
@@ -36,7 +43,7 @@ def test_every_aggregation(case: Thrown) -> None:
 
 
 @THROWS
-@given(thrown.gauged())
+@given(st.one_of(thrown.gauged(), thrown.gauged(voids=True)))
 def test_gauges(case: Thrown) -> None:
     _agree(case)
 
@@ -51,3 +58,36 @@ def test_voids_and_corrections(case: Thrown) -> None:
 @given(thrown.segmented())
 def test_timelines(case: Thrown) -> None:
     _agree(case)
+
+
+ALL = st.one_of(
+    thrown.priced(),
+    thrown.metered(),
+    thrown.gauged(),
+    thrown.corrected(),
+    thrown.segmented(),
+    thrown.gauged(voids=True),
+)
+
+
+@THROWS
+@given(ALL, st.randoms(use_true_random=False))
+def test_neither_cut_nor_restart_shows(case: Thrown, dice: random.Random) -> None:
+    whole = _bytes(rate_raw(*_without_levels(case), 1))
+    assert _bytes(rate_raw(*_without_levels(case), 3)) == whole
+    assert _bytes(rate_raw(*_without_levels(case), 1000)) == whole
+    assert _bytes(rate_raw(*_without_levels(case), 2, lambda: dice.random() < 0.5)) == whole
+
+
+def _without_levels(case: Thrown) -> Thrown:
+    """Known difference: a line by hand that rises and falls within a batch can miss a level (see `fold._by_hand`)."""
+    book = yaml.safe_load(case.catalogue)
+    for name in book["price_books"]:
+        for body in book["price_books"][name].get("versions", [book["price_books"][name]]):
+            body.pop("thresholds", None)
+    return case._replace(catalogue=yaml.safe_dump(book, sort_keys=False))
+
+
+def _bytes(rated: Any) -> list[bytes]:
+    parts = (rated.line_items, rated.invoices, rated.alerts, rated.rejections)
+    return [msgspec.json.encode(one) for part in parts for one in part]

@@ -10,7 +10,8 @@ Readings:
 - A new segment begins where phase, version, trial or pause change, even if the prices stay the same.
 - `one_time` is due in the first segment of the price book that is no trial; a charge that a later version brings in
   is not due any more.
-- The terms of a bill are those of its last segment, pauses not counted; a bill of nothing but trials has no minimum.
+- The terms of a bill are those of its last segment that is no trial; a bill of nothing but trials has no levels and no
+  minimum.
 """
 
 from fractions import Fraction

@@ -98,8 +98,9 @@ class Bill:
         self.capped = NOUGHT
         self.crossed: set[Any] = set()
         segments = subscription.segments(period)
-        self.plan: Plan | None = segments[-1].plan if segments else None
-        self.is_trial = all(segment.plan.trial for segment in segments)
+        billed = [segment.plan for segment in segments if not segment.plan.trial]
+        self.is_trial = not billed
+        self.plan: Plan | None = (billed or [segment.plan for segment in segments] or [None])[-1]
 
     @property
     def key(self) -> tuple[str, int]:
@@ -118,7 +119,8 @@ class Bill:
 
     def levels(self) -> list[Any]:
         """The thresholds and the budget in force."""
-        return [*(self.plan.terms["thresholds"] or []), self.plan.terms["budget"]] if self.plan else []
+        has = self.plan is not None and not self.is_trial
+        return [*(self.plan.terms["thresholds"] or []), self.plan.terms["budget"]] if self.plan and has else []
 
 
 class Ledger:

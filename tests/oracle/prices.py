@@ -22,7 +22,7 @@ from zoneinfo import ZoneInfo
 
 from tests.oracle.aggregates import NOUGHT, Use
 from tests.oracle.calendars import clock
-from tests.oracle.expressions import value_of
+from tests.oracle.expressions import NoValue, value_of
 from tests.oracle.reading import TINY, amount, half_up, show
 
 OTHERWISE = 10**9
@@ -139,7 +139,7 @@ def _model(price: dict[str, Any], q: Fraction, uses: list[Use], zero: bool) -> t
     if model == "percentage":
         return max(NOUGHT, _percentage(price, uses)), []
     if model == "dynamic":
-        brought = sum((value_of(price["amount"], use.data) for use in uses), NOUGHT)
+        brought = sum((_own_amount(price, use) for use in uses), NOUGHT)
         return max(NOUGHT, brought * amount(price.get("multiplier", "1"))), []
     if q < 0 or (q == 0 and not zero):
         return NOUGHT, []
@@ -158,6 +158,14 @@ def _model(price: dict[str, Any], q: Fraction, uses: list[Use], zero: bool) -> t
     if model in ("volume", "stairstep"):
         return _one_tier(price, q)
     raise ValueError(f"the oracle has no model {model!r}")
+
+
+def _own_amount(price: dict[str, Any], use: Use) -> Fraction:
+    """What an event of a `dynamic` price brings; one of an earlier segment was perhaps not asked: nothing."""
+    try:
+        return value_of(price["amount"], use.data)
+    except NoValue:
+        return NOUGHT
 
 
 def _percentage(price: dict[str, Any], uses: list[Use]) -> Fraction:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tests.oracle.generate import Thrown
 from tests.oracle.oracle import Tick
 from tests.oracle.thrown_prices import (
+    CELLS,
     PLAIN,
     Document,
     flat_amounts,
@@ -239,16 +240,33 @@ LATER_CUTS = ["2026-11-22T00:00:00Z", "2026-12-10T12:00:00Z", "2027-01-01T00:00:
 
 @st.composite
 def segmented(draw: Any, per_event: bool = True) -> Thrown:
-    """(d) Versions, phases, pauses and trials, alone and together; usage that carries over and that does not."""
-    meter = draw(meters(draw(st.sampled_from([["sum"], ["sum"], PLAIN])), convert=draw(st.booleans())))
+    """(d) Versions, phases, pauses and trials, alone and together; usage that carries over and that does not.
+
+    The charges of one book read usage in the same way (`group_by`, cells, channels), else units could not carry."""
+    # Known difference: a value of `unique_count` counts in one of a period's segments only.
+    several = [how for how in PLAIN if how != "unique_count"]
+    meter = draw(meters(draw(st.sampled_from([["sum"], ["sum"], several])), convert=draw(st.booleans())))
     additive = per_event and meter["aggregate"] in ("sum", "count")
 
+    whole = draw(prices(per_event=additive))
+    cells = draw(st.lists(st.sampled_from(CELLS), min_size=1, max_size=2, unique_by=str))
+    style = draw(st.sampled_from(["total", "total", "matrix", "same"]))
+    grouped = draw(st.sampled_from([{}, {}, {"group_by": ["model"]}]))
+
+    def priced() -> Document:
+        if style == "same":
+            return whole
+        if style == "total":
+            return draw(totals())
+        inside = [{"match": match, "price": draw(totals())} for match in cells]
+        return {"model": "matrix", "by": ["model", "kind"], "cells": inside, "otherwise": draw(totals())}
+
     def charges() -> Document:
-        price = draw(prices(per_event=additive))
-        charge: Document = {"meter": "m", "price": price}
-        if not _per_event(price) and draw(st.integers(0, 3)) == 0:
-            charge |= draw(around(zero=False))
-        return {"c": charge} | ({"f": draw(flats())} if draw(st.integers(0, 2)) == 0 else {})
+        charge: Document = {"meter": "m", "price": priced()}
+        if draw(st.integers(0, 3)) == 0:
+            charge |= draw(around(units=not _per_event(charge["price"]), zero=False))
+        charge.pop("group_by", None)
+        return {"c": charge | grouped} | ({"f": draw(flats())} if draw(st.integers(0, 2)) == 0 else {})
 
     first = charges()
     book = frame(first, {"m": meter}, **draw(levels()))
@@ -268,9 +286,7 @@ def segmented(draw: Any, per_event: bool = True) -> Thrown:
             book["price_books"]["other"] = {"currency": "USD", "charges": charges()}
             phase["price_book"] = "other"
         elif how == "overrides":
-            phase["overrides"] = {"charges": {"c": {"price": draw(prices(per_event=additive))}}}
-            if _per_event(phase["overrides"]["charges"]["c"]["price"]):
-                phase["overrides"]["charges"]["c"] |= {"free_units": "0", "discount": {"percent": "10"}}
+            phase["overrides"] = {"charges": {"c": {"price": priced(), "discount": {"percent": "10"}}}}
         elif how == "trial":
             phase["trial"] = True
         terms["phases"] = [phase]

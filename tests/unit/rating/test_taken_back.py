@@ -1,5 +1,7 @@
 """What a period holds when everything is taken back, when nothing is used, and after it is closed."""
 
+import pytest
+
 from schemas import topics
 from tests.unit.rating.engines import Log, decoded, event, latest_lines, run
 
@@ -47,8 +49,10 @@ def test_a_closed_period_crosses_no_level() -> None:
     assert not decoded(outputs, topics.ALERTS)
 
 
-def test_a_period_that_begins_as_a_trial_watches_the_levels_of_its_end() -> None:
-    text = (BOOK % "").replace("T00:00:00Z}}", "T00:00:00Z, trial_end: 2026-11-05T00:00:00Z}}")
-    assert text != BOOK % ""
+@pytest.mark.parametrize(
+    "trial", ["trial_end: 2026-11-05T00:00:00Z", "phases: [{start: 2026-11-15T00:00:00Z, trial: true}]"]
+)
+def test_a_period_that_is_a_trial_in_part_watches_the_levels_of_the_rest(trial: str) -> None:
+    text = (BOOK % "").replace("start: 2026-11-01T00:00:00Z", f"start: 2026-11-01T00:00:00Z, {trial}")
     outputs = run(Log().catalogue(text).events([event("a", "2026-11-10T00:00:00Z", '{"n": 9}')]))
     assert [(i["kind"], i["total"]) for i in decoded(outputs, topics.INVOICES)] == [("threshold", "18")]
