@@ -364,7 +364,7 @@ class Biller:
         ended = np.flatnonzero(heads & (bills["closed"][:size] == 0) & (bills["until"][:size] <= state.closed_before))
         late = np.flatnonzero(heads & (bills["closed"][:size] == 1) & (bills["touched"][:size] == 1))
         for head in sorted(late.tolist(), key=order):
-            self.correct(head)
+            self.correct(head, offset)
         for head in sorted(ended.tolist(), key=order):
             self._close(head, offset)
         for head in sorted((opened | moved) - set(ended.tolist()), key=lambda h: names[bills["subscription"][h]]):
@@ -380,6 +380,8 @@ class Biller:
         state.clock = now
         state.ticks += 1
         names = state.subscription_names.values
+        for customer in sorted(state.kept.of_customer):
+            self.open_for_gauges(customer, TIME_MAX, np.array([now]), np.array([offset]))
         for head in sorted(self._move_all(offset), key=lambda h: names[state.bills["subscription"][h]]):
             if not state.bills["closed"][head]:
                 self.check_levels(head, None, now)
@@ -390,6 +392,28 @@ class Biller:
         for customer in sorted(self.state.kept.of_customer):
             found.update(self.move_gauges(customer, offset))
         return found
+
+    def open_for_gauges(self, customer: int, begun: int, times: NDArray[np.int64], offsets: NDArray[np.int64]) -> None:
+        """A level holds on into the periods that have begun by a customer's newest event: they get their bills, with
+        the first event that knows of them.
+
+        `begun`: the first of the levels in this batch. `times`, `offsets`: of the customer's accepted events."""
+        state = self.state
+        table = state.subscriptions
+        known = max(int(times.max()), int(state.customer_newest[customer]), state.clock)
+        begun = min(begun, state.kept.begun(customer))
+        own = np.flatnonzero((table["customer"][: table.size] == customer) & (table["end"][: table.size] > begun))
+        for subscription in own.tolist():
+            calendar, end = state.calendar_of(subscription), int(table["end"][subscription])
+            at = calendar.containing(max(begun, int(table["start"][subscription]))).end
+            while at <= known and at < end:
+                period = calendar.containing(at)
+                later = offsets[times >= at]
+                if period.end > state.corrected_from:
+                    self._make_period(
+                        subscription, period.start, period.end, int((later if len(later) else offsets)[0])
+                    )
+                at = period.end
 
     def _open_due(self, now: int, offset: int) -> set[int]:
         """Makes the bills of periods that have begun and matter without usage. Returns the new heads."""
@@ -442,9 +466,9 @@ class Biller:
     def _close(self, head: int, offset: int) -> None:
         """The period is over: what is due without usage, the commitment, the last invoice."""
         state = self.state
+        earlier = self._waiting(head)
         self.charge_ended(head, offset)
         state.bills["closed"][state.segments(head)] = 1
-        earlier = self._waiting(head)
         for before in earlier:
             state.bills["touched"][before] = 0
         state.bills["touched"][head] = 0
@@ -455,21 +479,43 @@ class Biller:
     def charge_ended(self, head: int, offset: int) -> None:
         """What is due once a period is over: flat charges in arrears, and what is asked for no usage."""
         state = self.state
-        segments = state.segments(head)
-        billed = [bill for bill in segments if not state.plan_of(bill).trial]
-        charged = {int(state.lines["charge"][line]) for bill in billed for line in state.bill_lines[bill]}
-        for bill in segments:
-            plan, one, at = state.plan_of(bill), np.array([bill]), np.array([offset])
-            for flat in plan.flats:
+        for bill in state.segments(head):
+            for flat in state.plan_of(bill).flats:
                 if not flat.in_advance:
-                    self.charge_flat(one, flat, at)
-            for charge, index in plan.rates.items():
+                    self.charge_flat(np.array([bill]), flat, np.array([offset]))
+        self._charge_unused(head, offset)
+
+    def _charge_unused(self, head: int, offset: int) -> None:
+        """What charges ask for a period without any usage of theirs, once, in its first segment that is billed."""
+        state = self.state
+        billed = [bill for bill in state.segments(head) if not state.plan_of(bill).trial]
+        lines = [line for bill in billed for line in state.bill_lines[bill]]
+        used = {
+            int(state.lines["charge"][n]) for n in lines if state.lines["events"][n] or state.lines["amount"][n].any()
+        }
+        for bill in billed:
+            for charge, index in state.plan_of(bill).rates.items():
                 rate, name = state.catalogue.rates[index], state.charges.number(charge)
-                if rate.due_unused and name not in charged and not plan.trial:
-                    charged.add(name)
+                if rate.due_unused and name not in used:
+                    used.add(name)
                     amount = unused_amount(rate)
                     if amount:
-                        self.due(one, charge, [amount], 0, at)
+                        self.due(np.array([bill]), charge, [amount], 0, np.array([offset]))
+                        state.unused[head, name] = bill
+
+    def drop_unused(self, parts: Iterable[Contributions], batch: Batch) -> None:
+        """Usage has come for charges that were billed for its absence: they are not any more."""
+        state = self.state
+        if not state.unused:
+            return
+        for part in parts:
+            heads = state.bills["head"][part.bill]
+            charges = state.lines["charge"][state.cells["line"][part.cell]]
+            for head, charge, row in zip(heads.tolist(), charges.tolist(), part.row.tolist(), strict=True):
+                bill = state.unused.pop((head, charge), None)
+                if bill is not None:
+                    offset = np.array([batch.offset[row]])
+                    self.due(np.array([bill]), state.charges.values[charge], [0], 0, offset)
 
     def _waiting(self, head: int) -> list[int]:
         """Closed periods of the same subscription whose corrections wait for its next invoice."""
@@ -482,11 +528,19 @@ class Biller:
     def _waits(self, head: int) -> bool:
         """Whether corrections of a period go on the subscription's next invoice, and there will be one."""
         state = self.state
-        last = int(state.subscriptions["end"][state.bills["subscription"][head]])
-        return state.terms_of(head).corrections == "next" and int(state.bills["until"][head]) < last
+        if state.terms_of(head).corrections != "next":
+            return False
+        subscription, until = int(state.bills["subscription"][head]), int(state.bills["until"][head])
+        size = state.bills.size
+        same = state.bills["subscription"][:size] == subscription
+        if (same & (state.bills["start"][:size] >= until) & (state.bills["closed"][:size] == 0)).any():
+            return True  # there is a later period, and it has its invoice before it
+        following = state.calendar_of(subscription).containing(until)
+        return until < int(state.subscriptions["end"][subscription]) and following.end > state.closed_before
 
-    def correct(self, head: int) -> None:
+    def correct(self, head: int, offset: int) -> None:
         """Something was counted, or taken back, after the period's close."""
+        self._charge_unused(head, offset)
         if not self._waits(head):
             self.state.bills["touched"][head] = 0
             self.invoicer.invoice(head, "correction")
@@ -518,7 +572,7 @@ class Biller:
     def period(self, head: int) -> Span:
         """The whole billed period."""
         bills = self.state.bills
-        return Span(format_time(int(bills["start"][head])), format_time(int(bills["until"][head])))
+        return Span(format_time(int(bills["since"][head])), format_time(int(bills["until"][head])))
 
     def dimensions(self, line: int) -> dict[str, str | None]:
         """The `group_by` values of a line, by name."""

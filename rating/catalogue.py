@@ -10,6 +10,7 @@ import numpy as np
 
 from rating.aggregates import AGGREGATES
 from rating.compiled import (
+    TIME_MAX,
     TIME_MIN,
     Commitment,
     Compiled,
@@ -485,7 +486,9 @@ class _Compiler:
                 self.book(sub.price_book, False, sub.customer, sub.overrides, join(where, "overrides"))
             timeline = subscription_timeline(sub, self, where) if timely else ()
             if calendar is not None and timely:
-                found.append(CompiledSubscription(name, sub.customer, calendar, timeline))
+                end = TIME_MAX if sub.end is None else from_datetime(sub.end)
+                start = from_datetime(sub.start)
+                found.append(CompiledSubscription(name, sub.customer, calendar, timeline, start, end))
         return found
 
     def _override(self, name: str, book: Prices, overrides: Overrides, where: str, lenient: bool) -> Prices:

@@ -291,13 +291,28 @@ def _first_seen(
 
 def seen_keys(state: State, signature: str, digests: NDArray[np.int64], bill: Rows, combo: Rows, number: Rows) -> Keys:
     """What `values_seen` holds for values of some totals: the total is mixed into all 128 bits of the digest."""
-    head = state.bills["head"][bill].astype(np.uint64)
-    total = (head << np.uint64(32)) | np.uint64(state.shapes.number(signature))
+    root = _roots(state, bill).astype(np.uint64)
+    total = (root << np.uint64(32)) | np.uint64(state.shapes.number(signature))
     cell = (combo.astype(np.uint64) << np.uint64(16)) | number.astype(np.uint64)
     keys = digests.view(np.uint64).copy()
     keys[:, 0] ^= total * np.uint64(0x9E3779B97F4A7C15)
     keys[:, 1] += total + cell * np.uint64(0xC2B2AE3D27D4EB4F)
     return keys
+
+
+def _roots(state: State, bill: Rows) -> Rows:
+    """For each segment the first one whose units stay used in it: between them a value counts once."""
+    carries = state.bills["carries"]
+    if not carries[bill].any():
+        return bill
+    found = bill.copy()
+    for at in np.unique(bill[carries[bill] == 1]).tolist():
+        chain = state.segments(int(state.bills["head"][at]))
+        place = chain.index(at)
+        while place > 0 and carries[chain[place]] and not state.plan_of(chain[place - 1]).trial:
+            place -= 1
+        found[bill == at] = chain[place]
+    return found
 
 
 def _gauges(state: State, batch: Batch, use: Use) -> Rows:

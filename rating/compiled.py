@@ -260,16 +260,8 @@ class CompiledSubscription:
     customer: str
     calendar: Calendar
     timeline: tuple[Entry, ...]
-
-    @property
-    def start(self) -> int:
-        """When it begins."""
-        return self.timeline[1].start if self.timeline[0].plan < 0 else TIME_MIN
-
-    @property
-    def end(self) -> int:
-        """When it ends for good."""
-        return self.timeline[-1].start if self.timeline[-1].plan < 0 else TIME_MAX
+    start: int
+    end: int
 
 
 @dataclass(slots=True)

@@ -36,13 +36,13 @@ class Conversion:
         shared = gcd(multiply, divide)
         return cls(multiply // shared, divide // shared, 10 ** (SCALE - digits), rounding)
 
-    def convert_one(self, value: int) -> int:
-        """The scaled number that one becomes. Raises: NumberRangeError."""
-        count, rest = divmod(abs(value) * self.multiply, self.divide * self.unit)
+    def convert_one(self, value: int, over: int = 1) -> int:
+        """The scaled number that one, or a fraction of one and a whole number, becomes. Raises: NumberRangeError."""
+        count, rest = divmod(abs(value) * self.multiply, self.divide * self.unit * over)
         if self.rounding == "up":
             count += rest > 0
         elif self.rounding == "half_up":
-            count += 2 * rest >= self.divide * self.unit
+            count += 2 * rest >= self.divide * self.unit * over
         return check_scaled((-count if value < 0 else count) * self.unit)
 
     def convert_columns(self, values: pl.Series) -> pl.Series:

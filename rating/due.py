@@ -89,7 +89,7 @@ def _commitment(state: State, head: int, plan: Plan) -> int | None:
         return None
     amount = plan.minimum.amount
     if plan.minimum.prorate:
-        length = int(state.bills["until"][head] - state.bills["start"][head])
+        length = int(state.bills["until"][head] - state.bills["since"][head])
         amount = divide_half_up(amount * length, int(state.bills["whole"][head]))
     return round_to_minor(amount, plan.currency, plan.rounding)
 

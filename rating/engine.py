@@ -139,7 +139,7 @@ class RatingEngine:
             )
             for row in np.flatnonzero(verdicts.conflict).tolist()
         ]
-        spoken = np.flatnonzero(batch.codes("type", names_void) == 0)  # a void's own time has no meaning
+        spoken = np.flatnonzero(verdicts.fresh & (batch.codes("type", names_void) == 0))  # a void's time means nothing
         if len(spoken):
             state.newest = max(state.newest, int(batch.time[spoken].max()))
         takebacks, counting = read_voids(state, batch, verdicts.fresh)

@@ -234,6 +234,7 @@ def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         quantity_old=to_int128(state.cells["quantity"].take(cell, axis=0)),
         amount_old=to_int128(state.cells["amount"].take(cell, axis=0)),
         careful=pl.col("careful") | pl.Series(amounts.overflow | falling),
+        wavers=pl.Series(np.isin(np.arange(len(cells)), wavering)),
     )
 
 
@@ -264,6 +265,7 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         pl.col("last").max(),
         pl.col("through").max(),
         pl.col("careful").any() | unsafe,
+        pl.col("wavers").any(),
         taken.alias("taken"),
     )
     held = state.lines
@@ -311,8 +313,8 @@ def _by_hand(state: State, rates: _Rates, lines: pl.DataFrame, cells: pl.DataFra
     rate = state.lines["rate"][chosen].astype(np.int64)
     heads = lines["head"].to_numpy()[rows]
     watched = (to_int128(state.bills["next_level"].take(heads, axis=0)) < NO_LEVEL).to_numpy()
-    bound = lines["highest"].is_not_null().to_numpy()[rows]
-    careful = watched & (~rates.monotone[rate] | _in_segments(state, state.lines["bill"][chosen]) | ~bound)
+    wavers = lines["wavers"].to_numpy()[rows]
+    careful = watched & (~rates.monotone[rate] | _in_segments(state, state.lines["bill"][chosen]) | wavers)
     careful |= lines["careful"].to_numpy()[rows]
     quantity, gross, rest, amount = [], [], [], []
     for i, line in enumerate(chosen.tolist()):

@@ -8,7 +8,6 @@ from bisect import bisect_left, bisect_right
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-from schemas.numbers import divide_half_up
 from schemas.period import Calendar
 from schemas.times import HOUR
 
@@ -95,9 +94,9 @@ class Group:
         """The gauge of that name, a new one where there is none."""
         return self.gauges.setdefault(name, Gauge(self.reading))
 
-    def quantity(self, start: int, end: int, whole: int) -> int:
-        """What all the gauges come to over `[start, end)`, scaled, rounded half up at the 12th digit, once."""
-        return divide_half_up(sum(g.integral(start, end) for g in self.gauges.values()), self.reading.unit or whole)
+    def ratio(self, start: int, end: int, whole: int) -> tuple[int, int]:
+        """What all the gauges come to over `[start, end)`: scaled level times microseconds, over those of the unit."""
+        return sum(gauge.integral(start, end) for gauge in self.gauges.values()), self.reading.unit or whole
 
     def holds_level(self, time: int) -> bool:
         """Whether any gauge is not at nought then."""

@@ -11,11 +11,10 @@ from numpy.typing import NDArray
 
 from rating.cells import Contributions, Rows, find_cells
 from rating.columns import Batch
-from rating.compiled import Shape
 from rating.exact import int_of
 from rating.gauges import Change, counts_from
 from rating.kept import Arrived, GroupKey
-from rating.lines import leaf_of
+from rating.lines import leaf_of, shape_of
 from rating.state import State
 
 
@@ -97,17 +96,6 @@ def _join_group(state: State, cell: int) -> GroupKey:
     assert reading is not None
     state.kept.join_group(key, reading, cell)
     return key
-
-
-def shape_of(state: State, line: int) -> Shape:
-    """The shape by which a line reads usage."""
-    rate, plan = int(state.lines["rate"][line]), int(state.bills["plan"][state.lines["bill"][line]])
-    charge = state.charges.values[state.lines["charge"][line]]
-    for shapes in state.catalogue.shapes.values():
-        for shape in shapes:
-            if shape.charge == charge and state.catalogue.plan_rates[plan, shape.index] == rate:
-                return shape
-    raise AssertionError(f"no shape reads usage for the charge {charge!r} of line {line}")
 
 
 # From the ledger -----------------------------------------------------------------------------------------------------

@@ -92,6 +92,12 @@ class Kept:
             found = self.ordered[cell] = Ordered(split)
         found.add(event)
 
+    def begun(self, customer: int) -> int:
+        """When the first level of a customer's gauges begins; 2**62 where it has none."""
+        groups = (self.groups[key] for key in self.of_customer.get(customer, ()))
+        gauges = (gauge for group in groups for gauge in group.gauges.values() if gauge.changes)
+        return min((gauge.changes[0].time for gauge in gauges), default=2**62)
+
     def change(self, key: GroupKey, gauge: int, change: Change) -> None:
         """A change of a gauge."""
         self.groups[key].gauge(gauge).add(change)

@@ -4,13 +4,13 @@ Owns everything that makes a charge's amount out of quantities: conversion, free
 that earlier segments of the period have used, the charge's own discount, maximum and minimum. It only reads the state.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any, Final, NamedTuple
 
 from rating.aggregates import Aggregate, Total
 from rating.aggregates.percentile import nearest_rank
-from rating.compiled import Rate
+from rating.compiled import Rate, Shape
 from rating.exact import int_of
 from rating.prices.model import Leaf
 from rating.state import State
@@ -24,10 +24,11 @@ _WHOLE: Final = 100 * ONE
 
 
 class CellAfter(NamedTuple):
-    """A cell's total as it stands, and its quantity after conversion (scaled)."""
+    """A cell's total as it stands, and its quantity after conversion (scaled). `values`: what a percentile is of."""
 
     total: Total
     quantity: int
+    values: Sequence[int] = ()
 
 
 class LineAfter(NamedTuple):
@@ -42,15 +43,23 @@ def rate_line(state: State, line: int, changed: Changed = NONE) -> LineAfter:
     """What a line comes to. Raises: NumberError where a number does not fit."""
     rate = state.catalogue.rates[int(state.lines["rate"][line])]
     own = cell_totals(state, rate, line, changed)
+    if _uncounted(state, rate, own):
+        return LineAfter(0, 0, 0)
     quantity = check_scaled(sum(total.quantity for number, total in own.items() if _counted(rate, number)))
     before = _carried(state, rate, line, changed)
     if before is None:
         exact = model_exact(rate, {n: t.quantity for n, t in own.items()})
         amount = _formed(rate, exact)
-        return LineAfter(quantity, exact if not rate.by_hand and amount == _round(exact) else amount * ONE, amount)
+        return LineAfter(quantity, amount * ONE if rate.by_hand else exact, amount)
     earlier, everything = before
     whole = price(rate, everything(own)) - price(rate, earlier)
     return LineAfter(quantity, check_scaled(whole) * ONE, whole)
+
+
+def _uncounted(state: State, rate: Rate, totals: Mapping[int, "CellAfter"]) -> bool:
+    """Whether nothing is counted any more: everything was taken back. A level that holds on counts by itself."""
+    gauge = rate.kept and state.catalogue.meter(rate.meter).gauge is not None
+    return not gauge and not any(after.total.events for after in totals.values())
 
 
 def unused_amount(rate: Rate) -> int:
@@ -69,10 +78,8 @@ def cell_totals(state: State, rate: Rate, line: int, changed: Changed = NONE) ->
         if not _counted(rate, number):
             found[number] = CellAfter(total, total.value)
             continue
-        quantity = kept_quantity(state, rate, cell) if rate.kept else aggregate.quantity(total) if total.events else 0
-        if rate.convert is not None:
-            quantity = rate.convert.convert_one(quantity)
-        found[number] = CellAfter(total, check_scaled(quantity))
+        amount, over = kept_ratio(state, rate, cell) if rate.kept else aggregate.ratio(total)
+        found[number] = CellAfter(total, _converted(rate, amount, over), state.kept.values.get(cell, ()))
         ordered = state.kept.ordered.get(cell)
         if ordered is not None:
             for at, value in enumerate(ordered.totals(), number + 1):
@@ -86,16 +93,24 @@ def held_total(state: State, cell: int) -> Total:
     return Total(int(cells["events"][cell]), int_of(cells["value"][cell]), int(cells["at"][cell]))
 
 
-def kept_quantity(state: State, rate: Rate, cell: int) -> int:
-    """The quantity of a cell whose events are kept: a percentile, or gauges integrated to the newest time known."""
+def _converted(rate: Rate, amount: int, over: int) -> int:
+    """A quantity, which is a fraction, in the units that are billed: rounded once."""
+    if rate.convert is not None:
+        return rate.convert.convert_one(amount, over)
+    return check_scaled(divide_half_up(amount, over) if over != 1 else amount)
+
+
+def kept_ratio(state: State, rate: Rate, cell: int) -> tuple[int, int]:
+    """The quantity of a cell whose events are kept, as a fraction: a percentile, or gauges integrated to the newest
+    time known."""
     key = state.kept.group_of.get(cell)
     if key is None:
         meter = state.catalogue.meter(rate.meter)
-        return nearest_rank(state.kept.values.get(cell, []), meter.percentile)
+        return nearest_rank(state.kept.values.get(cell, []), meter.percentile), 1
     bill = int(state.lines["bill"][state.cells["line"][cell]])
     start, end = int(state.bills["start"][bill]), int(state.bills["end"][bill])
     now = max(state.clock, int(state.customer_newest[key[0]]))
-    return state.kept.groups[key].quantity(start, min(end, now), int(state.bills["whole"][bill]))
+    return state.kept.groups[key].ratio(start, min(end, now), int(state.bills["whole"][bill]))
 
 
 def billed_quantities(rate: Rate, quantities: Mapping[int, int]) -> dict[int, int]:
@@ -112,7 +127,7 @@ def billed_quantities(rate: Rate, quantities: Mapping[int, int]) -> dict[int, in
 def price(rate: Rate, quantities: Mapping[int, int]) -> int:
     """The charge's whole price of some quantities (by cell number), scaled: discount, maximum and minimum included."""
     if not quantities:
-        return unused_amount(rate) if rate.due_unused else 0
+        return 0
     return _formed(rate, model_exact(rate, quantities))
 
 
@@ -218,22 +233,47 @@ def _carried(state: State, rate: Rate, line: int, changed: Changed) -> Any:
         return None
     aggregate = _aggregate(state, rate)
     joined: dict[int, list[CellAfter]] = {}
-    for other in (sibling(state, line, bill) for bill in bills):
-        if other is None or int(state.lines["rate"][other]) < 0:
-            continue
+    ordered = _alike(state, line, bills)
+    for other in ordered:
         for number, after in cell_totals(state, rate, other, changed).items():
             joined.setdefault(number, []).append(after)
-    earlier = {n: _join(aggregate, rate, n, parts) for n, parts in joined.items()}
-    ordered = [other for other in (sibling(state, line, bill) for bill in bills) if other is not None]
+    percent = state.catalogue.meter(rate.meter).percentile
+    earlier = {n: _join(aggregate, rate, n, parts, percent) for n, parts in joined.items()}
+    if not any(part.total.events or part.quantity for parts in joined.values() for part in parts):
+        earlier = {}
     _feed_again(state, rate, ordered, earlier)
 
     def everything(own: dict[int, CellAfter]) -> dict[int, int]:
         numbers = joined.keys() | own.keys()
-        found = {n: _join(aggregate, rate, n, [*joined.get(n, []), *([own[n]] if n in own else [])]) for n in numbers}
+        parts = {n: [*joined.get(n, []), *([own[n]] if n in own else [])] for n in numbers}
+        found = {n: _join(aggregate, rate, n, parts[n], percent) for n in numbers}
         _feed_again(state, rate, [*ordered, line], found)
         return found
 
     return earlier, everything
+
+
+def _alike(state: State, line: int, bills: list[int]) -> list[int]:
+    """The lines of the same charge and group in earlier segments, back to where it read usage in another way."""
+    found: list[int] = []
+    signature = shape_of(state, line).signature
+    for other in (sibling(state, line, bill) for bill in reversed(bills)):
+        if other is not None and int(state.lines["rate"][other]) >= 0 and state.cells_of(other):
+            if shape_of(state, other).signature != signature:
+                break
+            found.append(other)
+    return found[::-1]
+
+
+def shape_of(state: State, line: int) -> Shape:
+    """The shape by which a line reads usage."""
+    rate, plan = int(state.lines["rate"][line]), int(state.bills["plan"][state.lines["bill"][line]])
+    charge = state.charges.values[state.lines["charge"][line]]
+    for shapes in state.catalogue.shapes.values():
+        for shape in shapes:
+            if shape.charge == charge and state.catalogue.plan_rates[plan, shape.index] == rate:
+                return shape
+    raise AssertionError(f"no shape reads usage for the charge {charge!r} of line {line}")
 
 
 def _feed_again(state: State, rate: Rate, lines: list[int], quantities: dict[int, int]) -> None:
@@ -252,16 +292,17 @@ def _feed_again(state: State, rate: Rate, lines: list[int], quantities: dict[int
             quantities.update(enumerate(totals, number + 1))
 
 
-def _join(aggregate: Aggregate, rate: Rate, number: int, parts: list[CellAfter]) -> int:
+def _join(aggregate: Aggregate, rate: Rate, number: int, parts: list[CellAfter], percent: int) -> int:
     """The quantity of a cell over several segments."""
+    if percent:
+        return _converted(rate, nearest_rank(sorted(value for part in parts for value in part.values), percent), 1)
     if not _counted(rate, number) or rate.kept:
         return sum(part.quantity for part in parts)
     total = Total(0, 0, 0)
     for part in parts:
         if part.total.events:
             total = aggregate.merge(total, part.total) if total.events else part.total
-    quantity = aggregate.quantity(total) if total.events else 0
-    return rate.convert.convert_one(quantity) if rate.convert is not None else quantity
+    return _converted(rate, *aggregate.ratio(total))
 
 
 def earlier_segments(state: State, bill: int) -> list[int]:
@@ -271,14 +312,14 @@ def earlier_segments(state: State, bill: int) -> list[int]:
     first = at
     while first > 0 and state.bills["carries"][chain[first]]:
         first -= 1
-    return chain[first:at]
+    return [other for other in chain[first:at] if not state.plan_of(other).trial]
 
 
 def later_segments(state: State, bill: int) -> list[int]:
     """The segments after this one in which its units stay used."""
     following = int(state.bills["next"][bill])
     found: list[int] = []
-    while following >= 0 and state.bills["carries"][following]:
+    while following >= 0 and state.bills["carries"][following] and not state.plan_of(bill).trial:
         found.append(following)
         following = int(state.bills["next"][following])
     return found

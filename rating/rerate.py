@@ -22,8 +22,8 @@ from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Plan, Shape
 from rating.due import find_due
 from rating.emit import line_item
 from rating.exact import int_of, wide_of
-from rating.keeper import keep_again, shape_of, spread_gauges
-from rating.lines import earlier_segments, rate_line, sibling, unused_amount
+from rating.keeper import keep_again, spread_gauges
+from rating.lines import earlier_segments, rate_line, shape_of, sibling, unused_amount
 from rating.state import State
 from rating.voids import recount
 from schemas import topics
@@ -73,7 +73,7 @@ def rerate(state: State, biller: Biller, asked: Rerate, offset: int) -> Rerated:
             biller.watch(head)
         elif state.bills["touched"][head] or find_due(state, head).lines:
             state.bills["touched"][head] = 1  # a commitment may be another where no line is
-            biller.correct(head)
+            biller.correct(head, offset)
     return found
 
 

@@ -29,8 +29,10 @@ def fold_batch(
 ) -> list[Refusal]:
     """Folds a batch into the state. Returns what did not fit."""
     accepted = np.flatnonzero(fresh)
+    biller.drop_unused(contributions, batch)
     customer = batch.codes("customer", state.customer).astype(np.int64)
     gauged = _gauged(state, contributions, customer, accepted)
+    _open_for_gauges(state, batch, contributions, customer, accepted, gauged, biller)
     careful = _watched_kept(state, contributions) | _watched_voids(state, batch, contributions, takebacks)
     gauge_heads = _gauge_heads(state, contributions, gauged)
     careful |= _watched(state, {head for heads in gauge_heads.values() for head in heads})
@@ -49,6 +51,24 @@ def fold_batch(
         take_back(state, biller, takeback, careful, within=False)
     _move_gauges(state, batch, contributions, customer, gauged, biller, careful)
     return refusals
+
+
+def _open_for_gauges(
+    state: State,
+    batch: Batch,
+    contributions: list[Contributions],
+    customer: NDArray[np.int64],
+    accepted: NDArray[np.int64],
+    gauged: list[int],
+    biller: Biller,
+) -> None:
+    spoken = accepted[batch.codes("type", names_void)[accepted] == 0]
+    for who in gauged:
+        rows = spoken[customer[spoken] == who]
+        levels = [part.row[customer[part.row] == who] for part in contributions if part.gauge is not None]
+        begun = min((int(batch.time[found].min()) for found in levels if len(found)), default=TIME_MAX)
+        if len(rows):
+            biller.open_for_gauges(who, begun, batch.time[rows], batch.offset[rows])
 
 
 def _advance(state: State, batch: Batch, customer: NDArray[np.int64], rows: NDArray[np.int64]) -> None:

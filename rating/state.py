@@ -63,7 +63,8 @@ BILLS: Final = {
     "opens": (_U1, 1),  # whether its price book takes force here for the first time
     # Of the head alone:
     "from": (_I8, 1),  # the calendar's period
-    "until": (_I8, 1),  # the end of its last segment
+    "since": (_I8, 1),  # where the billed period begins and ends: the calendar's, cut to the subscription's own time
+    "until": (_I8, 1),
     "touched": (_U1, 1),  # lines have changed since the close
     "spend": (_I8, 2),
     "next_level": (_I8, 2),
@@ -135,6 +136,8 @@ class State:
         """Identities of events that were taken back, whether or not they have come."""
         self.kept = Kept()
         self.accounts = Accounts()
+        self.unused: dict[tuple[int, int], int] = {}
+        """(head, charge) -> the segment in which a charge was billed for the absence of usage."""
         self.born: dict[int, int] = {}
         """For each line of a period of several segments the arrival of its first event."""
         self.gauges = Names()
@@ -348,7 +351,9 @@ class State:
         if head == bill or not plan.trial:  # see `terms_of`
             table["next_level"][head] = wide_of(plan.levels[0].spend if plan.levels else NO_LEVEL)
         table["head"][bill] = head
-        table["from"][bill], table["until"][head] = start, last
+        table["from"][bill] = start
+        table["since"][head] = max(start, int(self.subscriptions["start"][subscription]))
+        table["until"][head] = min(end, int(self.subscriptions["end"][subscription]))
         self.bill_lines.append([])
         return bill
 
@@ -378,14 +383,14 @@ class State:
             if following >= 0:
                 table["end"][bill] = min(int(table["end"][bill]), int(table["start"][following]))
                 table["carries"][following] = self.carries(bill, following)
-        table["until"][head] = int(table["end"][chain[-1]])
+        table["until"][head] = min(end, int(self.subscriptions["end"][subscription]))
         return made
 
     def carries(self, before: int, bill: int) -> bool:
-        """Whether units used in the segment before stay used: under the same price book, and not from a trial."""
+        """Whether units used before stay used: under the same price book. (Those of a trial never count.)"""
         earlier, later = self.plan_of(before), self.plan_of(bill)
         same = earlier.price_version == later.price_version
-        return (later.carry_usage or same) and not earlier.trial and earlier.price_book == later.price_book
+        return (later.carry_usage or same or earlier.trial) and earlier.price_book == later.price_book
 
     def add_lines(
         self, bill: NDArray[Any], charge: NDArray[Any], combo: NDArray[Any], rate: NDArray[Any]
@@ -470,6 +475,7 @@ class State:
                 "dropped": self.ledger.dropped,
                 "ticks": self.ticks,
                 "accounts": self.accounts.dump(),
+                "unused": [[*key, bill] for key, bill in self.unused.items()],
                 "born": list(self.born.items()),
                 "arrivals": self.arrivals,
                 "corrected_from": self.corrected_from,
@@ -510,6 +516,7 @@ class State:
         size, columns = dumped["tables"]["ledger"]
         state.ledger = Ledger(Table.load(LEDGER, columns, size), dumped["dropped"])
         state.accounts = Accounts.load(dumped["accounts"])
+        state.unused = {(head, charge): bill for head, charge, bill in dumped["unused"]}
         state.born = dict(dumped["born"])
         state.gauges = Names([tuple(texts) for texts in dumped["gauges"]])
         state.ticks, state.arrivals = dumped["ticks"], dumped["arrivals"]

@@ -18,7 +18,8 @@ from rating.columns import Batch
 from rating.compiled import TIME_MAX, TIME_MIN, Rate
 from rating.exact import int128, to_int128, wide_of
 from rating.index import Keys
-from rating.keeper import keep_again, shape_of
+from rating.keeper import keep_again
+from rating.lines import shape_of
 from rating.state import State
 from schemas.event import VOID_TYPE
 from schemas.identity import event_identity

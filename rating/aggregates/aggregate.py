@@ -59,6 +59,10 @@ class Aggregate:
         """What the total means, as a scaled number."""
         return total.value
 
+    def ratio(self, total: Total) -> tuple[int, int]:
+        """`quantity` before it is rounded: a scaled number over a whole one."""
+        return total.value, 1
+
     def quantities(self) -> pl.Expr:
         """`quantity` by columns, from `value` and `events` after the batch."""
         return pl.col("value")

@@ -19,6 +19,9 @@ class Avg(Aggregate):
     def quantity(self, total: Total) -> int:
         return divide_half_up(total.value, total.events) if total.events else 0
 
+    def ratio(self, total: Total) -> tuple[int, int]:
+        return (total.value, total.events) if total.events else (0, 1)
+
     def quantities(self) -> pl.Expr:
         events = pl.col("events").cast(pl.Int128)
         magnitude = (pl.col("value").abs() + events // 2) // events
