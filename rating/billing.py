@@ -402,8 +402,7 @@ class Biller:
         table = state.subscriptions
         known = max(int(times.max()), int(state.customer_newest[customer]), state.clock)
         begun = min(begun, state.kept.begun(customer))
-        own = np.flatnonzero((table["customer"][: table.size] == customer) & (table["end"][: table.size] > begun))
-        for subscription in own.tolist():
+        for subscription in state.current(customer):
             calendar, end = state.calendar_of(subscription), int(table["end"][subscription])
             at = calendar.containing(max(begun, int(table["start"][subscription]))).end
             while at <= known and at < end:
@@ -421,6 +420,9 @@ class Biller:
         table = state.subscriptions
         opened: set[int] = set()
         for subscription in np.flatnonzero(table["cursor"][: table.size] <= now).tolist():
+            if subscription not in state.current(int(table["customer"][subscription])):
+                table["cursor"][subscription] = TIME_MAX - 1  # the default's, left for a subscription of its own
+                continue
             end = int(table["end"][subscription])
             cursor = int(table["cursor"][subscription])
             calendar = state.calendar_of(subscription)

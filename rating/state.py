@@ -219,6 +219,11 @@ class State:
             self.subscriptions["timeline"][slot] = self.timelines.number(NEVER)
         return slot
 
+    def current(self, customer: int) -> list[int]:
+        """The subscriptions under which a customer's periods go on: its own, or the default where it has none."""
+        one = int(self.customer_subscription[customer])
+        return self.several[customer] if one == SEVERAL else [one] if one >= 0 else []
+
     def bind(self, catalogue: Compiled) -> None:
         """Takes a catalogue into force: subscriptions, and the plan of every bill and the rate of every line."""
         self.catalogue = catalogue

@@ -227,3 +227,17 @@ def test_after_a_long_silence_the_cut_does_not_show() -> None:
     for entry in log.entries:
         other.process([entry])
     assert plain_dump(one.snapshot()) == plain_dump(other.snapshot())
+
+
+def test_a_customer_that_gets_a_subscription_of_its_own_leaves_the_default_for_good() -> None:
+    default = """
+meters: {units: {event: use, aggregate: sum, value: $.n}}
+price_books: {book: {currency: USD, charges: {fee: {price: {model: flat, amount: 7}, when: in_advance},
+  units: {meter: units, price: {model: unit, unit_amount: 1}}}}}
+default_subscription: {price_book: book}
+"""
+    own = default + "subscriptions: {mine: {customer: acme, price_book: book, start: 2026-12-01T00:00:00Z}}\n"
+    log = Log().catalogue(default).events([event("a", "2026-11-05T00:00:00Z")]).catalogue(own)
+    outputs = run(log.tick("2026-12-01T00:00:00Z").tick("2027-01-01T00:00:00Z").tick("2027-02-01T00:00:00Z"))
+    found = [(i["subscription"], i["period"]["start"][:7]) for i in decoded(outputs, topics.INVOICES)]
+    assert found == [("default", "2026-11"), ("mine", "2026-12"), ("mine", "2027-01")]
