@@ -402,6 +402,8 @@ class Biller:
         table = state.subscriptions
         known = max(int(times.max()), int(state.customer_newest[customer]), state.clock)
         begun = min(begun, state.kept.begun(customer))
+        if begun > known:
+            return  # every level was taken back
         for subscription in state.current(customer):
             calendar, end = state.calendar_of(subscription), int(table["end"][subscription])
             at = calendar.containing(max(begun, int(table["start"][subscription]))).end
