@@ -9,6 +9,7 @@ import msgspec
 import numpy as np
 
 from rating.aggregates import AGGREGATES
+from rating.charges import check_bounds, check_discount, flat_amount, free_charge
 from rating.compiled import (
     TIME_MAX,
     TIME_MIN,
@@ -242,7 +243,7 @@ class _Compiler:
                 if not trial:
                     flats.append(self._flat(key, order, charge, price, taxes))
             elif self._check_usage(charge, price, at):
-                of = (_free(charge), one_table(NOTHING)) if trial else (charge, price)
+                of = (free_charge(charge), one_table(NOTHING)) if trial else (charge, price)
                 shape, rate = self._usage(key, order, *of, taxes)
                 rates[key] = rate
                 by_shape[shape] = rate
@@ -276,7 +277,7 @@ class _Compiler:
         return FlatCharge(
             charge=key,
             order=order,
-            amount=_bounded(_reduced(price.amount, charge.discount), charge),
+            amount=flat_amount(price.amount, charge),
             in_advance=charge.when == "in_advance",
             prorate=charge.prorate,
             description=charge.description or key,
@@ -315,24 +316,11 @@ class _Compiler:
             self.faults.add(join(where, "minimum"), f"found {full.amount}, expected nought or more")
         return Commitment(_scaled(full.amount), full.prorate, full.true_up)
 
-    def _check_discount(self, discount: Discount | None, at: str) -> None:
-        if discount is None:
-            return
-        given = {name: getattr(discount, name) for name in ("percent", "amount", "units")}
-        given = {name: value for name, value in given.items() if value is not None}
-        if len(given) != 1:
-            found = " and ".join(given) or "none"
-            self.faults.add(join(at, "discount"), f"found {found}, expected one of percent, amount, units")
-        for name, value in given.items():
-            if value < 0 or (name == "percent" and value > 100):
-                expected = "from 0 to 100" if name == "percent" else "nought or more"
-                self.faults.add(join(join(at, "discount"), name), f"found {value}, expected {expected}")
-
     def _check_flat(self, charge: Charge, price: FlatPrice, at: str) -> None:
-        self._check_discount(charge.discount, at)
+        check_discount(charge.discount, at, self.faults)
         if charge.discount is not None and charge.discount.units is not None:
             self.faults.add(join(at, "discount.units"), "a flat charge has no units")
-        self._check_bounds(charge, at)
+        check_bounds(charge, at, self.faults)
         if price.once and charge.prorate:
             self.faults.add(join(at, "prorate"), "found true, expected false: what is charged once is not prorated")
         wrong = {
@@ -361,23 +349,13 @@ class _Compiler:
                     self.faults.add(join(join(at, "group_by"), i), f"no dimension of meter {charge.meter}: {found}")
             if isinstance(price, UsagePrice):
                 self._check_price(charge, meter, price, at)
-        self._check_discount(charge.discount, at)
-        self._check_bounds(charge, at)
+        check_discount(charge.discount, at, self.faults)
+        check_bounds(charge, at, self.faults)
         if charge.when == "in_advance":
             self.faults.add(join(at, "when"), "found in_advance, expected in_arrears: usage is known only afterwards")
         if charge.prorate:
             self.faults.add(join(at, "prorate"), "found true, expected false: only a flat charge is prorated by time")
         return price is not MISSING and len(self.faults) == before
-
-    def _check_bounds(self, charge: Charge, at: str) -> None:
-        for key in ("free_units", "minimum", "maximum"):
-            value = getattr(charge, key)
-            if value is not None and value < 0:
-                self.faults.add(join(at, key), f"found {value}, expected nought or more")
-        if charge.minimum is not None and charge.maximum is not None and charge.minimum > charge.maximum:
-            self.faults.add(
-                join(at, "minimum"), f"found {charge.minimum}, expected at most the maximum {charge.maximum}"
-            )
 
     def _check_price(self, charge: Charge, meter: Meter, price: UsagePrice, at: str) -> None:
         """What a price asks of the meter that it prices."""
@@ -591,24 +569,3 @@ def _reading(meter: Meter) -> Reading:
 
 def _scaled(value: Decimal) -> int:
     return parse_scaled(value)
-
-
-def _reduced(amount: int, discount: Discount | None) -> int:
-    """A flat amount less its discount."""
-    if discount is None:
-        return amount
-    if discount.percent is not None:
-        return amount - divide_half_up(amount * _scaled(discount.percent), 100 * ONE)
-    return max(amount - _scaled(discount.amount or Decimal(0)), 0)
-
-
-def _bounded(amount: int, charge: Charge) -> int:
-    """A flat amount between its charge's maximum and minimum."""
-    if charge.maximum is not None:
-        amount = min(amount, _scaled(charge.maximum))
-    return amount if charge.minimum is None else max(amount, _scaled(charge.minimum))
-
-
-def _free(charge: Charge) -> Charge:
-    """A charge that counts and asks nothing."""
-    return Charge(price={}, meter=charge.meter, group_by=charge.group_by, description=charge.description)

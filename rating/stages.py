@@ -16,7 +16,7 @@ from rating.fold import fold_columns
 from rating.keeper import gauge_customers, gauge_lines
 from rating.replay import Replay
 from rating.state import NO_LEVEL, State
-from rating.voids import Takeback, names_void, periods_of, take_back
+from rating.voids import Takeback, names_void, periods_of, refuse_late, take_back
 
 
 def fold_batch(
@@ -42,11 +42,11 @@ def fold_batch(
     )
     _advance(state, batch, customer, np.array([r for r in accepted.tolist() if r not in moves]) if moves else accepted)
     careful = fold_columns(state, batch, contributions, biller, careful)
-    refusals: list[Refusal] = []
+    refusals = refuse_late(state, takebacks)
     if careful:
         replay = Replay(state, batch, biller, careful)
         replay.run(contributions, takebacks, moves)
-        refusals = replay.refusals
+        refusals.extend(replay.refusals)
     for takeback in takebacks:
         take_back(state, biller, takeback, careful, within=False)
     _move_gauges(state, batch, contributions, customer, gauged, biller, careful)

@@ -13,7 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rating.billing import Biller
-from rating.cells import seen_keys
+from rating.cells import Refusal, seen_keys
 from rating.columns import Batch
 from rating.compiled import TIME_MAX, TIME_MIN, Rate
 from rating.exact import int128, to_int128, wide_of
@@ -78,6 +78,18 @@ def periods_of(state: State, takebacks: Iterable[Takeback]) -> dict[int, list[in
     return found
 
 
+def refuse_late(state: State, takebacks: Iterable[Takeback]) -> list[Refusal]:
+    """The voids of what counts in periods that are not corrected any more."""
+    found: list[Refusal] = []
+    for row, heads in periods_of(state, takebacks).items():
+        if heads and (state.bills["until"][heads] <= state.corrected_from).all():
+            message = (
+                "what it names is in a billing period closed for so long that it is not corrected any more"
+            )
+            found.append(Refusal(row, -1, "", "period_closed", "data", message))
+    return found
+
+
 def take_back(state: State, biller: Biller, takeback: Takeback, heads: set[int], within: bool) -> list[int]:
     """Takes one event back out of every total it is in. Returns the periods that changed.
 
@@ -86,6 +98,7 @@ def take_back(state: State, biller: Biller, takeback: Takeback, heads: set[int],
     cells = state.ledger.table["cell"][rows]
     of = state.bills["head"][state.lines["bill"][state.cells["line"][cells]]]
     chosen = np.isin(of, np.array(sorted(heads), dtype=np.int64)) == within
+    chosen &= state.bills["until"][of] > state.corrected_from
     rows, cells, of = rows[chosen], cells[chosen], of[chosen]
     if not len(rows):
         return []

@@ -10,7 +10,7 @@ from decimal import Decimal, localcontext
 import polars as pl
 
 from rating.compiled import Compiled, Plan, Rate
-from rating.lines import price
+from rating.lines import price, unused_amount
 from rating.prices import read_price
 from rating.prices.model import ByTime, Choice, Leaf, UsagePrice
 from rating.prices.tiers import TierTable
@@ -354,8 +354,9 @@ def _step(edge: int) -> int:
 
 def _cost(rate: Rate, first: int, quantity: int, leaves: int) -> str:
     try:
-        unused = quantity == 0 and leaves == 1
-        return number(format_scaled(price(rate, {} if unused else {first: quantity})))
+        if quantity == 0 and leaves == 1:
+            return number(format_scaled(unused_amount(rate) if rate.due_unused else 0))
+        return number(format_scaled(price(rate, {first: quantity})))
     except NumberError as error:
         return str(error)
 

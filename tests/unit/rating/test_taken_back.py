@@ -56,3 +56,12 @@ def test_a_period_that_is_a_trial_in_part_watches_the_levels_of_the_rest(trial: 
     text = (BOOK % "").replace("start: 2026-11-01T00:00:00Z", f"start: 2026-11-01T00:00:00Z, {trial}")
     outputs = run(Log().catalogue(text).events([event("a", "2026-11-10T00:00:00Z", '{"n": 9}')]))
     assert [(i["kind"], i["total"]) for i in decoded(outputs, topics.INVOICES)] == [("threshold", "18")]
+
+
+def test_a_void_for_a_period_that_is_closed_for_too_long_is_refused() -> None:
+    log = Log().catalogue(BOOK % "").events([event("a", "2026-11-05T00:00:00Z")])
+    log.tick("2026-12-01T00:00:00Z").tick("2027-01-10T00:00:00Z")
+    outputs = run(log.events([void("a")]).tick("2027-01-11T00:00:00Z"))
+    [rejection] = decoded(outputs, topics.REJECTIONS)
+    assert (rejection["code"], rejection["path"], rejection["event"]["id"]) == ("period_closed", "data", "void-a")
+    assert [invoice["kind"] for invoice in decoded(outputs, topics.INVOICES)] == ["period"]
