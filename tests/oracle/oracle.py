@@ -24,8 +24,8 @@ Readings:
   can follow, they have an invoice of their own.
 - Overage and true-up are worked out when a period closes, from the rounded lines. The maximum caps lines and overage,
   on every invoice of the period; what it takes off is in `discounts`. It does not count for thresholds and budgets.
-- A budget's alerts look at what thresholds look at. A low balance is reported after the invoice that drew it down,
-  before the levels that made the invoice; its event or tick is theirs.
+- A budget's alerts look at what thresholds look at, and stand among theirs by level. A low balance is reported after the
+  invoice that drew it down, before the levels that made the invoice; its event or tick is theirs.
 - Without `as_of`, gauges are integrated at last to the file's greatest event time, if no tick was later; levels that
   are crossed then name that time as the tick. Nothing is closed and no fee falls due by it.
 """
@@ -323,20 +323,16 @@ class Ledger:
             before = dict(self._purse(bill).balance)
             self._write(bill, "threshold", because[-1], closing)
             self._alert_low(bill, before, found_by)
-        self._alert(bill, "threshold", because, spend)
+        alerts = [("threshold", why) for why in because]
         budget = bill.plan.terms["budget"]
-        shares = [amount(share) for share in (budget or {}).get("alerts", ["80", "100"])] if budget else []
-        over = [
-            s
-            for s in sorted(shares)
-            if ("budget", s) not in bill.crossed and spend * 100 >= s * amount(budget["amount"])
-        ]
-        bill.crossed |= {("budget", share) for share in over}
         whole = amount(budget["amount"]) if budget else NOUGHT
-        named = [
-            {"threshold": show(whole), "level": show(half_up(whole * share / 100, TINY)), **found_by} for share in over
-        ]
-        self._alert(bill, "budget", named, spend)
+        for share in sorted(amount(share) for share in (budget or {}).get("alerts", ["80", "100"]) if budget):
+            if ("budget", share) not in bill.crossed and spend * 100 >= share * whole:
+                bill.crossed.add(("budget", share))
+                level = half_up(whole * share / 100, TINY)
+                alerts.append(("budget", {"threshold": show(whole), "level": show(level), **found_by}))
+        for kind, why in sorted(alerts, key=lambda alert: (amount(alert[1]["level"]), alert[0])):
+            self._alert(bill, kind, [why], spend)
 
     def _alert(self, bill: Bill, kind: str, because: list[dict[str, Any]], spend: Fraction) -> None:
         self.alerts += [{**bill.head(), "kind": kind, "spend": show(spend), "because": why} for why in because]

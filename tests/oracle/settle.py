@@ -1,19 +1,19 @@
 """From the lines of one invoice to its total: book maximum, coupons, credits, taxes, each spread over the lines.
 
 Readings:
-- Each coupon, grant and tax is spread by itself, in proportion to what is left of each line. On an invoice above nought
-  lines below nought carry no discount and no credit; on one below nought those above it carry none.
+- Each coupon, grant and tax is spread by itself, in proportion to what is left of each line, its sign included: a line
+  below nought bears a part below nought, so that a percentage is the same percentage of every line.
 - What the maximum takes off (or gives back) of a period is spread over that period's charge lines and overage.
-- A coupon holds for a bill (one billing period of one subscription) from the first invoice of it from which it takes
-  something off. `once`: for one bill of the customer in all. N: for N bills of each subscription.
+- A coupon holds for a bill (one billing period of one subscription) from the bill's first invoice above nought on, even
+  if coupons before it leave nothing. `once`: for one bill of the customer in all. N: for N bills of each subscription.
 - An `amount` coupon gives at most its amount for a bill, over all the bill's invoices, and takes nothing back. A
   `percent` coupon is taken of each invoice; of one below nought it gives back, if it held for the bill before.
 - A grant is in force in `[effective_from, expires_at)` at the closing time; one without `effective_from` is the oldest,
   one without `expires_at` expires last. With `charges` it pays only these lines (`minimum`, `overage`: too).
 - An invoice below nought gives credit back, the last drawn first, whether or not the grant is still in force: at most
   what was drawn for that bill, and only for lines that the grant may pay.
-- After the closing of a period at most its `rollover` is left of a grant that has begun.
-- A balance is low where, after drawing and rolling over, it has come down to `low_balance`; it is told once.
+- After the closing of a period at most its `rollover` is left of a grant that has begun and goes on.
+- A balance is low where it falls, by drawing and rolling over, to `low_balance` or less; it is told once.
 - The same tax (name and rate, inclusive or not) on several lines is one tax. Inclusive taxes together lie in what is
   left: each is `net · rate / (1 + all inclusive rates of the line)`. The others are raised on what is left of the
   rounded lines without their inclusive taxes. An inclusive tax is in no line's `tax` and not in `taxes`.
@@ -74,18 +74,22 @@ class Purse:
         self.drawn: dict[BillKey, list[tuple[str, Fraction]]] = {}
         self.warned: set[str] = set()
 
+    def hold(self, bill: BillKey) -> None:
+        """An invoice above nought is made for a bill: each coupon that may holds for it from now on."""
+        for coupon in self.coupons:
+            if self._may_hold(coupon, bill):
+                self.taken[coupon["id"]].setdefault(bill, NOUGHT)
+
     def off(self, coupon: dict[str, Any], bill: BillKey, left: Fraction, plan: Plan) -> Fraction:
         """What a coupon takes off an invoice of a bill that still comes to `left`."""
         taken = self.taken[coupon["id"]]
-        if bill not in taken and (left <= 0 or not self._may_hold(coupon, bill)):
+        if bill not in taken:
             return NOUGHT
         if coupon.get("percent") is not None:
             due = plan.rounded(left * amount(coupon["percent"]) / 100)
-            due = max(left, min(due, NOUGHT)) if left < 0 else min(left, due)
         else:
-            due = min(max(left, NOUGHT), plan.rounded(amount(coupon["amount"])) - taken.get(bill, NOUGHT))
-        if due:
-            taken[bill] = taken.get(bill, NOUGHT) + due
+            due = min(max(left, NOUGHT), plan.rounded(amount(coupon["amount"])) - taken[bill])
+        taken[bill] += due
         return due
 
     def _may_hold(self, coupon: dict[str, Any], bill: BillKey) -> bool:
@@ -128,7 +132,8 @@ class Purse:
         """A billing period has ended: of some grants at most so much stays."""
         for grant in self.grants:
             begun = not grant.get("effective_from") or moment(grant["effective_from"]) < time
-            if grant.get("rollover") is not None and begun:
+            goes_on = not grant.get("expires_at") or time < moment(grant["expires_at"])
+            if grant.get("rollover") is not None and begun and goes_on:
                 self.balance[grant["id"]] = min(self.balance[grant["id"]], amount(grant["rollover"]))
 
     def falls_low(self, before: dict[str, Fraction]) -> list[tuple[str, dict[str, str]]]:
@@ -136,7 +141,7 @@ class Purse:
         found = []
         for grant in self.grants:
             id, low = grant["id"], grant.get("low_balance")
-            if low is None or id in self.warned or not self.balance[id] < before[id] or self.balance[id] > amount(low):
+            if low is None or id in self.warned or self.balance[id] > amount(low) or self.balance[id] >= before[id]:
                 continue
             self.warned.add(id)
             found.append((id, {"threshold": show(amount(low)), "level": show(self.balance[id])}))
@@ -160,16 +165,16 @@ def settle(
     sums: dict[str, list[Fraction]] = {word: [NOUGHT] * len(lines) for word in ("discount", "credit", "tax")}
 
     def take(word: str, due: Fraction, bearing: list[bool]) -> None:
-        signed = [
-            value if bears and (value > 0) == (due > 0) else NOUGHT for value, bears in zip(left, bearing, strict=True)
-        ]
-        for at, share in enumerate(spread(due, signed, plan.cent)):
+        weights = [value if bears else NOUGHT for value, bears in zip(left, bearing, strict=True)]
+        for at, share in enumerate(spread(due, weights, plan.cent)):
             sums[word][at] += share
             left[at] -= share
 
     for whose, due in capped.items():
         take("discount", due, [line["bill"] == whose and line["charge"] not in WHOLE_INVOICE for line in lines])
     applied_coupons = []
+    if sum(left, NOUGHT) > 0:
+        purse.hold(bill)
     for coupon in purse.coupons:
         due = purse.off(coupon, bill, sum(left, NOUGHT), plan)
         if due:
@@ -182,14 +187,14 @@ def settle(
         return [not grant.get("charges") or line["charge"] in grant["charges"] for line in lines]
 
     for grant in purse.in_force(closing, plan.currency) if sum(left, NOUGHT) > 0 else []:
-        payable = sum((value for value, may in zip(left, pays(grant), strict=True) if may and value > 0), NOUGHT)
+        payable = sum((value for value, may in zip(left, pays(grant), strict=True) if may), NOUGHT)
         due = purse.pay(grant, bill, min(payable, sum(left, NOUGHT)), plan.cent)
         if due:
             paid[grant["id"]] = due
             take("credit", due, pays(grant))
     for at in reversed(range(len(purse.drawn.get(bill, [])))) if sum(left, NOUGHT) < 0 else []:
         grant = next(one for one in purse.grants if one["id"] == purse.drawn[bill][at][0])
-        owed = -sum((value for value, may in zip(left, pays(grant), strict=True) if may and value < 0), NOUGHT)
+        owed = -sum((value for value, may in zip(left, pays(grant), strict=True) if may), NOUGHT)
         due = purse.give_back(at, bill, min(owed, -sum(left, NOUGHT)))
         if due:
             paid[grant["id"]] = paid.get(grant["id"], NOUGHT) - due
