@@ -24,8 +24,8 @@ Readings:
   can follow, they have an invoice of their own.
 - Overage and true-up are worked out when a period closes, from the rounded lines. The maximum caps lines and overage,
   on every invoice of the period; what it takes off is in `discounts`. It does not count for thresholds and budgets.
-- A budget's alerts look at what thresholds look at, and stand among theirs by level. A low balance is reported after the
-  invoice that drew it down, before the levels that made the invoice; its event or tick is theirs.
+- A budget's alerts look at what thresholds look at, and stand among theirs by level. A low balance is reported after
+  the invoice that drew it down, before the levels that made the invoice; its event or tick is theirs.
 - Without `as_of`, gauges are integrated at last to the file's greatest event time, if no tick was later; levels that
   are crossed then name that time as the tick. Nothing is closed and no fee falls due by it.
 """
@@ -320,9 +320,8 @@ class Ledger:
         bill.crossed |= set(new)
         because = [{"threshold": show(step), "level": show(level), **found_by} for level, step in new]
         if new:
-            before = dict(self._purse(bill).balance)
             self._write(bill, "threshold", because[-1], closing)
-            self._alert_low(bill, before, found_by)
+            self._alert_low(bill, closing, found_by)
         alerts = [("threshold", why) for why in because]
         budget = bill.plan.terms["budget"]
         whole = amount(budget["amount"]) if budget else NOUGHT
@@ -337,8 +336,10 @@ class Ledger:
     def _alert(self, bill: Bill, kind: str, because: list[dict[str, Any]], spend: Fraction) -> None:
         self.alerts += [{**bill.head(), "kind": kind, "spend": show(spend), "because": why} for why in because]
 
-    def _alert_low(self, bill: Bill, before: dict[str, Fraction], found_by: dict[str, Any]) -> None:
-        for grant, why in self._purse(bill).falls_low(before):
+    def _alert_low(self, bill: Bill, closing: int, found_by: dict[str, Any]) -> None:
+        if bill.plan is None:
+            return
+        for grant, why in self._purse(bill).falls_low(closing, bill.plan.currency):
             spend = sum((line.amount for line in self._lines(bill)), NOUGHT)
             self._alert(bill, "low_balance", [{**why, **found_by}], spend)
             self.alerts[-1]["grant"] = grant
@@ -361,17 +362,15 @@ class Ledger:
         in_order = sorted(bills, key=lambda bill: (bill.period[1], bill.subscription.name))
         for bill in [bill for bill in in_order if bill.closed]:
             if bill.plan and (bill.plan.corrections == "invoice" or self._is_last(bill)):
-                before = dict(self._purse(bill).balance)
                 self._write(bill, "correction", None, bill.period[1])
-                self._alert_low(bill, before, {})
+                self._alert_low(bill, bill.period[1], {})
         for bill in [bill for bill in in_order if not bill.closed and bill.period[1] <= now]:
             bill.closed = bool(self._lines(bill)) or self._matters(bill)
             if not bill.closed:
                 continue
-            before = dict(self._purse(bill).balance)
             self._write(bill, "period", None, bill.period[1])
             self._purse(bill).roll_over(bill.period[1])
-            self._alert_low(bill, before, {})
+            self._alert_low(bill, bill.period[1], {})
         for bill in [bill for bill in in_order if not bill.closed and bill.period[0] <= now]:
             self._cross(bill, {"tick": iso(now)}, now)
 

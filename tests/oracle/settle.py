@@ -12,8 +12,9 @@ Readings:
   one without `expires_at` expires last. With `charges` it pays only these lines (`minimum`, `overage`: too).
 - An invoice below nought gives credit back, the last drawn first, whether or not the grant is still in force: at most
   what was drawn for that bill, and only for lines that the grant may pay.
-- After the closing of a period at most its `rollover` is left of a grant that has begun and goes on.
-- A balance is low where it falls, by drawing and rolling over, to `low_balance` or less; it is told once.
+- After the closing of a period at most its `rollover` is left of a grant that has begun, whether it has expired or not.
+- A balance is low where it has fallen to `low_balance` or less. It is told once, after an invoice or a closing for
+  which the grant is in force.
 - The same tax (name and rate, inclusive or not) on several lines is one tax. Inclusive taxes together lie in what is
   left: each is `net · rate / (1 + all inclusive rates of the line)`. The others are raised on what is left of the
   rounded lines without their inclusive taxes. An inclusive tax is in no line's `tax` and not in `taxes`.
@@ -132,19 +133,17 @@ class Purse:
         """A billing period has ended: of some grants at most so much stays."""
         for grant in self.grants:
             begun = not grant.get("effective_from") or moment(grant["effective_from"]) < time
-            goes_on = not grant.get("expires_at") or time < moment(grant["expires_at"])
-            if grant.get("rollover") is not None and begun and goes_on:
+            if grant.get("rollover") is not None and begun:
                 self.balance[grant["id"]] = min(self.balance[grant["id"]], amount(grant["rollover"]))
 
-    def falls_low(self, before: dict[str, Fraction]) -> list[tuple[str, dict[str, str]]]:
-        """Grants whose balance has come down, since it was `before`, to their `low_balance`: once each."""
+    def falls_low(self, closing: int, currency: str) -> list[tuple[str, dict[str, str]]]:
+        """Grants in force at a time whose balance has fallen to their `low_balance`: once each."""
         found = []
-        for grant in self.grants:
-            id, low = grant["id"], grant.get("low_balance")
-            if low is None or id in self.warned or self.balance[id] > amount(low) or self.balance[id] >= before[id]:
-                continue
-            self.warned.add(id)
-            found.append((id, {"threshold": show(amount(low)), "level": show(self.balance[id])}))
+        for grant in self.in_force(closing, currency):
+            id, low, left = grant["id"], grant.get("low_balance"), self.balance[grant["id"]]
+            if low is not None and id not in self.warned and left <= amount(low) and left < amount(grant["amount"]):
+                self.warned.add(id)
+                found.append((id, {"threshold": show(amount(low)), "level": show(left)}))
         return found
 
 
