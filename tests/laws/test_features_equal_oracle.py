@@ -70,6 +70,7 @@ ALL = st.one_of(
     thrown.corrected(),
     thrown.segmented(),
     thrown.gauged(voids=True),
+    thrown_invoices.settled(),
 )
 
 

@@ -56,10 +56,9 @@ class Plan:
     def asks_unused(self) -> bool:
         """Whether something is due in a period without usage."""
         charges = [] if self.trial else self.charges.values()
-        wanted = commitment(self.terms["minimum"])
         asks = ("bill_zero_usage", "minimum")
         return any(not charge.get("meter") or any(charge.get(word) for word in asks) for charge in charges) or (
-            wanted is not None and wanted.get("true_up") is not False and not self.trial
+            self.terms["minimum"] is not None and not self.trial
         )
 
     @property

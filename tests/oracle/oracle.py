@@ -330,7 +330,7 @@ class Ledger:
                 bill.crossed.add(("budget", share))
                 level = half_up(whole * share / 100, TINY)
                 alerts.append(("budget", {"threshold": show(whole), "level": show(level), **found_by}))
-        for kind, why in sorted(alerts, key=lambda alert: (amount(alert[1]["level"]), alert[0])):
+        for kind, why in sorted(alerts, key=lambda alert: amount(alert[1]["level"])):
             self._alert(bill, kind, [why], spend)
 
     def _alert(self, bill: Bill, kind: str, because: list[dict[str, Any]], spend: Fraction) -> None:
