@@ -18,10 +18,8 @@ MODELS += ["one_time", "percentage", "graduated_percentage", "dynamic", "schedul
 AROUND = ["convert", "expressions", "discounts", "versions", "phases", "pauses", "trials", "overrides"]
 AROUND += ["voids", "corrections", "seats", "calendars", "invoices", "minimum", "thresholds", "periods"]
 
-BY_ORACLE = [path for path in FILES if path.parent.name != "invoices"]  # which it settles by rules of its own
 
-
-@pytest.mark.parametrize("path", BY_ORACLE, ids=lambda path: str(path.relative_to(HERE).with_suffix("")))
+@pytest.mark.parametrize("path", FILES, ids=NAMES)
 def test_oracle_agrees_with_the_hand(path: Path) -> None:
     case = read_case(path)
     assert as_rows(rate(case.catalogue, case.events, case.as_of)) == case.expected

@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
-from tests.oracle import thrown
+from tests.oracle import thrown, thrown_invoices
 from tests.oracle.engine import differences, rate_raw, run_engine
 from tests.oracle.generate import Thrown
 from tests.oracle.oracle import rate
@@ -57,6 +57,12 @@ def test_timelines(case: Thrown) -> None:
     _agree(case)
 
 
+@THROWS
+@given(thrown_invoices.settled())
+def test_invoices(case: Thrown) -> None:
+    _agree(case)
+
+
 ALL = st.one_of(
     thrown.priced(),
     thrown.metered(),
@@ -64,6 +70,7 @@ ALL = st.one_of(
     thrown.corrected(),
     thrown.segmented(),
     thrown.gauged(voids=True),
+    thrown_invoices.settled(),
 )
 
 

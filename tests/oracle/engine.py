@@ -13,6 +13,7 @@ from tests.oracle.reading import Num, number, show
 BATCH = 1000
 SUMS = ("subtotal", "minimum", "discounts", "credits", "taxes", "total")
 SHARES = ("discount", "credit", "tax")
+LISTS = ("applied_coupons", "applied_credits", "tax_lines")
 Outputs = dict[str, list[dict[str, Any]]]
 
 
@@ -102,19 +103,19 @@ def _rejection(rejection: dict[str, Any]) -> dict[str, Any]:
 def canonical(outputs: Outputs) -> dict[str, Any]:
     """Outputs by what they mean, so that two of them can be compared: ids, revisions and texts for people left out.
 
-    Line items are keyed by their meaning; the invoices and alerts of a subscription's period keep their order,
-    the lines of an invoice and the rejections do not."""
+    Line items are keyed by their meaning; the invoices and alerts of a subscription's period keep their order, and the
+    lines of an invoice theirs; the rejections do not."""
     invoices: dict[str, list[Any]] = {}
     for invoice in outputs["invoices"]:
-        lines = sorted(map(_invoice_line, invoice["lines"]))
-        money = {key: _amount(invoice[key]) for key in SUMS}
+        lines = list(map(_invoice_line, invoice["lines"]))
+        money = {key: _amount(invoice[key]) for key in SUMS} | {key: invoice.get(key) or [] for key in LISTS}
         entry = {"kind": invoice["kind"], "because": _because(invoice.get("because")), "lines": lines, **money}
         invoices.setdefault(_whose(invoice), []).append(entry)
     alerts: dict[str, list[Any]] = {}
     for alert in outputs["alerts"]:
         spend = alert["spend"] and _amount(alert["spend"])
         alerts.setdefault(_whose(alert), []).append(
-            {"kind": alert["kind"], "spend": spend, **_because(alert["because"])}
+            {"kind": alert["kind"], "grant": alert.get("grant"), "spend": spend, **_because(alert["because"])}
         )
     line_items = {}
     for item in outputs["line_items"]:
@@ -164,7 +165,7 @@ def _because(because: dict[str, Any] | None) -> dict[str, Any]:
     named = {"source": event["source"], "id": event["id"]} if event else None
     numbers = ("threshold", "level", "budget", "share", "balance")
     figures = {word: _amount(because[word]) for word in numbers if because.get(word) is not None}
-    return figures | {"grant": because.get("grant"), "event": named, "tick": because.get("tick")}
+    return figures | {"event": named, "tick": because.get("tick")}
 
 
 def _amount(text: str) -> str:

@@ -24,7 +24,8 @@ Readings:
   can follow, they have an invoice of their own.
 - Overage and true-up are worked out when a period closes, from the rounded lines. The maximum caps lines and overage,
   on every invoice of the period; what it takes off is in `discounts`. It does not count for thresholds and budgets.
-- A budget's alerts look at what thresholds look at. A low balance is reported with the invoice that drew it down.
+- A budget's alerts look at what thresholds look at, and stand among theirs by level. A low balance is reported after
+  the invoice that drew it down, before the levels that made the invoice; its event or tick is theirs.
 - Without `as_of`, gauges are integrated at last to the file's greatest event time, if no tick was later; levels that
   are crossed then name that time as the tick. Nothing is closed and no fee falls due by it.
 """
@@ -320,24 +321,28 @@ class Ledger:
         because = [{"threshold": show(step), "level": show(level), **found_by} for level, step in new]
         if new:
             self._write(bill, "threshold", because[-1], closing)
-        self._alert(bill, "threshold", because, spend)
+            self._alert_low(bill, closing, found_by)
+        alerts = [("threshold", why) for why in because]
         budget = bill.plan.terms["budget"]
-        shares = [amount(share) for share in (budget or {}).get("alerts", ["80", "100"])] if budget else []
-        over = [
-            s
-            for s in sorted(shares)
-            if ("budget", s) not in bill.crossed and spend * 100 >= s * amount(budget["amount"])
-        ]
-        bill.crossed |= {("budget", share) for share in over}
         whole = amount(budget["amount"]) if budget else NOUGHT
-        named = [
-            {"threshold": show(whole), "level": show(half_up(whole * share / 100, TINY)), **found_by} for share in over
-        ]
-        self._alert(bill, "budget", named, spend)
+        for share in sorted(amount(share) for share in (budget or {}).get("alerts", ["80", "100"]) if budget):
+            if ("budget", share) not in bill.crossed and spend * 100 >= share * whole:
+                bill.crossed.add(("budget", share))
+                level = half_up(whole * share / 100, TINY)
+                alerts.append(("budget", {"threshold": show(whole), "level": show(level), **found_by}))
+        for kind, why in sorted(alerts, key=lambda alert: amount(alert[1]["level"])):
+            self._alert(bill, kind, [why], spend)
 
-    def _alert(self, bill: Bill, kind: str, because: list[dict[str, Any]], spend: Fraction | None) -> None:
-        shown = None if spend is None else show(spend)
-        self.alerts += [{**bill.head(), "kind": kind, "spend": shown, "because": why} for why in because]
+    def _alert(self, bill: Bill, kind: str, because: list[dict[str, Any]], spend: Fraction) -> None:
+        self.alerts += [{**bill.head(), "kind": kind, "spend": show(spend), "because": why} for why in because]
+
+    def _alert_low(self, bill: Bill, closing: int, found_by: dict[str, Any]) -> None:
+        if bill.plan is None:
+            return
+        for grant, why in self._purse(bill).falls_low(closing, bill.plan.currency):
+            spend = sum((line.amount for line in self._lines(bill)), NOUGHT)
+            self._alert(bill, "low_balance", [{**why, **found_by}], spend)
+            self.alerts[-1]["grant"] = grant
 
     # Ticks
 
@@ -358,12 +363,14 @@ class Ledger:
         for bill in [bill for bill in in_order if bill.closed]:
             if bill.plan and (bill.plan.corrections == "invoice" or self._is_last(bill)):
                 self._write(bill, "correction", None, bill.period[1])
+                self._alert_low(bill, bill.period[1], {})
         for bill in [bill for bill in in_order if not bill.closed and bill.period[1] <= now]:
             bill.closed = bool(self._lines(bill)) or self._matters(bill)
             if not bill.closed:
                 continue
             self._write(bill, "period", None, bill.period[1])
             self._purse(bill).roll_over(bill.period[1])
+            self._alert_low(bill, bill.period[1], {})
         for bill in [bill for bill in in_order if not bill.closed and bill.period[0] <= now]:
             self._cross(bill, {"tick": iso(now)}, now)
 
@@ -389,27 +396,27 @@ class Ledger:
     def _write(self, bill: Bill, kind: str, because: dict[str, Any] | None, closing: int) -> None:
         if bill.plan is None:
             return
-        lines, capped = self._unbilled(bill)
+        lines, more = self._unbilled(bill)
+        capped = {bill.key: more}
         if kind != "correction":
             closed = [
                 b for b in self.bills.values() if b.subscription is bill.subscription and b.closed and b is not bill
             ]
             for other in sorted(closed, key=lambda other: other.period):
                 if other.plan and other.plan.corrections == "next":
-                    more, also = self._unbilled(other)
-                    lines, capped = lines + more, capped + also
+                    late, capped[other.key] = self._unbilled(other)
+                    lines += late
         if not lines:
             return
         customer = self.customers.get(bill.subscription.customer) or {}
-        purse = self._purse(bill)
-        sums = settle(lines, bill.plan, purse, self._taxes(customer.get("taxes") or []), capped, bill.key, closing)
+        taxes = self._taxes(customer.get("taxes") or [])
+        sums = settle(lines, bill.plan, self._purse(bill), taxes, capped, bill.key, closing)
         shown = [
-            {key: value for key, value in line.items() if key not in ("value", "taxes")}
+            {key: value for key, value in line.items() if key not in ("value", "taxes", "bill")}
             | {"amount": show(line["value"])}
             for line in lines
         ]
         self.invoices.append({**bill.head(), "kind": kind, "because": because, "lines": shown, **sums})
-        self._alert(bill, "low_balance", purse.falls_low([one["grant"] for one in sums["applied_credits"]]), None)
 
     def _unbilled(self, bill: Bill) -> tuple[list[dict[str, Any]], Fraction]:
         """What the lines of a period, to the cent, come to beyond what was billed; and the maximum's part of it."""
@@ -431,6 +438,7 @@ class Ledger:
                         "quantity": show(line.quantity) if line else "0",
                         "value": part,
                         "taxes": self._taxes(about.charge.get("taxes")),
+                        "bill": bill.key,
                     }
                 )
         found += self._own_line(bill, "overage", self._overage(bill))
@@ -449,7 +457,7 @@ class Ledger:
     def _own_line(self, bill: Bill, name: str, due: Fraction) -> list[dict[str, Any]]:
         part, bill.billed[(name,)] = due - bill.billed.get((name,), NOUGHT), due
         about = {"charge": name, "dimensions": {}, "period": _span(bill.period), "quantity": None}
-        return [{**about, "value": part, "taxes": None}] if part else []
+        return [{**about, "value": part, "taxes": None, "bill": bill.key}] if part else []
 
     def _commitment(self, bill: Bill) -> tuple[Fraction, bool] | None:
         """The commitment of a closed period, to the cent, and whether the difference to it is billed."""

@@ -84,6 +84,7 @@ def void(name: str, of: str, subject: str) -> str:
 def streams(
     draw: Any,
     size: int = 8,
+    least: int = 0,
     voids: bool = False,
     ticks: bool = False,
     below: bool = True,
@@ -99,7 +100,7 @@ def streams(
     kinds = ["event"] * 6 + ["again"] * doubles + ["void"] * (3 * voids) + ["tick"] * (2 * ticks)
     inputs: list[Any] = []
     names: list[str] = []
-    for at, kind in enumerate(draw(st.lists(st.sampled_from(kinds), max_size=size))):
+    for at, kind in enumerate(draw(st.lists(st.sampled_from(kinds), min_size=least, max_size=size))):
         if kind == "event":
             names.append(f"e{at}")
             inputs.append(draw(event(f"e{at}", values, who, times or TIMES)))
