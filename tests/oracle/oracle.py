@@ -330,7 +330,7 @@ class Ledger:
                 bill.crossed.add(("budget", share))
                 level = half_up(whole * share / 100, TINY)
                 alerts.append(("budget", {"threshold": show(whole), "level": show(level), **found_by}))
-        for kind, why in sorted(alerts, key=lambda alert: amount(alert[1]["level"])):
+        for kind, why in sorted(alerts, key=_level):
             self._alert(bill, kind, [why], spend)
 
     def _alert(self, bill: Bill, kind: str, because: list[dict[str, Any]], spend: Fraction) -> None:
@@ -528,6 +528,12 @@ def _value(meter: dict[str, Any], data: Any) -> Any:
     if not fits(value):
         raise NoValue("out_of_range")
     return value
+
+
+def _level(alert: tuple[str, dict[str, Any]]) -> tuple[Fraction, Fraction, str]:
+    """Alerts of one event stand by level, then by the amount that it is of; a budget's before a threshold's."""
+    kind, because = alert
+    return amount(because["level"]), amount(because["threshold"]), kind
 
 
 def _span(period: Any) -> dict[str, str]:
