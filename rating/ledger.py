@@ -26,15 +26,37 @@ SPEC: Final = {
 
 
 class Ledger:
-    """Rows that are appended, read by event or by cell, and taken back."""
+    """Rows that are appended, read by event or by cell, and taken back.
+
+    What is appended stands beside the table until somebody looks: most rows are never looked at one by one."""
 
     def __init__(self, table: Table | None = None, dropped: int = 0) -> None:
-        self.table = table or Table(SPEC)
+        self._table = table or Table(SPEC)
+        self._waiting: list[dict[str, NDArray[Any]]] = []
+        self._size = self._table.size
         self.dropped = dropped
         """How many rows were dropped from the front or the middle: `dropped + row` never falls as rows are added."""
 
     def __len__(self) -> int:
-        return self.table.size
+        return self._size
+
+    @property
+    def table(self) -> Table:
+        """All the rows."""
+        if self._waiting:
+            at = self._table.extend(self._size - self._table.size)
+            for columns in self._waiting:
+                until = at + len(columns["cell"])
+                for name, column in columns.items():
+                    self._table[name][at:until] = column
+                at = until
+            self._waiting.clear()
+        return self._table
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory held."""
+        return self._table.nbytes + sum(column.nbytes for columns in self._waiting for column in columns.values())
 
     def append(
         self,
@@ -44,14 +66,12 @@ class Ledger:
         cell: NDArray[Any],
         value: NDArray[np.int64],
         gauge: NDArray[Any] | None = None,
-    ) -> int:
-        """Adds rows, in the log's order within each cell. Returns the first one's number."""
-        first = self.table.extend(len(cell))
-        at = slice(first, self.table.size)
-        self.table["identity"][at], self.table["time"][at], self.table["offset"][at] = identity, time, offset
-        self.table["cell"][at], self.table["value"][at] = cell, value
-        self.table["gauge"][at] = -1 if gauge is None else gauge
-        return first
+    ) -> None:
+        """Adds rows, in the log's order within each cell. The arrays are the ledger's from now on."""
+        named = np.full(len(cell), -1, np.int32) if gauge is None else gauge.astype(np.int32)
+        columns: dict[str, NDArray[Any]] = {"identity": identity, "time": time, "offset": offset, "value": value}
+        self._waiting.append(columns | {"cell": cell.astype(np.int32), "gauge": named})
+        self._size += len(cell)
 
     def of_events(self, identities: Keys) -> Rows:
         """The rows of some events that count, rising."""
@@ -77,4 +97,4 @@ class Ledger:
         for name in SPEC:
             kept[name][: kept.size] = self.table[name][: self.table.size][mask]
         self.dropped += self.table.size - kept.size
-        self.table = kept
+        self._table, self._size = kept, kept.size

@@ -447,7 +447,7 @@ class State:
     @property
     def nbytes(self) -> int:
         """Bytes of memory in tables and indexes (texts and lists not counted)."""
-        tables = (self.subscriptions, self.bills, self.lines, self.cells, self.ledger.table)
+        tables = (self.subscriptions, self.bills, self.lines, self.cells, self.ledger)
         indexes = (self.bill_index, self.line_index, self.cell_index, self.values_seen, self.voided)
         return sum(t.nbytes for t in tables) + sum(i.nbytes for i in indexes) + self.identities.nbytes
 

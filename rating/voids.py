@@ -83,9 +83,7 @@ def refuse_late(state: State, takebacks: Iterable[Takeback]) -> list[Refusal]:
     found: list[Refusal] = []
     for row, heads in periods_of(state, takebacks).items():
         if heads and (state.bills["until"][heads] <= state.corrected_from).all():
-            message = (
-                "what it names is in a billing period closed for so long that it is not corrected any more"
-            )
+            message = "what it names is in a billing period closed for so long that it is not corrected any more"
             found.append(Refusal(row, -1, "", "period_closed", "data", message))
     return found
 

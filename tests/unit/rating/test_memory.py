@@ -26,7 +26,7 @@ def test_a_line_with_one_cell_takes_less_than_400_bytes_and_an_identity_less_tha
     state = engine.state
     assert state.lines.size == state.cells.size == len(state.identities) == LINES
     per_identity = state.identities.nbytes / LINES
-    ledger = state.ledger.table.nbytes
+    ledger = state.ledger.nbytes
     per_line = (state.nbytes - state.identities.nbytes - ledger) / LINES
     print(f"{per_line:.0f} bytes a line, {per_identity:.0f} bytes an identity")
     assert per_identity <= 67
