@@ -17,13 +17,14 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from rating.billing import Biller, dimension_parts, sized
+from rating.billing import Biller
 from rating.cells import Refusal
 from rating.columns import Batch
 from rating.compiled import TENANT, Rate, Tiers
 from rating.exact import int_of, literal, to_int128
 from rating.kernel import count_blocks, find_tiers
 from rating.lines import explain_line, leaf_of
+from rating.naming import dimension_parts, sized
 from rating.state import State
 from schemas import topics
 from schemas.entry import Rerate

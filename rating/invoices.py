@@ -5,13 +5,13 @@ Owns the form of invoices and alerts. When an invoice is made is decided in `rat
 """
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import msgspec
 
-from rating.compiled import Plan
 from rating.due import Due, DueLine, customer_of, find_due, make_draft, take_note
 from rating.exact import int_of
+from rating.naming import Naming
 from rating.settle import Settled, SettledLine
 from rating.state import State
 from rating.terms import GrantTerms
@@ -27,29 +27,9 @@ from schemas.output import (
     Invoice,
     InvoiceKind,
     InvoiceLine,
-    Span,
     TaxLine,
 )
 from streams.processor import Output
-
-
-class Naming(Protocol):
-    """What bills and lines are called outside."""
-
-    def who(self, bill: int) -> tuple[Plan, str, str, str]:
-        """(plan, tenant, customer, subscription) of a bill."""
-
-    def span(self, bill: int) -> Span:
-        """The period of a bill."""
-
-    def period(self, head: int) -> Span:
-        """The whole billed period."""
-
-    def dimensions(self, line: int) -> dict[str, str | None]:
-        """The `group_by` values of a line, by name."""
-
-    def line_id(self, line: int) -> str:
-        """The identity of a line item."""
 
 
 class Invoicer:
