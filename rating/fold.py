@@ -18,6 +18,7 @@ from rating.columns import Batch
 from rating.exact import form_amount, greatest, int128, literal, to_int128, to_wide
 from rating.keeper import Keeper
 from rating.kernel import rate_columns, reach_columns
+from rating.ledger import Events
 from rating.lines import LineAfter, rate_line
 from rating.state import NO_LEVEL, State
 from schemas.numbers import ONE, SCALED_MAX, NumberError, divide_half_up
@@ -85,7 +86,7 @@ def _enter(state: State, batch: Batch, part: Contributions, heads: set[int]) -> 
         at = np.flatnonzero(~np.isin(state.bills["head"][part.bill], np.array(sorted(heads))))
         row, cell, wide = row[at], cell[at], wide.take(at, axis=0)
         gauge = None if gauge is None else gauge[at]
-    state.ledger.append(batch.identity.take(row, axis=0), batch.time[row], batch.offset[row], cell, wide, gauge)
+    state.ledger.append(Events(batch.identity, batch.time, batch.offset), row, cell, wide, gauge)
 
 
 def _without(state: State, part: Contributions, heads: set[int]) -> Contributions:
@@ -216,7 +217,8 @@ def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     tiers = state.catalogue.tiers
     amounts = rate_columns(tiers, table, _less_free(rates, rate, cells["quantity"]), rates.bill_zero[rate])
     highest = amounts.amount.clone()  # scatter changes in place
-    wavering = np.flatnonzero(cells["highest"].is_not_null().to_numpy() | ~tiers.monotone[table])
+    wavers = cells["highest"].is_not_null().to_numpy() | ~tiers.monotone[table]
+    wavering = np.flatnonzero(wavers)
     if len(wavering):
         quantity = cells["highest"].fill_null(cells["quantity"]).gather(wavering)
         enter = rates.bill_zero[rate[wavering]]
@@ -234,7 +236,7 @@ def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         quantity_old=to_int128(state.cells["quantity"].take(cell, axis=0)),
         amount_old=to_int128(state.cells["amount"].take(cell, axis=0)),
         careful=pl.col("careful") | pl.Series(amounts.overflow | falling),
-        wavers=pl.Series(np.isin(np.arange(len(cells)), wavering)),
+        wavers=pl.Series(wavers),
     )
 
 

@@ -4,7 +4,7 @@ Owns the rows behind open totals, in the order in which they were counted: which
 cell, how much. A total can always be counted again from its rows; nothing else of an event is kept. 56 bytes a row.
 """
 
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,25 @@ SPEC: Final = {
 }
 
 
+ROW_BYTES: Final = sum(np.dtype(dtype).itemsize * width for dtype, width in SPEC.values())
+
+
+class Events(NamedTuple):
+    """Columns of events, some of which are counted."""
+
+    identity: Keys
+    time: Rows
+    offset: Rows
+
+
+class _Waiting(NamedTuple):
+    events: Events
+    row: Rows
+    cell: NDArray[Any]
+    value: NDArray[np.int64]
+    gauge: NDArray[Any] | None
+
+
 class Ledger:
     """Rows that are appended, read by event or by cell, and taken back.
 
@@ -32,7 +51,7 @@ class Ledger:
 
     def __init__(self, table: Table | None = None, dropped: int = 0) -> None:
         self._table = table or Table(SPEC)
-        self._waiting: list[dict[str, NDArray[Any]]] = []
+        self._waiting: list[_Waiting] = []
         self._size = self._table.size
         self.dropped = dropped
         """How many rows were dropped from the front or the middle: `dropped + row` never falls as rows are added."""
@@ -45,33 +64,34 @@ class Ledger:
         """All the rows."""
         if self._waiting:
             at = self._table.extend(self._size - self._table.size)
-            for columns in self._waiting:
-                until = at + len(columns["cell"])
-                for name, column in columns.items():
-                    self._table[name][at:until] = column
-                at = until
+            for one in self._waiting:
+                into = slice(at, at + len(one.row))
+                self._table["identity"][into] = one.events.identity.take(one.row, axis=0)
+                self._table["time"][into] = one.events.time[one.row]
+                self._table["offset"][into] = one.events.offset[one.row]
+                self._table["cell"][into], self._table["value"][into] = one.cell, one.value
+                self._table["gauge"][into] = -1 if one.gauge is None else one.gauge
+                at = into.stop
             self._waiting.clear()
         return self._table
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory held."""
-        return self._table.nbytes + sum(column.nbytes for columns in self._waiting for column in columns.values())
+        """Bytes of memory held (of what waits, those that it will take)."""
+        return self._table.nbytes + sum(len(one.row) for one in self._waiting) * ROW_BYTES
 
     def append(
         self,
-        identity: Keys,
-        time: Rows,
-        offset: Rows,
+        events: Events,
+        row: Rows,
         cell: NDArray[Any],
         value: NDArray[np.int64],
         gauge: NDArray[Any] | None = None,
     ) -> None:
-        """Adds rows, in the log's order within each cell. The arrays are the ledger's from now on."""
-        named = np.full(len(cell), -1, np.int32) if gauge is None else gauge.astype(np.int32)
-        columns: dict[str, NDArray[Any]] = {"identity": identity, "time": time, "offset": offset, "value": value}
-        self._waiting.append(columns | {"cell": cell.astype(np.int32), "gauge": named})
-        self._size += len(cell)
+        """Adds rows, in the log's order within each cell: `row` says which of the events. The arrays are the ledger's
+        from now on."""
+        self._waiting.append(_Waiting(events, row, cell, value, gauge))
+        self._size += len(row)
 
     def of_events(self, identities: Keys) -> Rows:
         """The rows of some events that count, rising."""

@@ -15,6 +15,7 @@ from rating.cells import Contributions, Refusal
 from rating.columns import Batch
 from rating.exact import int_of, wide_of
 from rating.keeper import Keeper
+from rating.ledger import Events
 from rating.lines import LineAfter, clamp, exact_of, held_total, rate_line
 from rating.state import State
 from rating.voids import Takeback, take_back
@@ -204,9 +205,8 @@ class Replay:
             cell, gauge = ([getattr(item, name) for item in self._counted] for name in ("cell", "gauge"))
             wide = np.array([item.wide for item in self._counted], dtype=np.int64)
             batch = self.batch
-            self.state.ledger.append(
-                batch.identity[row], batch.time[row], batch.offset[row], np.array(cell), wide, np.array(gauge)
-            )
+            events = Events(batch.identity.take(row, axis=0), batch.time[row], batch.offset[row])
+            self.state.ledger.append(events, np.arange(len(row)), np.array(cell), wide, np.array(gauge))
             self._counted.clear()
 
     def _write_line(self, line: int, after: LineAfter, head: int, items: list[_Item]) -> None:
