@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from rating.aggregates import AGGREGATES, Aggregate
 from rating.columns import FOUND, MISSING, Batch
 from rating.compiled import CompiledMeter, Shape
-from rating.exact import to_wide
 from rating.expressions import CODES, explain
 from rating.index import Keys
 from rating.prices.model import ByTime, Split, choose
@@ -69,8 +68,8 @@ class Use:
 class Contributions:
     """What some events bring to one channel of their totals, in the log's order within each cell.
 
-    `counted`: the channel is the line's quantity. `kept`: its events are kept in their order. `wide`: what the ledger
-    holds of each (the value, or the digest of a text). `gauge`: of which gauge each one speaks.
+    `counted`: the channel is the line's quantity. `kept`: its events are kept in their order. `texts`: the
+    digests that the ledger holds in place of values, where texts are counted. `gauge`: of which gauge each one speaks.
     """
 
     meter: CompiledMeter
@@ -81,7 +80,7 @@ class Contributions:
     cell: Rows
     rate: NDArray[np.int64]
     value: pl.Series
-    wide: NDArray[np.int64]
+    texts: NDArray[np.int64] | None
     counted: bool = True
     kept: bool = False
     shape: int = -1
@@ -97,7 +96,7 @@ class Contributions:
             cell=self.cell[at],
             rate=self.rate[at],
             value=self.value.gather(at),
-            wide=self.wide[at],
+            texts=None if self.texts is None else self.texts[at],
             gauge=gauge,
         )
 
@@ -108,18 +107,17 @@ def locate(state: State, batch: Batch, use: Use) -> list[Contributions]:
     number = np.array(shape.first, dtype=np.int64)[leaf]
     cell = find_cells(state, shape, use.bill, combo, number, use.rate)
     uid = state.shapes.number(shape.signature)
-    gauge = None
+    gauge = texts = None
     if use.meter.aggregate.reads == "text":
-        value, wide = _first_seen(state, batch, shape, use, combo, number)
+        value, texts = _first_seen(state, batch, shape, use, combo, number)
     else:
         value = pl.repeat(ONE, len(use.row), dtype=pl.Int128, eager=True) if use.value is None else use.value
-        wide = to_wide(value)
     if use.meter.gauge is not None:
         gauge = _gauges(state, batch, use)
     ordered = np.array([split is not None and split.ordered for split in shape.splits], dtype=np.bool_)
     aggregate, of = use.meter.aggregate, (use.meter, use.order)
     kept_whole = aggregate.kept or bool(ordered.all())
-    first = Contributions(*of, aggregate, use.row, use.bill, cell, use.rate, value, wide, True, kept_whole, uid, gauge)
+    first = Contributions(*of, aggregate, use.row, use.bill, cell, use.rate, value, texts, True, kept_whole, uid, gauge)
     found = [first]
     if ordered.any() and not ordered.all():
         found = [first.take(np.flatnonzero(ordered[leaf] == flag)) for flag in (False, True)]
@@ -144,7 +142,7 @@ def _spread(state: State, split: Split, use: Use, value: pl.Series, extra: pl.Se
             number = np.full(len(at), first + channel)
             cell = find_cells(state, use.shape, part.bill, part.combo, number, part.rate)
             of = (part.meter, part.order, _SUM, part.row, part.bill, cell, part.rate)
-            found.append(Contributions(*of, brought, to_wide(brought), counted=False))
+            found.append(Contributions(*of, brought, None, counted=False))
     return found
 
 

@@ -211,7 +211,10 @@ def _cell_texts(state: State, cell: NDArray[np.int64], number: NDArray[np.int32]
             "end": ends.gather(tier),
         }
     )
-    texts = parts.select(text=pl.when(pl.col("head") != "").then(pl.concat_str(pl.all())).otherwise(pl.lit("")))["text"]
+    text = pl.concat_str(pl.all())
+    if any(of.spread for of in compiled.rates):  # what only counts shows nothing
+        text = pl.when(pl.col("head") != "").then(text).otherwise(pl.lit(""))
+    texts = parts.select(text=text)["text"]
     rest = np.flatnonzero(~one)
     if not len(rest):
         return texts

@@ -81,12 +81,14 @@ def fold_columns(
 
 def _enter(state: State, batch: Batch, part: Contributions, heads: set[int]) -> None:
     """What was counted, in all periods but these, stands in the ledger, from where a void may take it back."""
-    row, cell, wide, gauge = part.row, part.cell, part.wide, part.gauge
+    row, cell, gauge = part.row, part.cell, part.gauge
+    value: NDArray[np.int64] | pl.Series = part.value if part.texts is None else part.texts
     if heads:
         at = np.flatnonzero(~np.isin(state.bills["head"][part.bill], np.array(sorted(heads))))
-        row, cell, wide = row[at], cell[at], wide.take(at, axis=0)
+        row, cell = row[at], cell[at]
+        value = part.value.gather(at) if part.texts is None else part.texts[at]
         gauge = None if gauge is None else gauge[at]
-    state.ledger.append(Events(batch.identity, batch.time, batch.offset), row, cell, wide, gauge)
+    state.ledger.append(Events(batch.identity, batch.time, batch.offset), row, cell, value, gauge)
 
 
 def _without(state: State, part: Contributions, heads: set[int]) -> Contributions:

@@ -7,8 +7,10 @@ cell, how much. A total can always be counted again from its rows; nothing else 
 from typing import Any, Final, NamedTuple
 
 import numpy as np
+import polars as pl
 from numpy.typing import NDArray
 
+from rating.exact import to_wide
 from rating.index import Keys
 from rating.table import Table
 
@@ -40,7 +42,7 @@ class _Waiting(NamedTuple):
     events: Events
     row: Rows
     cell: NDArray[Any]
-    value: NDArray[np.int64]
+    value: NDArray[np.int64] | pl.Series
     gauge: NDArray[Any] | None
 
 
@@ -69,7 +71,8 @@ class Ledger:
                 self._table["identity"][into] = one.events.identity.take(one.row, axis=0)
                 self._table["time"][into] = one.events.time[one.row]
                 self._table["offset"][into] = one.events.offset[one.row]
-                self._table["cell"][into], self._table["value"][into] = one.cell, one.value
+                wide = one.value if isinstance(one.value, np.ndarray) else to_wide(one.value)
+                self._table["cell"][into], self._table["value"][into] = one.cell, wide
                 self._table["gauge"][into] = -1 if one.gauge is None else one.gauge
                 at = into.stop
             self._waiting.clear()
@@ -85,11 +88,13 @@ class Ledger:
         events: Events,
         row: Rows,
         cell: NDArray[Any],
-        value: NDArray[np.int64],
+        value: NDArray[np.int64] | pl.Series,
         gauge: NDArray[Any] | None = None,
     ) -> None:
-        """Adds rows, in the log's order within each cell: `row` says which of the events. The arrays are the ledger's
-        from now on."""
+        """Adds rows, in the log's order within each cell: `row` says which of the events, `value` may be a column.
+
+        The arrays are the ledger's from now on.
+        """
         self._waiting.append(_Waiting(events, row, cell, value, gauge))
         self._size += len(row)
 

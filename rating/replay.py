@@ -13,7 +13,7 @@ from rating.aggregates import Aggregate, Total
 from rating.billing import Biller
 from rating.cells import Contributions, Refusal
 from rating.columns import Batch
-from rating.exact import int_of, wide_of
+from rating.exact import int_of, to_wide, wide_of
 from rating.keeper import Keeper
 from rating.ledger import Events
 from rating.lines import LineAfter, clamp, exact_of, held_total, rate_line
@@ -76,8 +76,10 @@ class Replay:
             chosen = np.flatnonzero(np.isin(self.state.bills["head"][part.bill], heads))
             head = self.state.bills["head"][part.bill[chosen]]
             gauge = np.full(len(chosen), -1) if part.gauge is None else part.gauge[chosen]
-            columns = (part.row[chosen], head, part.cell[chosen], part.rate[chosen], part.wide[chosen], gauge)
-            values = part.value.gather(chosen).to_list()
+            value = part.value.gather(chosen)
+            wide = to_wide(value) if part.texts is None else part.texts[chosen]
+            columns = (part.row[chosen], head, part.cell[chosen], part.rate[chosen], wide, gauge)
+            values = value.to_list()
             found.extend(
                 _Item(row, part.order, of, cell, rate, value, part.aggregate, tuple(wide), name, part)
                 for row, of, cell, rate, wide, name, value in zip(*(c.tolist() for c in columns), values, strict=True)
