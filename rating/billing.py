@@ -353,7 +353,7 @@ class Biller(Naming):
         opened = self._open_due(now, offset)
         moved = self._move_all(offset)
         state.closed_before = now - lateness
-        state.corrected_from = state.closed_before - corrections
+        before, state.corrected_from = state.corrected_from, state.closed_before - corrections
         names = state.subscription_names.values
 
         def order(head: int) -> tuple[int, object]:
@@ -369,7 +369,7 @@ class Biller(Naming):
             self._close(head, offset)
         for head in sorted((opened | moved) - set(ended.tolist()), key=lambda h: names[bills["subscription"][h]]):
             self.check_levels(head, None, now)
-        self._drop_old()
+        self._drop_old(before)
 
     def settle_gauges(self, now: int, offset: int) -> None:
         """It is known to be `now` at least: gauges come up to date, and nothing else is due. The end of a file, where
@@ -549,9 +549,14 @@ class Biller(Naming):
             self.state.bills["touched"][head] = 0
             self.invoicer.invoice(head, "correction")
 
-    def _drop_old(self) -> None:
-        """Rows of the ledger go once their period is closed for good and its gauges need them no more."""
+    def _drop_old(self, before: int) -> None:
+        """Rows of the ledger go once their period is closed for good, but for those of gauges, whose levels go on.
+
+        It is looked at when a period has been closed for good since `before`, and done where it halves the ledger."""
         state = self.state
+        end = state.bills["end"][: state.bills.size]
+        if not ((end > before) & (end <= state.corrected_from)).any():
+            return
         size = len(state.ledger)
         cell = state.ledger.table["cell"][:size]
         bill = state.lines["bill"][state.cells["line"][np.maximum(cell, 0)]]
