@@ -232,6 +232,8 @@ def _guarded(command: Any) -> int:
     except CatalogueError as error:
         complain(str(error))
         return 2
+    except BrokenPipeError:
+        raise  # whoever read our output has enough (`| head`): click ends without a word
     except OSError as error:
         complain(f"{error.filename or ''}: {error.strerror or error}".lstrip(": "))
         return 1

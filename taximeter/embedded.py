@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from starlette.routing import BaseRoute
@@ -71,7 +71,7 @@ class Embedded:
         try:
             self.catalogue = CatalogueInForce(self._documents())
             self.snapshots = SnapshotStore(settings.snapshots or settings.data / "snapshots")
-            self.rating = RatingSettings(settings.partitions, settings.rating.lateness, settings.rating.window_days)
+            self.rating = replace(settings.rating, partitions=settings.partitions)
             self.host = EmbeddedHost(self.log, RatingProcessor(self.rating), self.snapshots, settings.host)
             self.store = DuckdbStore(settings.data / "spend.duckdb")
             self.view = SpendView(self.store, self.log)
