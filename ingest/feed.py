@@ -5,7 +5,8 @@ same messages give the same packs. What belongs to a customer goes to the custom
 names. (A replay under another catalogue may route a subject elsewhere: identity is by customer, and `audit` lists it.)
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Final
 
 from ingest.columns import make_rejection, rejection_record
@@ -18,7 +19,7 @@ from schemas.entry import ENTRY_VERSION, EVENTS, Entry, EntryError, encode_entry
 from schemas.limits import BATCH_EVENTS_MAX
 from schemas.rejection import Where
 from schemas.times import DAY
-from streams.processor import Output, PartitionProcessor, Step, Summary
+from streams.processor import Fetch, Output, PartitionProcessor, Step, Summary, no_files
 
 JSON_EVENT: Final = ord("J")
 _HEAD: Final = 10
@@ -48,7 +49,7 @@ class FeedProcessor:
         self._tenant = tenant
         self._max_ahead = max_ahead
 
-    def open(self, partition: int, snapshot: bytes | None) -> PartitionProcessor:
+    def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> PartitionProcessor:
         """There is no state: a snapshot is empty."""
         return _FeedPartition(partition, self)
 
@@ -101,3 +102,7 @@ class _FeedPartition:
     def snapshot(self) -> bytes:
         """Nothing."""
         return b""
+
+    def files(self) -> Mapping[str, Path]:
+        """None."""
+        return {}

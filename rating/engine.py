@@ -6,8 +6,9 @@ leave its bounds), the bills concerned are worked through event by event instead
 answer never depends on how the input was cut into batches.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final
 
 import numpy as np
@@ -29,7 +30,7 @@ from schemas.entry import Entry, decode_rerate, decode_tick
 from schemas.faults import encode_document
 from schemas.rejection import Where
 from schemas.times import DAY, HOUR
-from streams.processor import Output, Step, Summary
+from streams.processor import Fetch, Output, Step, Summary, no_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +61,8 @@ class RatingProcessor:
     def __init__(self, settings: RatingSettings | None = None) -> None:
         self.settings = settings or RatingSettings()
 
-    def open(self, partition: int, snapshot: bytes | None) -> "RatingEngine":
-        """The engine of a partition, as its snapshot has it or at the beginning."""
+    def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> "RatingEngine":
+        """The engine of a partition, as its snapshot has it or at the beginning. Raises: ValueError."""
         settings = self.settings
         if snapshot is None:
             return RatingEngine(State(partition, settings.partitions, settings.window_days), settings)
@@ -120,6 +121,10 @@ class RatingEngine:
     def snapshot(self) -> bytes:
         """The whole state."""
         return self.state.dump()
+
+    def files(self) -> Mapping[str, Path]:
+        """None: the whole state is in the snapshot."""
+        return {}
 
     # Inputs ------------------------------------------------------------------------------------------------------
 

@@ -1,7 +1,46 @@
-"""Folders whose names survive a power cut: a new file is safe only when the folder that names it is synced too."""
+"""Files and folders that survive a power cut: a new file is safe only when the folder that names it is synced too."""
 
 import os
+from collections.abc import Iterable
+from hashlib import blake2b
 from pathlib import Path
+from typing import Final
+
+_NAME_BYTES: Final = 16
+_CHUNK_BYTES: Final = 4 * 1024 * 1024
+
+
+def write_named(folder: Path, parts: Iterable[bytes | memoryview], suffix: str) -> Path:
+    """Writes a file that is named by its content: there whole or not at all, then durable. Raises: OSError.
+
+    `<BLAKE2b of the content, 32 hexadecimal digits><suffix>`: one name never has two contents.
+    """
+    make_folder(folder)
+    temporary = folder / f"{os.getpid()}-{id(parts)}.tmp"
+    digest = blake2b(digest_size=_NAME_BYTES)
+    try:
+        with temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+                digest.update(part)
+            file.flush()
+            os.fsync(file.fileno())
+        path = folder / (digest.hexdigest() + suffix)
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(folder)
+    return path
+
+
+def is_whole(path: Path, name: str) -> bool:
+    """Whether a file holds what `write_named` named `name`. Raises: OSError."""
+    digest = blake2b(digest_size=_NAME_BYTES)
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            digest.update(chunk)
+    return name.startswith(digest.hexdigest())
 
 
 def make_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ costs one comparison. Both hosts name the same places, after the steps in `strea
 import os
 import signal
 from collections import Counter
+from collections.abc import Callable
 from typing import Final
 
 EXIT_STATUS: Final = 86
@@ -24,6 +25,7 @@ PLACES: Final = frozenset(
         "after_fence",  # step 4
         "after_emit",  # step 5
         "after_done",  # step 6
+        "in_files",  # the files that a snapshot rests on are in its store, it is not
         "in_snapshot",  # the snapshot is written under its temporary name (local folders only)
         "after_snapshot",  # step 7
         "after_step",  # step 8: the source is about to be acknowledged
@@ -45,9 +47,14 @@ _SETTING: Final = os.environ.get("TAXIMETER_FAULT", "")
 _PLACE, _TIMES, _STAND_STILL = _parse(_SETTING) if _SETTING else ("", 0, False)
 _passed: Counter[str] = Counter()
 
+hook: Callable[[str], None] | None = None
+"""Is told each passing, in place of the variable: a simulation crashes what runs in its own process."""
+
 
 def fault(place: str) -> None:
     """Ends the process if this passing of `place` is the one that was ordered."""
+    if hook is not None:
+        hook(place)
     if place != _PLACE:
         return
     _passed[place] += 1

@@ -4,7 +4,8 @@ A processor is a deterministic fold over the entries of one partition's log. It 
 random number: the same entries in the same steps give the same state, the same outputs and the same summary.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple, Protocol
 
 import msgspec
@@ -47,6 +48,15 @@ class Step(NamedTuple):
     summary: Summary
 
 
+Fetch = Callable[[str, Path], None]
+"""Brings the file of that name, which a snapshot rests on, to a place of the caller's. Raises: SnapshotError."""
+
+
+def no_files(name: str, to: Path) -> None:
+    """The `Fetch` of a state that rests on no files."""
+    raise LookupError(f"found the file {name} in a snapshot, expected none")
+
+
 class PartitionProcessor(Protocol):
     """The state of one partition, and the fold that moves it on.
 
@@ -62,6 +72,12 @@ class PartitionProcessor(Protocol):
         """The whole state, for `Processor.open` of this or a later version."""
         ...
 
+    def files(self) -> Mapping[str, Path]:
+        """The local files that the state of the last `snapshot` rests on, by name: what is too large to be written anew
+        each time. Made by `streams.durable.write_named`; they never change, and stay until `snapshot` is called again.
+        """
+        ...
+
 
 class Processor(Protocol):
     """Makes partition processors."""
@@ -69,6 +85,9 @@ class Processor(Protocol):
     name: str
     """Names the consumer group and the folder of the snapshots."""
 
-    def open(self, partition: int, snapshot: bytes | None) -> PartitionProcessor:
-        """The state of a partition as a snapshot has it; without one, as it is before the first entry."""
+    def open(self, partition: int, snapshot: bytes | None, fetch: Fetch) -> PartitionProcessor:
+        """The state of a partition as a snapshot has it; without one, as it is before the first entry.
+
+        `fetch`: for the files that the snapshot rests on. Raises: ValueError on a snapshot of another version.
+        """
         ...

@@ -2,8 +2,13 @@
 
 One file for each snapshot, `<processor>/<partition>/<position>-<epoch>.snapshot`; the last two are kept. A file is
 a header (magic, format version, position, journal offset, epoch, length of the state), the state as the processor
-gave it, and a BLAKE2b checksum of all that stands before it. That the checksum ends the file holds for every format
-version, so a damaged file can be told from one of a newer version. Nothing is unpickled.
+gave it, the names of the files that it rests on, and a BLAKE2b checksum of all that stands before it. That the checksum
+ends the file holds for every format version, so a damaged file can be told from one of a newer version. Nothing is
+unpickled.
+
+The files that a state rests on stand beside it, in `files`, each named by its content (`streams.durable`); each is
+brought there once, before the first snapshot that needs it. One that no kept snapshot names is removed an hour after
+it came, not at once: another process may be about to write the snapshot that names it.
 
 A host writes a snapshot only of a state whose steps the journal has accepted, so of two snapshots the one with the
 greater position is the newer, whoever wrote it.
@@ -12,27 +17,33 @@ greater position is the newer, whoever wrote it.
 import logging
 import os
 import re
+import shutil
 import struct
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
 from urllib.parse import unquote, urlsplit
 
+import msgspec
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from streams.durable import make_folder, sync_folder
+from streams.durable import is_whole, make_folder, sync_folder
 from streams.faults_hook import fault
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""1 had no files."""
 KEPT: Final = 2
 
 _MAGIC: Final = b"TAXISNAP"
 _HEADER: Final = struct.Struct(">8sHQQQQ")  # magic, version, position, journal offset, epoch, length of the state
 _CHECKSUM_BYTES: Final = 32
+_UNNAMED_KEPT: Final = timedelta(hours=1)
 _NAME = re.compile(r"(\d{20})-(\d{10})\.snapshot\Z")
 _PROCESSOR = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}\Z")
 
@@ -58,6 +69,8 @@ class Snapshot:
     epoch: int
     """The epoch that was open when the snapshot was taken."""
     state: bytes
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """To be kept with it (`PartitionProcessor.files`); empty in one that was loaded: its state says what to fetch."""
 
 
 class SnapshotStore:
@@ -79,6 +92,8 @@ class SnapshotStore:
         except (BaseError, OSError, ValueError) as error:
             raise SnapshotError(f"cannot use {self.url} for snapshots: {error}") from error
         self._damaged: set[str] = set()
+        self._named: dict[str, frozenset[str]] = {}
+        """By snapshot, the files that it rests on."""
 
     def save(self, processor: str, partition: int, snapshot: Snapshot) -> None:
         """Writes a snapshot: whole or not at all, durable when this returns. Then removes all but the last two.
@@ -88,10 +103,13 @@ class SnapshotStore:
         prefix = _prefix(processor, partition)
         path = f"{prefix}/{snapshot.position:020d}-{snapshot.epoch:010d}.snapshot"
         try:
+            self._bring_files(prefix, snapshot.files)
+            fault("in_files")
             if self._folder is None:
                 obstore.put(self._store, path, b"".join(_encode(snapshot)))
             else:
                 _write_durably(self._folder / path, _encode(snapshot))
+            self._named[path] = frozenset(snapshot.files)
             self._damaged.discard(path)
             self._remove_old(prefix)
         except (BaseError, OSError) as error:
@@ -104,7 +122,9 @@ class SnapshotStore:
         """
         for path in self._paths(_prefix(processor, partition)):
             try:
-                return _decode(bytes(obstore.get(self._store, path).bytes()), path)
+                snapshot, names = _decode(bytes(obstore.get(self._store, path).bytes()), path)
+                self._named[path] = names
+                return snapshot
             except FileNotFoundError:
                 continue  # another process has just removed it; it has written a newer one
             except _Damaged as damage:
@@ -113,6 +133,42 @@ class SnapshotStore:
             except (BaseError, OSError) as error:
                 raise SnapshotError(f"cannot read the snapshot {path} from {self.url}: {error}") from error
         return None
+
+    def fetch(self, processor: str, partition: int, name: str, to: Path) -> None:
+        """Brings a file that a snapshot rests on to `to` (in a folder that is there). Raises: SnapshotError."""
+        path = f"{_prefix(processor, partition)}/files/{name}"
+        temporary = to.with_name(f"{name}.tmp")
+        try:
+            if self._folder is None:
+                with temporary.open("wb") as file:
+                    for chunk in obstore.get(self._store, path).stream():
+                        file.write(chunk)
+            else:
+                _link_or_copy(self._folder / path, temporary)
+            if not is_whole(temporary, name):
+                raise SnapshotError(
+                    f"the file {path} in {self.url} is damaged, and the snapshot rests on it: remove the snapshots, "
+                    "and the state is made again from the log"
+                )
+            temporary.replace(to)
+        except (BaseError, OSError) as error:
+            raise SnapshotError(f"cannot bring the file {path} from {self.url}: {error}") from error
+
+    def _bring_files(self, prefix: str, files: Mapping[str, Path]) -> None:
+        """Raises: OSError, BaseError."""
+        if not files:
+            return
+        folder = f"{prefix}/files"
+        there = {meta["path"].rpartition("/")[2] for chunk in obstore.list(self._store, f"{folder}/") for meta in chunk}
+        for name in files.keys() - there:
+            if self._folder is None:
+                obstore.put(self._store, f"{folder}/{name}", files[name])
+            else:
+                make_folder(self._folder / folder)
+                _link_or_copy(files[name], self._folder / folder / f"{name}.tmp")
+                (self._folder / folder / f"{name}.tmp").replace(self._folder / folder / name)
+        if self._folder is not None:
+            sync_folder(self._folder / folder)
 
     def _paths(self, prefix: str) -> list[str]:
         """The paths of a partition's snapshots, the newest first. Temporary files have other names."""
@@ -131,6 +187,28 @@ class SnapshotStore:
             with suppress(FileNotFoundError):  # another process may be quicker
                 obstore.delete(self._store, path)
             self._damaged.discard(path)
+            self._named.pop(path, None)
+        self._remove_unnamed(prefix)
+
+    def _remove_unnamed(self, prefix: str) -> None:
+        """Removes the files that no snapshot in the store names, unless they came a short time ago."""
+        old = datetime.now(UTC) - _UNNAMED_KEPT
+        listed = [meta for chunk in obstore.list(self._store, f"{prefix}/files/") for meta in chunk]
+        named: set[str] = set().union(*(self._names_of(path) for path in self._paths(prefix)))
+        for meta in listed:
+            name = meta["path"].rpartition("/")[2]
+            if name not in named and meta["last_modified"] < old:
+                with suppress(FileNotFoundError):
+                    obstore.delete(self._store, meta["path"])
+
+    def _names_of(self, path: str) -> frozenset[str]:
+        """The files that a snapshot in the store rests on; none for one that is damaged or gone."""
+        if path not in self._named:
+            try:
+                self._named[path] = _decode(bytes(obstore.get(self._store, path).bytes()), path)[1]
+            except (FileNotFoundError, _Damaged):
+                return frozenset()
+        return self._named[path]
 
 
 def _local_folder(url: str) -> Path | None:
@@ -147,18 +225,36 @@ def _prefix(processor: str, partition: int) -> str:
     return f"{processor}/{partition:05d}"
 
 
-def _encode(snapshot: Snapshot) -> tuple[bytes, bytes, bytes]:
-    """Header, state, checksum: apart, so that a large state is not copied."""
+def _link_or_copy(source: Path, target: Path) -> None:
+    """The same content under another name, durable but for the name. Raises: OSError."""
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)
+        os.utime(target)  # it came now: see `_remove_unnamed`
+    except OSError:
+        with source.open("rb") as given, target.open("wb") as file:
+            shutil.copyfileobj(given, file, 1024 * 1024)
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _encode(snapshot: Snapshot) -> tuple[bytes, bytes, bytes, bytes]:
+    """Header, state, names, checksum: apart, so that a large state is not copied."""
     header = _HEADER.pack(
         _MAGIC, FORMAT_VERSION, snapshot.position, snapshot.journal_offset, snapshot.epoch, len(snapshot.state)
     )
     checksum = blake2b(header, digest_size=_CHECKSUM_BYTES)
+    names = msgspec.json.encode(sorted(snapshot.files))
     checksum.update(snapshot.state)
-    return header, snapshot.state, checksum.digest()
+    checksum.update(names)
+    return header, snapshot.state, names, checksum.digest()
 
 
-def _decode(data: bytes, path: str) -> Snapshot:
-    """Raises: _Damaged; SnapshotError on a whole file of a newer version."""
+def _decode(data: bytes, path: str) -> tuple[Snapshot, frozenset[str]]:
+    """The snapshot, and the files that it rests on.
+
+    Raises: _Damaged; SnapshotError on a whole file of a newer version.
+    """
     if len(data) < _HEADER.size + _CHECKSUM_BYTES:
         raise _Damaged(f"found {len(data)} bytes, expected at least {_HEADER.size + _CHECKSUM_BYTES}")
     body = memoryview(data)[:-_CHECKSUM_BYTES]
@@ -172,10 +268,13 @@ def _decode(data: bytes, path: str) -> Snapshot:
             f"the snapshot {path} has the format version {version}, this program reads up to {FORMAT_VERSION}: "
             "run the version of Taximeter that wrote it, or a later one"
         )
-    state = bytes(body[_HEADER.size :])
-    if len(state) != length:
-        raise _Damaged(f"found a state of {len(state)} bytes, expected {length}")
-    return Snapshot(position, journal_offset, epoch, state)
+    state = bytes(body[_HEADER.size : _HEADER.size + length])
+    if len(state) != length or (version == 1 and len(body) != _HEADER.size + length):
+        raise _Damaged(f"found a state of {len(body) - _HEADER.size} bytes, expected {length}")
+    names = (
+        frozenset(msgspec.json.decode(body[_HEADER.size + length :], type=list[str])) if version > 1 else frozenset()
+    )
+    return Snapshot(position, journal_offset, epoch, state), names
 
 
 def _write_durably(path: Path, parts: tuple[bytes, ...]) -> None:

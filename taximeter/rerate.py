@@ -4,6 +4,7 @@ The difference is found by an engine of its own, fed from the newest snapshot an
 shown is what the entry would do if it stood next in the log. Nothing is written until it is applied.
 """
 
+from functools import partial
 from typing import Any, Final
 from uuid import uuid4
 
@@ -98,7 +99,9 @@ def _engine_at_end(log: SqliteLog, snapshots: SnapshotStore, settings: RatingSet
     """An engine of one's own that has seen everything in the partition."""
     processor = RatingProcessor(settings)
     snapshot = snapshots.load(processor.name, partition)
-    engine = processor.open(partition, None if snapshot is None else snapshot.state)
+    engine = processor.open(
+        partition, None if snapshot is None else snapshot.state, partial(snapshots.fetch, processor.name, partition)
+    )
     assert isinstance(engine, RatingEngine)
     position = 0 if snapshot is None else snapshot.position
     end = log.end(topics.EVENTS, partition)

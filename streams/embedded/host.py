@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final
 
 from schemas import topics
@@ -219,7 +220,8 @@ class _Partition:
             self._remember(snapshot)
             self._journal = Journal(epoch=snapshot.epoch, position=snapshot.position)
             self._journal_offset = snapshot.journal_offset
-        state = self._processor.open(number, None if snapshot is None else snapshot.state)
+        fetch = partial(self._snapshots.fetch, self._processor.name, number)
+        state = self._processor.open(number, None if snapshot is None else snapshot.state, fetch)
 
         batches = self._read_journal()
         undone = {batch.end for batch in self._journal.pending}
@@ -336,7 +338,7 @@ class _Partition:
         self._snapshot_due_at = self.position + self._settings.snapshot_offsets
         if self.position == (self._last.position if self._last else 0):
             return
-        snapshot = Snapshot(self.position, self._journal_offset, self._journal.epoch, state.snapshot())
+        snapshot = Snapshot(self.position, self._journal_offset, self._journal.epoch, state.snapshot(), state.files())
         try:
             self._snapshots.save(self._processor.name, self.number, snapshot)
             fault("after_snapshot")

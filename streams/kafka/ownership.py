@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, TypeVar
 
 from schemas.entry import Entry
@@ -17,7 +18,7 @@ from streams.kafka.binding import Binding
 from streams.kafka.producer import KafkaProducer
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.source import LogReader, SourceMessage
-from streams.processor import Output, PartitionProcessor, Step
+from streams.processor import Fetch, Output, PartitionProcessor, Step
 from streams.snapshots import Snapshot, SnapshotStore
 
 _OPEN_TRIES: Final = 20
@@ -56,6 +57,11 @@ class Surroundings:
     writer: str
     """The name of this worker in the journal: never used again by another."""
     limits: StepLimits
+    open_log: Callable[[KafkaSettings, int], LogReader] = LogReader
+
+    def reader(self, partition: int) -> LogReader:
+        """Bounded reads of one partition number: an asynchronous context manager."""
+        return self.open_log(self.settings, partition)
 
     async def run(self, function: Callable[..., _T], *arguments: object) -> _T:
         """The function's result, off the event loop."""
@@ -109,29 +115,30 @@ class TakeOver:
         """The newest snapshot, or the state before the first entry. Raises: RestoreError, SnapshotError."""
         snapshot = await asyncio.to_thread(self._with.snapshots.load, self._binding.processor.name, self._partition)
         begin, end = await self._reader.bounds(self._binding.journal)
+        fetch = partial(self._with.snapshots.fetch, self._binding.processor.name, self._partition)
         if snapshot is None:
-            return await self._load_fresh(begin, end)
+            return await self._load_fresh(begin, end, fetch)
         if not begin <= snapshot.journal_offset <= end:
             raise RestoreError(
                 f"{self._name}: the snapshot needs the journal from {snapshot.journal_offset}, found {begin} to {end}: "
                 "the journal was kept for too short a time, or belongs to another cluster than the snapshots"
             )
         journal = Journal(epoch=snapshot.epoch, position=snapshot.position)
-        processor = await self._with.run(self._binding.processor.open, self._partition, snapshot.state)
+        processor = await self._with.run(self._binding.processor.open, self._partition, snapshot.state, fetch)
         return OwnedState(journal, processor, snapshot.journal_offset, snapshot.position)
 
-    async def _load_fresh(self, journal_begin: int, journal_end: int) -> OwnedState:
+    async def _load_fresh(self, journal_begin: int, journal_end: int, fetch: Fetch) -> OwnedState:
         """Without a snapshot the journal must go back to its first record, and the source to the first entry."""
         if journal_begin > 0:
             raise RestoreError(
                 f"{self._name}: there is no snapshot, and the journal begins at {journal_begin}, expected 0"
             )
-        processor = await self._with.run(self._binding.processor.open, self._partition, None)
+        processor = await self._with.run(self._binding.processor.open, self._partition, None, fetch)
         begin, _ = await self._reader.bounds(self._binding.source)
         if begin == 0 or journal_end > 0:
             return OwnedState(Journal(), processor, 0, 0)
         # The journal's first step will begin here, not at 0: only a snapshot can say so to the next owner.
-        first = Snapshot(begin, 0, 0, await self._with.run(processor.snapshot))
+        first = Snapshot(begin, 0, 0, await self._with.run(processor.snapshot), processor.files())
         await asyncio.to_thread(self._with.snapshots.save, self._binding.processor.name, self._partition, first)
         return OwnedState(Journal(position=begin), processor, 0, begin)
 

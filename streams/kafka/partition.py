@@ -114,7 +114,7 @@ class Partition:
         this worker still has from before is used: what was journalled since is replayed on it.
         Raises: JournalError, RestoreError, SnapshotError, LogUnavailable, Fenced.
         """
-        async with self._lock, LogReader(self._with.settings, self.partition) as reader:
+        async with self._lock, self._with.reader(self.partition) as reader:
             if not is_wanted():
                 return False
             begun = time.monotonic()
@@ -197,7 +197,7 @@ class Partition:
 
         Raises: RestoreError where the log has lost records there.
         """
-        async with LogReader(self._with.settings, self.partition) as reader:
+        async with self._with.reader(self.partition) as reader:
             begin, _ = await reader.bounds(self.binding.source)
             if begin > start:
                 raise RestoreError(f"{self}: the source begins at {begin}, expected {start} or less: entries are lost")
@@ -243,13 +243,13 @@ class Partition:
         if offset < state.journal_next:
             raise JournalError(f"{self}: the journal took a record at {offset}, expected {state.journal_next} or more")
         if offset > state.journal_next:
-            async with LogReader(self._with.settings, self.partition) as reader:
+            async with self._with.reader(self.partition) as reader:
                 await self._look_for_others(reader, offset)
         state.journal_next = offset + 1
 
     async def _check_still_owner(self) -> None:
         """This process stood still between the fence and here: looks again. Raises: Fenced."""
-        async with LogReader(self._with.settings, self.partition) as reader:
+        async with self._with.reader(self.partition) as reader:
             _, end = await reader.bounds(self.binding.journal)
             await self._look_for_others(reader, end)
         self._state.journal_next = end
@@ -311,8 +311,9 @@ class Partition:
         state = self._state
         position, journal_next, epoch = state.journal.position, state.journal_next, state.journal.epoch
         saved = await self._with.run(state.processor.snapshot)
+        snapshot = Snapshot(position, journal_next, epoch, saved, state.processor.files())
         self._saved_at = time.monotonic()
-        self._saving = asyncio.create_task(self._write(state, Snapshot(position, journal_next, epoch, saved)))
+        self._saving = asyncio.create_task(self._write(state, snapshot))
 
     async def _write(self, state: OwnedState, snapshot: Snapshot) -> None:
         """A snapshot that cannot be written costs a longer restore, nothing else: say so and go on."""

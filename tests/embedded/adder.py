@@ -5,11 +5,12 @@ it should come to is computed by `expected`, from the entries alone.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from schemas.entry import EVENTS, TICK, Entry, encode_entry
 from schemas.topics import LINE_ITEMS
-from streams.processor import Output, Step, Summary
+from streams.processor import Fetch, Output, Step, Summary, no_files
 
 Event = tuple[str, str, int]
 """Id, key, number."""
@@ -28,7 +29,7 @@ class Adder:
     def __init__(self, bias: int = 0) -> None:
         self.bias = bias
 
-    def open(self, partition: int, snapshot: bytes | None) -> "AdderState":
+    def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> "AdderState":
         return AdderState(partition, snapshot, self.bias)
 
 
@@ -72,6 +73,9 @@ class AdderState:
 
     def snapshot(self) -> bytes:
         return json.dumps({"totals": self.totals, "seen": sorted(self.seen), "ticks": self.ticks}).encode()
+
+    def files(self) -> Mapping[str, Path]:
+        return {}
 
 
 def expected(events: Iterable[Event]) -> dict[str, int]:

@@ -7,7 +7,8 @@ another content under the same id and revision: the tests find that.
 import json
 import random
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from zlib import crc32
 
 import msgspec
@@ -15,7 +16,7 @@ import msgspec
 from schemas import topics
 from schemas.entry import EVENTS, TICK, Entry, encode_entry
 from streams.kafka.source import SourceMessage
-from streams.processor import Output, PartitionProcessor, Step, Summary
+from streams.processor import Fetch, Output, PartitionProcessor, Step, Summary, no_files
 
 Event = tuple[str, str, int]
 """id, key, amount"""
@@ -86,6 +87,9 @@ class CountingPartition:
         """The state as MessagePack."""
         return msgspec.msgpack.encode(self._state)
 
+    def files(self) -> Mapping[str, Path]:
+        return {}
+
 
 class CountingProcessor:
     """`step_s`: how long a step takes at least. `version`: another one counts otherwise, as a changed program would."""
@@ -96,7 +100,7 @@ class CountingProcessor:
         self._step_s = step_s
         self._version = version
 
-    def open(self, partition: int, snapshot: bytes | None) -> PartitionProcessor:
+    def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> PartitionProcessor:
         """See `streams.processor.Processor`."""
         state = State() if snapshot is None else msgspec.msgpack.decode(snapshot, type=State)
         return CountingPartition(partition, state, self._step_s, self._version)
@@ -123,6 +127,9 @@ class ForwardingPartition:
         """How many there were."""
         return b"%d" % self._count
 
+    def files(self) -> Mapping[str, Path]:
+        return {}
+
 
 class ForwardingProcessor:
     """See `ForwardingPartition`."""
@@ -132,7 +139,7 @@ class ForwardingProcessor:
     def __init__(self, partitions: int) -> None:
         self._partitions = partitions
 
-    def open(self, partition: int, snapshot: bytes | None) -> PartitionProcessor:
+    def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> PartitionProcessor:
         """See `streams.processor.Processor`."""
         return ForwardingPartition(self._partitions, int(snapshot or 0))
 
