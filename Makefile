@@ -5,6 +5,9 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 MIN    := 3.11
+JOBS   ?= 2
+# A file's tests stay together: they share what their fixtures have made.
+PARALLEL := -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -43,11 +46,11 @@ check: $(STAMP) ## Format, lint, types, import arrows and unit tests: under a mi
 	@echo "==> ruff check";   $(BIN)/ruff check .
 	@echo "==> mypy";         $(BIN)/mypy
 	@echo "==> import-linter"; $(BIN)/lint-imports
-	@echo "==> unit tests";   $(BIN)/python -m pytest tests/unit -q
+	@echo "==> unit tests";   $(BIN)/python -m pytest tests/unit -q $(PARALLEL)
 
 test: check kafka-jars ## Everything: check, then all tests, those on a real Kafka broker included
 	@echo "==> all tests"
-	@$(BIN)/python -m pytest tests -q --ignore=tests/unit
+	@$(BIN)/python -m pytest tests -q --ignore=tests/unit $(PARALLEL)
 
 bench: $(STAMP) ## Measure speed on this machine
 	@$(BIN)/python -m benchmarks

@@ -98,9 +98,9 @@ def test_gzip() -> None:
     [
         (b"no gzip", b"gzip", 400, "invalid_encoding"),
         (b"", b"gzip", 400, "invalid_encoding"),
-        (gzip.compress(b"x" * 100)[:-9], b"gzip", 400, "invalid_encoding"),
-        (gzip.compress(b"x" * 1001), b"gzip", 413, "too_large"),
-        (gzip.compress(b"x" * 600) * 2, b"gzip", 413, "too_large"),
+        (gzip.compress(b"x" * 100, mtime=0)[:-9], b"gzip", 400, "invalid_encoding"),
+        (gzip.compress(b"x" * 1001, mtime=0), b"gzip", 413, "too_large"),
+        (gzip.compress(b"x" * 600, mtime=0) * 2, b"gzip", 413, "too_large"),
         (b"x" * 1001, b"identity", 413, "too_large"),
         (b"x", b"br", 415, "unsupported_media_type"),
     ],
