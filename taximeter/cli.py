@@ -54,6 +54,7 @@ def main(context: click.Context, settings: Path | None, log_level: str) -> None:
 @click.option(
     "--max-ahead", default="1d", show_default=True, type=DURATION, help="How far ahead an event's time may be."
 )
+@click.option("--webhooks", type=FILE, help="YAML of endpoints that invoices and alerts are posted to.")
 @periods
 def serve(**options: Any) -> None:
     """Everything in one process: door, engine, spend queries. No broker needed.
@@ -105,6 +106,60 @@ def spend(**options: Any) -> None:
     from taximeter.workers import spend as start
 
     _exit(run(start(**options)))
+
+
+@main.group()
+def webhooks() -> None:
+    """Posts invoices and alerts to those who asked for them, signed by the Standard Webhooks specification.
+
+    `serve --webhooks FILE` does it in the same process; `webhooks run` is the process of its own on Kafka.
+    """
+
+
+_QUEUE = click.option(
+    "--data", type=FOLDER, required=True, help="The folder of the queue: that of `serve`, or of `webhooks run`."
+)
+_ENDPOINT = click.option("--endpoint", help="Of this endpoint only.")
+
+
+@webhooks.command("run")
+@kafka
+@click.option("--endpoints", type=FILE, required=True, help="YAML: who wants to be told what.")
+@_QUEUE
+def run_webhooks(endpoints: Path, data: Path, **options: Any) -> None:
+    """Follows the topics on Kafka and delivers, until it is stopped. One process for a queue."""
+    from taximeter.workers import webhooks as start
+
+    _exit(run(start(endpoints=endpoints, data=data, **options)))
+
+
+@webhooks.command()
+def secret() -> None:
+    """Makes a secret for an endpoint. Give it to the receiver on a way of its own."""
+    from downstream.notifications.signing import make_secret
+
+    click.echo(make_secret())
+
+
+@webhooks.command()
+@_QUEUE
+@_ENDPOINT
+def dead(data: Path, endpoint: str | None) -> None:
+    """Lists what was given up, and why. Exit status 3 where there is something."""
+    from taximeter.webhooks import show_dead
+
+    _exit(_guarded(lambda: show_dead(data, endpoint)))
+
+
+@webhooks.command()
+@_QUEUE
+@_ENDPOINT
+@click.option("--id", help="Only this message.")
+def replay(data: Path, endpoint: str | None, id: str | None) -> None:
+    """Delivers dead letters again, from the first try. A process that runs takes them up by itself."""
+    from taximeter.webhooks import replay_dead
+
+    _exit(_guarded(lambda: replay_dead(data, endpoint, id)))
 
 
 @main.command("rate-file")

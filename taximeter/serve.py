@@ -1,8 +1,12 @@
 """`taximeter serve`: the embedded parts behind one HTTP server."""
 
 import asyncio
+import sqlite3
+from collections.abc import Mapping
 from pathlib import Path
 
+from downstream.notifications.endpoints import Endpoint, EndpointsError, load_endpoints
+from downstream.notifications.queue import Queue, QueueRefused
 from ingest.door import DoorSettings
 from rating.engine import RatingSettings
 from schemas.catalogue import CatalogueError
@@ -15,6 +19,7 @@ from taximeter.documents import read_catalogue_file
 from taximeter.embedded import Embedded, EmbeddedSettings
 from taximeter.http import Unready, make_app, running
 from taximeter.process import complain, say, until_signalled
+from taximeter.webhooks import FILE_NAME, ends_of, run_webhooks
 
 _DAY_SECONDS = 86400
 
@@ -28,6 +33,7 @@ async def serve(
     partitions: int,
     snapshots: str | None,
     max_ahead: int,
+    webhooks: Path | None,
     lateness: int,
     window: int,
     tick: int,
@@ -43,6 +49,7 @@ async def serve(
     )
     try:
         documents = None if catalogue is None else read_catalogue_file(catalogue)
+        endpoints = {} if webhooks is None else load_endpoints(webhooks)
         async with Embedded(settings) as parts:
             if documents is not None:
                 await parts.apply(documents)
@@ -51,22 +58,41 @@ async def serve(
             async with running(make_app(parts.routes(), parts.ready), host, port) as url:
                 await asyncio.to_thread(parts.host.wait_until_ready)
                 say(f"taximeter: ready at {url} (data in {data})")
-                return await _until_stopped(parts)
-    except CatalogueError as error:
+                return await _until_stopped(parts, endpoints)
+    except (CatalogueError, EndpointsError) as error:
         complain(str(error))
         return 2
-    except (LogError, LogUnavailable, SnapshotError, Unready, OSError) as error:
+    except (LogError, LogUnavailable, SnapshotError, QueueRefused, sqlite3.Error, Unready, OSError) as error:
         complain(f"taximeter serve: {error}")
         return 1
 
 
-async def _until_stopped(parts: Embedded) -> int:
+async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint]) -> int:
     assert parts.failure is not None
     stopped = asyncio.create_task(until_signalled())
-    await asyncio.wait({stopped, parts.failure}, return_when=asyncio.FIRST_COMPLETED)
-    if parts.failure.done():
-        stopped.cancel()
-        complain(f"taximeter serve: the spend store failed: {parts.failure.exception()}")
-        return 1
-    say("taximeter: stopping")
-    return 0
+    queue = Queue(parts.settings.data / FILE_NAME) if endpoints else None
+    told = asyncio.create_task(_tell(parts, endpoints, queue))
+    try:
+        await asyncio.wait({stopped, parts.failure, told}, return_when=asyncio.FIRST_COMPLETED)
+        if parts.failure.done():
+            complain(f"taximeter serve: the spend store failed: {parts.failure.exception()}")
+            return 1
+        if told.done():
+            complain(f"taximeter serve: the webhooks failed: {told.exception()!r}")
+            return 1
+        say("taximeter: stopping")
+        return 0
+    finally:
+        for task in (stopped, told):
+            task.cancel()
+        await asyncio.gather(stopped, told, return_exceptions=True)
+        if queue is not None:
+            queue.close()
+
+
+async def _tell(parts: Embedded, endpoints: Mapping[str, Endpoint], queue: Queue | None) -> None:
+    """Webhooks, for ever; without endpoints it waits."""
+    if queue is None:
+        await asyncio.Event().wait()
+    else:
+        await run_webhooks(endpoints, parts.log, queue, ends_of(parts.log))

@@ -39,6 +39,7 @@ from taximeter.follower import CatalogueFollower
 from taximeter.http import Unready, make_app, running
 from taximeter.process import complain, say, spare_the_collector, until_signalled
 from taximeter.rerate_http import Reratings
+from taximeter.webhooks import run_on_kafka
 
 _DAY_SECONDS = 86400
 _FAILURES = (LogUnavailable, TopicError, SnapshotError, Unready, OSError, ValueError)
@@ -224,6 +225,21 @@ class _Health:
 async def spend(**options: Any) -> int:
     """Runs a spend server until it is told to stop. Returns the exit status."""
     return await _reporting("spend", _spend(**options))
+
+
+async def webhooks(
+    *,
+    endpoints: Path,
+    data: Path,
+    bootstrap: str,
+    partitions: int,
+    prefix: str,
+    replication: int,
+    security: Sequence[str],
+) -> int:
+    """Delivers webhooks until it is told to stop. Returns the exit status."""
+    settings = _settings(bootstrap, partitions, prefix, replication, security)
+    return await _reporting("webhooks", run_on_kafka(settings, endpoints, data))
 
 
 async def _spend(
