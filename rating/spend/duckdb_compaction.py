@@ -7,6 +7,7 @@ swaps the tables, holds the writer up, for some milliseconds. A crash in between
 drops.
 """
 
+import logging
 from threading import Lock, Thread
 from typing import Final
 
@@ -14,6 +15,8 @@ import duckdb
 
 ROWS_MIN: Final = 200_000
 """Below this many rows nothing is dropped."""
+
+_logger = logging.getLogger(__name__)
 
 _NEWEST: Final = """
 CREATE OR REPLACE TABLE line_items_kept AS SELECT * FROM line_items WHERE rowid IN
@@ -64,6 +67,10 @@ class Compaction:
                 cursor.commit()
                 self._rows, kept = _counts(cursor)
                 self._next = max(self._rows_min, 2 * kept)
+        except duckdb.Error as error:
+            # Nothing is lost: the rows stand as they stood, and it is tried again when as many more have come.
+            _logger.error("line items were not compacted: %s", error)
+            self._next = 2 * self._rows
         except BaseException as error:
             self._failure = error
         finally:

@@ -17,8 +17,17 @@ from typing import Final
 
 from schemas import topics
 from schemas.entry import Entry
-from streams.embedded.folder import FolderLock, LogError, open_reader, open_writer
-from streams.embedded.rows import PackedRow, Record, pack, unpack
+from streams.embedded.folder import (
+    FolderLock,
+    FolderRefused,
+    LogError,
+    RowDamaged,
+    open_reader,
+    open_writer,
+    repair_command,
+    unreadable,
+)
+from streams.embedded.rows import PackedRow, Record, pack, pack_row, row_checksum, unpack
 from streams.embedded.writer import Key, Transaction, Writer
 from streams.faults_hook import fault
 from streams.journal import Batch, Done, Open, encode_record
@@ -53,10 +62,13 @@ class SqliteLog:
         self._lock = FolderLock(self.folder)
         try:
             connection = open_writer(self.folder, partitions)
+            self._writer = Writer(self.folder, connection, queue_bytes_max)
+        except sqlite3.Error as error:
+            self._lock.release()
+            raise FolderRefused(str(unreadable(self.folder, error))) from error
         except BaseException:
             self._lock.release()
             raise
-        self._writer = Writer(self.folder, connection, queue_bytes_max)
         self._idle_readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
         self._closed = threading.Event()
@@ -78,6 +90,11 @@ class SqliteLog:
     def closed(self) -> bool:
         """Whether the log takes nothing any more: it was closed, or its writer failed."""
         return self._writer.closed
+
+    @property
+    def failure(self) -> str | None:
+        """Why its writer failed, if it did."""
+        return self._writer.failure
 
     # Appending ----------------------------------------------------------------------------------
 
@@ -340,6 +357,8 @@ class SqliteLog:
             reader = self._idle_readers.pop() if self._idle_readers else open_reader(self.folder)
         try:
             yield reader
+        except sqlite3.Error as error:
+            raise unreadable(self.folder, error) from error
         finally:
             with self._readers_lock:
                 if self._closed.is_set():
@@ -356,17 +375,61 @@ class SqliteLog:
         return None if row is None else row[0]
 
     def _rows(self, key: Key, position: int, end: int | None = None) -> Iterator[tuple[int, int, bytes]]:
-        """The rows (position, after, value) from the one that holds `position` on, up to `end`, as far as durable."""
+        """The rows (position, after, value) from the one that holds `position` on, up to `end`, as far as durable.
+
+        Raises: RowDamaged.
+        """
+        for start, after, value, damage in self.scan(*key, position, end):
+            if damage is not None:
+                raise RowDamaged(
+                    f"{key[0]}/{key[1]}, offset {start}: {damage}. To see what it means and to repair it: "
+                    f"`{repair_command(self.folder)}`",
+                    start,
+                )
+            yield start, after, value
+
+    def scan(
+        self, topic: str, partition: int, position: int = 0, end: int | None = None
+    ) -> Iterator[tuple[int, int, bytes, str | None]]:
+        """The rows (position, after, value, damage) from the one that holds `position` on, up to `end`, as far as
+        durable. `damage` says what was found and expected of a row that is not what was written, else None."""
+        key = self._key(topic, partition)
         if (table := self._writer.tables.get(key)) is None:
             return
         end = self._writer.ends[key] if end is None else end
         query = (
-            f"SELECT position, after, value FROM {table} WHERE position < ?2 AND position >= "
+            f"SELECT position, after, value, checksum FROM {table} WHERE position < ?2 AND position >= "
             f"coalesce((SELECT max(position) FROM {table} WHERE position <= ?1), 0) AND after > ?1 ORDER BY position"
         )
         # Closing the cursor ends the read transaction: an open one would keep the WAL from being used again.
         with self._reader() as reader, closing(reader.execute(query, (position, end))) as cursor:
-            yield from cursor
+            for start, after, value, expected in cursor:
+                damage = None
+                if expected is not None and (found := row_checksum(start, after, value)) != expected:
+                    damage = f"found a row with the checksum {found:08x}, expected {expected:08x}"
+                yield start, after, value, damage
+
+    def replace_row(self, topic: str, partition: int, position: int, records: Sequence[Record]) -> None:
+        """For a repair: puts another row in the place of a damaged one, for as many records, so that no offset moves.
+
+        Raises: LogError if the row that stands there holds another number of records; LogUnavailable.
+        """
+        key = self._key(topic, partition)
+        row = pack_row(records)
+
+        def write(transaction: Transaction) -> None:
+            table = self._writer.tables[key]
+            found = transaction.connection.execute(
+                f"SELECT after FROM {table} WHERE position = ?", (position,)
+            ).fetchone()
+            if found is None or found[0] - position != row.records:
+                raise LogError(f"{topic}/{partition}, offset {position}: found {found}, expected {row.records} records")
+            checksum = row_checksum(position, found[0], row.value)
+            transaction.connection.execute(
+                f"UPDATE {table} SET value = ?, checksum = ? WHERE position = ?", (row.value, checksum, position)
+            )
+
+        self._writer.submit_blocking(write, len(row.value), (key,), always=True)
 
 
 def _append(key: Key, value: bytes, events: int) -> Callable[[Transaction], int]:

@@ -2,9 +2,12 @@
 
 A packed row is a codec (one byte), the length of the body (4 bytes, big-endian), and the body: a MessagePack array of
 key, value, key, value, … (each a length and its bytes), compressed by Zstandard where that makes it smaller.
+
+SQLite keeps no checksums of its pages, so every row has one of ours (`row_checksum`), which whoever reads it compares.
 """
 
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -12,6 +15,7 @@ import msgspec
 import pyarrow
 
 _HEADER: Final = struct.Struct(">BI")
+_PLACE: Final = struct.Struct(">QQ")
 _PLAIN: Final = 0
 _ZSTD: Final = 1
 _WORTH_IT_BYTES: Final = 256  # shorter bodies are left as they are
@@ -22,6 +26,11 @@ _encoder: Final = msgspec.msgpack.Encoder()
 
 Record = tuple[bytes, bytes]
 """Key and value."""
+
+
+def row_checksum(position: int, after: int, value: bytes) -> int:
+    """A CRC-32 of what a row holds and of where it stands."""
+    return zlib.crc32(value, zlib.crc32(_PLACE.pack(position, after)))
 
 
 class PackedRow(NamedTuple):
@@ -43,6 +52,11 @@ def pack(records: Iterable[Record]) -> Iterator[PackedRow]:
             flat, size = [], 0
     if flat:
         yield _pack(flat)
+
+
+def pack_row(records: Iterable[Record]) -> PackedRow:
+    """The records as one row, whatever its size."""
+    return _pack([part for record in records for part in record])
 
 
 def unpack(value: bytes) -> Sequence[Record]:
