@@ -5,6 +5,8 @@ an epoch is opened once, and what is `Done` was a batch. So the part of the sour
 known even where they are not. How it was cut into batches may not be, and need not be: by law the cut shows in nothing
 that leaves a processor, neither in contents nor in revisions (`streams.processor`).
 
+Nor need be known which owner wrote a part that two of them worked in: both came to the same.
+
 What cannot be known is how many epochs a damaged end of the journal has opened. Whoever mends it opens one that is
 above all of them, so that whatever they were, they are over.
 """
@@ -49,99 +51,74 @@ class Mended(NamedTuple):
     """How many records at the end are lost."""
 
 
-class _OpenLost(Exception):
-    """The item at `index` is of an epoch that no readable record opened."""
-
-    def __init__(self, index: int, epoch: int) -> None:
-        self.index, self.epoch = index, epoch
-
-
 def mend(items: Sequence[Item], epoch: int, position: int, *, begins_later: bool = False) -> Mended:
     """Folds the records after a state at `position` under `epoch`.
 
     `begins_later`: the journal's beginning is gone, so its first batch may stand behind `position`.
     Raises: JournalError on a contradiction that damage does not explain.
     """
-    whole = list(items)
-    while True:
-        try:
-            return _Fold(epoch, position, begins_later).run(whole)
-        except _OpenLost as lost:
-            at = _place_of_open(whole, lost, epoch, position, begins_later)
-            whole[at] = whole[at][0], Open(lost.epoch, "")
-
-
-def _place_of_open(items: list[Item], lost: _OpenLost, epoch: int, position: int, begins_later: bool) -> int:
-    """Which damaged record opened the epoch: the one under which the records before it lead to where the epoch goes on,
-    because what an earlier owner wrote behind it does not count. Raises: JournalError where there is none."""
-    record = items[lost.index][1]
-    expected = record.start if isinstance(record, Batch) else record.end if isinstance(record, Done) else position
-    best: tuple[int, int] | None = None
-    for at in range(lost.index - 1, -1, -1):
-        if isinstance(items[at][1], Damage):
-            fold = _Fold(epoch, position, begins_later)
-            trial = [*items[:at], (items[at][0], Open(lost.epoch, "")), *items[at + 1 : lost.index]]
-            try:
-                fold.run(trial)
-            except (_OpenLost, JournalError):
-                continue
-            off = abs(fold.position - expected)
-            if best is None or off < best[0]:
-                best = off, at
-    if best is None:
-        raise JournalError(f"found a record of epoch {lost.epoch}, which was never opened: {record}")
-    return best[1]
+    return _Fold(epoch, position, begins_later).run(items)
 
 
 class _Fold:
     """The journal's rule, with room for what is lost."""
 
     def __init__(self, epoch: int, position: int, begins_later: bool) -> None:
-        self.epoch = epoch
-        self.position = position
+        self._epoch = epoch
+        self._position = position
         self._lost = 0
-        self._gap_allowed = begins_later
+        """Damaged records since the last one that counted."""
+        self._damaged = 0
+        self._begins_later = begins_later
         self._done = position
         self._cuts: list[tuple[int, int, Summary | None]] = []
 
     def run(self, items: Sequence[Item]) -> Mended:
-        for index, (offset, record) in enumerate(items):
+        for offset, record in items:
             if isinstance(record, Damage):
                 self._lost += 1
-            elif record.epoch < self.epoch:
+                self._damaged += 1
+            elif record.epoch < self._epoch:
                 continue
             elif isinstance(record, Open):
-                self.epoch = record.epoch
-            elif record.epoch > self.epoch and not self._gap_allowed:
-                raise _OpenLost(index, record.epoch)
+                self._epoch = record.epoch
+            elif record.epoch > self._epoch and not self._excused:
+                raise JournalError(
+                    f"offset {offset}: found a record of epoch {record.epoch}, which was never opened: {record}"
+                )
             else:
-                self.epoch = record.epoch
+                self._epoch = record.epoch
                 self._count(offset, record)
         cuts = [Cut(start, end, summary, end <= self._done) for start, end, summary in self._cuts]
-        return Mended(cuts, self.position, self.epoch + self._lost + 1, self._lost)
+        return Mended(cuts, self._position, self._epoch + self._damaged + 1, self._lost)
+
+    @property
+    def _excused(self) -> bool:
+        """Whether something that is lost may explain what does not fit."""
+        return self._damaged > 0 or self._begins_later
 
     def _count(self, offset: int, record: Batch | Done) -> None:
         if isinstance(record, Done):
-            if record.end > self.position:
-                self._reach(offset, record.end, record)
+            self._reach(offset, record.end, record)
             self._done = max(self._done, record.end)
-        elif record.end > self.position:
-            if record.start < self.position:
-                raise JournalError(
-                    f"offset {offset}: found a batch from {record.start}, expected {self.position}: {record}"
-                )
-            if record.start > self.position:
-                self._reach(offset, record.start, record)
-            self._cuts.append((record.start, record.end, record.summary))
-            self.position = record.end
+        elif record.end > self._position:
+            self._reach(offset, record.start, record)
+            if record.start == self._position:
+                self._cuts.append((record.start, record.end, record.summary))
+                self._position = record.end
+            else:
+                # The barrier between two owners is lost, and a batch that the first wrote behind it was counted. It was
+                # never emitted, but working it in is right: what is left is the rest of the second one's.
+                self._reach(offset, record.end, record)
         self._lost = 0
-        self._gap_allowed = False
 
     def _reach(self, offset: int, end: int, record: Batch | Done) -> None:
         """The source up to `end` was worked in by records that are lost. Raises: JournalError if none are."""
-        if not self._lost and not self._gap_allowed:
+        if end == self._position or (end < self._position and (self._excused or isinstance(record, Done))):
+            return
+        if not self._excused:
             raise JournalError(
-                f"offset {offset}: found {record}, expected one from {self.position}, and nothing is damaged"
+                f"offset {offset}: found {record}, expected one from {self._position}, and nothing is damaged"
             )
-        self._cuts.append((self.position, end, None))
-        self.position = end
+        self._cuts.append((self._position, end, None))
+        self._position = end

@@ -89,8 +89,9 @@ class _Mender:
         if snapshot.journal_offset > self._end or snapshot.position > source:
             raise LogError(
                 f"partition {self._partition}: a snapshot includes the source up to {snapshot.position} and the "
-                f"journal up to {snapshot.journal_offset}, found their ends at {source} and {self._end}: the log has lost what "
-                "it had answered for, or the snapshots are another log's. Bring the whole folder back from a backup"
+                f"journal up to {snapshot.journal_offset}, found their ends at {source} and {self._end}: the log has "
+                "lost what it had answered for, or the snapshots are another log's. Bring the whole folder back from a "
+                "backup"
             )
         if snapshot.journal_offset < self._begin:
             return f"it needs the journal from {snapshot.journal_offset}, found its beginning at {self._begin}"

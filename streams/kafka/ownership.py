@@ -150,8 +150,8 @@ class TakeOver:
         if not begin <= snapshot.journal_offset <= end:
             raise RestoreError(
                 f"{self._name}: the snapshot needs the journal from {snapshot.journal_offset}, found {begin} to {end}: "
-                "the journal was kept for too short a time, or belongs to another cluster than the snapshots. To make the "
-                f"state again from the source: `{repair_command(self._with, self._partition)}`"
+                "the journal was kept for too short a time, or belongs to another cluster than the snapshots. To make "
+                f"the state again from the source: `{repair_command(self._with, self._partition)}`"
             )
         journal = Journal(epoch=snapshot.epoch, position=snapshot.position)
         processor = await self._with.run(self._binding.processor.open, self._partition, snapshot.state, fetch)
@@ -161,8 +161,8 @@ class TakeOver:
         """Without a snapshot the journal must go back to its first record, and the source to the first entry."""
         if journal_begin > 0:
             raise RestoreError(
-                f"{self._name}: there is no snapshot that is whole, and the journal begins at {journal_begin}, expected "
-                f"0. To make the state again from the source: `{repair_command(self._with, self._partition)}`"
+                f"{self._name}: there is no snapshot that is whole, and the journal begins at {journal_begin}, "
+                f"expected 0. To make the state again from the source: `{repair_command(self._with, self._partition)}`"
             )
         processor = await self._with.run(self._binding.processor.open, self._partition, None, fetch)
         begin, _ = await self._reader.bounds(self._binding.source)

@@ -115,6 +115,6 @@ def _repair_store(path: Path, repair: Repair) -> None:
             store.close()
         return
     except (StoreDamaged, duckdb.Error) as error:
-        what = f"{path}: {str(error).splitlines()[0]}"
+        what = str(error) if isinstance(error, StoreDamaged) else f"{path}: {str(error).splitlines()[0]}"
     aside = path.with_name(path.name + ".damaged") if repair.dry_run else put_aside(path)
     repair.mended(what, f"put aside as {aside.name}; the next start builds it again from the log")

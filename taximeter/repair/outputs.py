@@ -167,7 +167,8 @@ def _put_back(log: SqliteLog, rows: list[Row], records: list[Record], repair: Re
                 "else. Their senders were told; no amount rests on them",
             )
         else:
-            repair.mended(str(row), f"{len(own)} records made again from the source; the others stand again elsewhere")
+            rest = "" if len(own) == size else "; what else stood there has been overtaken by later revisions"
+            repair.mended(str(row), f"{len(own)} of {size} records made again from the source{rest}")
     if left and not repair.dry_run:
         log.publish_blocking(topic, partition, left)
 
