@@ -111,6 +111,7 @@ class _Fold:
                 # never emitted, but working it in is right: what is left is the rest of the second one's.
                 self._reach(offset, record.end, record)
         self._lost = 0
+        self._begins_later = False
 
     def _reach(self, offset: int, end: int, record: Batch | Done) -> None:
         """The source up to `end` was worked in by records that are lost. Raises: JournalError if none are."""
