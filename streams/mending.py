@@ -2,20 +2,24 @@
 
 A record that cannot be read leaves its place, its neighbours and the rule: a batch begins where the one before ended,
 an epoch is opened once, and what is `Done` was a batch. So the part of the source that the lost records spoke of is
-known even where they are not. How it was cut into batches may not be, and need not be: by law the cut shows in nothing
-that leaves a processor, neither in contents nor in revisions (`streams.processor`).
-
-Nor need be known which owner wrote a part that two of them worked in: both came to the same.
+known even where they are not. Two records side by side hold one batch at most, so a cut between two that can be read is
+known as it was. Where more are lost it is not, and the part is worked in by other steps: what leaves the rating engine
+is the same for any, contents and revisions (`rating.engine`), and it is compared with what was emitted
+(`streams.repairing.Rise`). Nor need be known which owner wrote a part that two of them worked in: both came to the
+same.
 
 What cannot be known is how many epochs a damaged end of the journal has opened. Whoever mends it opens one that is
 above all of them, so that whatever they were, they are over.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from streams.journal import Batch, Done, JournalError, Open, Record
 from streams.processor import Summary
+
+_LOST_OF_ONE_STEP: Final = 2
+"""Records side by side that hold one batch at most: behind each stands a `Done`, or the `Open` of who found it."""
 
 
 class Damage(NamedTuple):
@@ -30,13 +34,14 @@ Item = tuple[int, Record | Damage]
 
 
 class Cut(NamedTuple):
-    """A part of the source that was worked in. `summary`: what it came to, None where its records are lost (then it
-    may have been several steps). `done`: its outputs are known to be durable."""
+    """A part of the source that was worked in. `summary`: what it came to, None where its record is lost. `done`: its
+    outputs are known to be durable. `one_step`: it was one, as far as can be known; else it may have been several."""
 
     start: int
     end: int
     summary: Summary | None
     done: bool
+    one_step: bool = True
 
 
 class Mended(NamedTuple):
@@ -71,7 +76,7 @@ class _Fold:
         self._damaged = 0
         self._begins_later = begins_later
         self._done = position
-        self._cuts: list[tuple[int, int, Summary | None]] = []
+        self._cuts: list[tuple[int, int, Summary | None, bool]] = []
 
     def run(self, items: Sequence[Item]) -> Mended:
         for offset, record in items:
@@ -89,7 +94,7 @@ class _Fold:
             else:
                 self._epoch = record.epoch
                 self._count(offset, record)
-        cuts = [Cut(start, end, summary, end <= self._done) for start, end, summary in self._cuts]
+        cuts = [Cut(start, end, summary, end <= self._done, one) for start, end, summary, one in self._cuts]
         return Mended(cuts, self._position, self._epoch + self._damaged + 1, self._lost)
 
     @property
@@ -104,7 +109,7 @@ class _Fold:
         elif record.end > self._position:
             self._reach(offset, record.start, record)
             if record.start == self._position:
-                self._cuts.append((record.start, record.end, record.summary))
+                self._cuts.append((record.start, record.end, record.summary, True))
                 self._position = record.end
             else:
                 # The barrier between two owners is lost, and a batch that the first wrote behind it was counted. It was
@@ -121,5 +126,5 @@ class _Fold:
             raise JournalError(
                 f"offset {offset}: found {record}, expected one from {self._position}, and nothing is damaged"
             )
-        self._cuts.append((self._position, end, None))
+        self._cuts.append((self._position, end, None, 0 < self._lost <= _LOST_OF_ONE_STEP))
         self._position = end

@@ -100,7 +100,7 @@ def describe(mended: Mended) -> str:
     unknown = [f"[{cut.start}, {cut.end})" for cut in mended.cuts if cut.summary is None]
     parts = [f"replayed from the source up to {mended.position}"]
     if unknown:
-        parts.append(f"the cut {', '.join(unknown)} from its neighbours")
+        parts.append(f"the lost {', '.join(unknown)} known from what stands beside it")
     if mended.tail:
         parts.append("what the lost end of the journal spoke of is worked in at the next start, with the same result")
     return "; ".join([*parts, "two new snapshots stand behind the damage"])

@@ -140,7 +140,7 @@ class _Mender:
         """Brings the state to the journal's end. Returns the outputs that are not known to be durable."""
         outputs: list[Output] = []
         for index, cut in enumerate(mended.cuts):
-            for entries in self._parts(cut.start, cut.end, whole=cut.summary is not None):
+            for entries in self._parts(cut.start, cut.end, whole=cut.one_step):
                 step = beginning.state.process(entries)
                 check_summary(self._name, mended, index, step)
                 if not cut.done:

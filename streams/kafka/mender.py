@@ -145,7 +145,7 @@ class _Mender:
         async for messages in self._reader.read(self._binding.source, cut.start, cut.end):
             for message in messages:
                 entries.append(entry_of(self._binding, message))
-                if cut.summary is None and len(entries) == _LIMITS.entries:
+                if not cut.one_step and len(entries) == _LIMITS.entries:
                     yield entries
                     entries = []
         if entries:

@@ -45,10 +45,10 @@ def mended(data: Path, killed: Folder, *patterns: str) -> None:
 @pytest.mark.parametrize(
     ("rows", "says"),
     [
-        ((-4,), r"the cut \[\d+, \d+\) from its neighbours"),
+        ((-4,), r"the lost \[\d+, \d+\) known from"),
         ((-1,), "lost end"),
         ((-2, -1), "lost end"),
-        ((-5, -3, -2), "neighbours"),
+        ((-5, -3, -2), "known from"),
     ],
 )
 def test_a_damaged_journal(killed: Folder, damaged: Damaged, rows: tuple[int, ...], says: str) -> None:
@@ -71,7 +71,7 @@ def test_a_record_of_the_journal_that_is_damaged_within_a_whole_row(killed: Fold
 
     data = damaged(damage)
     refused(data, r"taximeter\.journal/0, offset \d+: found the checksum \w{8}, expected \w{8}")
-    mended(data, killed, "neighbours")
+    mended(data, killed, "known from")
 
 
 def test_the_newest_snapshot_torn(killed: Folder, damaged: Damaged) -> None:
@@ -85,7 +85,7 @@ def test_both_snapshots_torn_and_the_journal_before_them_gone(killed: Folder, da
     data = damaged(lambda folder: [tear(path) for path in snapshots_of(folder)])
     assert rows_of(data, topics.JOURNAL)[0][0] > 0
     refused(data, "snapshots that went with it are missing or damaged")
-    mended(data, killed, r"the cut \[0, \d+\) from its neighbours")
+    mended(data, killed, r"the lost \[0, \d+\) known from")
 
 
 def test_no_snapshots_at_all(killed: Folder, damaged: Damaged) -> None:

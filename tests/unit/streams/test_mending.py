@@ -113,5 +113,5 @@ def test_a_gap_that_no_damage_explains_is_refused() -> None:
 
 def test_without_its_beginning_the_journal_says_up_to_where_the_source_was_worked_in() -> None:
     found = mend([(7, Batch(3, 40, 50, Summary())), (8, Done(3, 50))], 0, 0, begins_later=True)
-    assert found.cuts == [Cut(0, 40, None, True), Cut(40, 50, Summary(), True)]
+    assert found.cuts == [Cut(0, 40, None, True, one_step=False), Cut(40, 50, Summary(), True)]
     assert found.epoch == 4
