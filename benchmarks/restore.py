@@ -83,6 +83,7 @@ def restore(folder: Path) -> None:
                 "load": opened - read,
                 "replay": done - opened,
                 "events": events,
+                "cpu": time.process_time(),
                 "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
             }
         )
@@ -102,7 +103,7 @@ def measure(folder: Path, lines: int, held: int) -> None:
     start = run["all"] - run["read"] - run["load"] - run["replay"]
     print(
         f"{held:>12,}{run['events']:>12,}{size / 1e6:>12,.1f}{start:>9.2f}{run['read']:>9.2f}{run['load']:>9.2f}"
-        f"{run['replay']:>9.2f}{run['all']:>9.2f}{run['memory']:>11,.0f}",
+        f"{run['replay']:>9.2f}{run['all']:>9.2f}{run['cpu']:>9.2f}{run['memory']:>11,.0f}",
         flush=True,
     )
 
@@ -117,8 +118,8 @@ def main() -> None:
     if options.child is not None:
         restore(options.child)
         return
-    print("                                              seconds: the median of three")
-    print("  live lines tail events snapshot MB   process   read     load   replay      all  memory MB")
+    print("                                        seconds, the median of three; cpu: of all, in the process")
+    print("  live lines tail events snapshot MB  process     read     load   replay      all      cpu  memory MB")
     for lines in options.lines:
         with tempfile.TemporaryDirectory(prefix="restore-") as name:
             folder = Path(name)

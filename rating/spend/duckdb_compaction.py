@@ -24,6 +24,14 @@ CREATE OR REPLACE TABLE line_items_kept AS SELECT * FROM line_items WHERE rowid 
 """
 
 
+_NO_ROOM: Final = ("No space left", "Could not write", "File too large", "Disk quota")
+
+
+def finds_no_room(error: BaseException) -> bool:
+    """Whether it is a full disk, or a quota, that DuckDB complains of."""
+    return isinstance(error, duckdb.Error) and any(sign in str(error) for sign in _NO_ROOM)
+
+
 class Compaction:
     """One store's: `note` after every append, `finish` before the file is closed."""
 
@@ -67,12 +75,13 @@ class Compaction:
                 cursor.commit()
                 self._rows, kept = _counts(cursor)
                 self._next = max(self._rows_min, 2 * kept)
-        except duckdb.Error as error:
-            # Nothing is lost: the rows stand as they stood, and it is tried again when as many more have come.
-            _logger.error("line items were not compacted: %s", error)
-            self._next = 2 * self._rows
         except BaseException as error:
-            self._failure = error
+            if finds_no_room(error):
+                # Nothing is lost: the rows stand as they stood, and it is tried again when as many more have come.
+                _logger.error("line items were not compacted: %s", error)
+                self._next = 2 * self._rows
+            else:
+                self._failure = error
         finally:
             cursor.close()
 

@@ -12,7 +12,7 @@ import duckdb
 import pyarrow as pa
 
 from rating.spend.decode import Staged
-from rating.spend.duckdb_compaction import ROWS_MIN, Compaction
+from rating.spend.duckdb_compaction import ROWS_MIN, Compaction, finds_no_room
 from rating.spend.sql import SqlStore, page_query
 from rating.spend.store import Listing, Place, Row, StoreDamaged, StoreError, StoreFull
 
@@ -20,7 +20,6 @@ _TABLE = re.compile(r"\{(\w+)\}")
 _APPENDED = ("events", "line_items")
 _VALUE = re.compile(r"\{:(\w+)\}")
 _LOCKED = "Could not set lock"
-_NO_ROOM = ("No space left", "Could not write", "File too large", "Disk quota")
 
 _logger = logging.getLogger(__name__)
 
@@ -112,7 +111,7 @@ class DuckdbStore(SqlStore):
                 cursor.unregister("staged")
             cursor.commit()
         except duckdb.Error as error:
-            if any(sign in str(error) for sign in _NO_ROOM):
+            if finds_no_room(error):
                 raise StoreFull(str(error)) from error
             raise
         finally:
@@ -145,7 +144,7 @@ def _refusal(path: Path | str, error: duckdb.Error) -> Exception:
     said = str(error).splitlines()[0]
     if _LOCKED in said:
         return StoreError(f"cannot open the spend store {path}: another process holds it ({said})")
-    if any(sign in said for sign in _NO_ROOM):
+    if finds_no_room(error):
         return StoreFull(f"cannot open the spend store {path}: {said}")
     return StoreDamaged(
         f"cannot open the spend store {path}: {said}. Move the file away, and it is built again from the topics"

@@ -9,6 +9,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
@@ -160,7 +161,7 @@ class SqliteLog:
             if epoch <= (current := transaction.epoch(partition)):
                 raise Fenced(f"partition {partition}: found the epoch {current} open, expected one below {epoch}")
             transaction.epochs[partition] = epoch
-            return transaction.add(*key, row.value, row.records)
+            return transaction.add(*key, row.value, row.records, row.checksum)
 
         return _integer(self._writer.submit_blocking(write, len(row.value), (key,), always=True))
 
@@ -179,7 +180,7 @@ class SqliteLog:
             if epoch != (current := transaction.epoch(partition)):
                 raise Fenced(f"partition {partition}: found the epoch {current} open, expected {epoch}")  # 4. fence
             for row in head:
-                transaction.add(*journal, row.value, row.records)  # 3. batch
+                transaction.add(*journal, row.value, row.records, row.checksum)  # 3. batch
             transaction.flush()
             fault("after_journal")
             fault("after_fence")
@@ -187,7 +188,7 @@ class SqliteLog:
             transaction.flush()
             fault("after_emit")
             (row,) = pack([(b"", encode_record(Done(epoch, end, emitted)))])
-            return transaction.add(*journal, row.value, row.records)  # 6. done
+            return transaction.add(*journal, row.value, row.records, row.checksum)  # 6. done
 
         size = sum(map(_size, packed.values()))
         return _integer(self._writer.submit_blocking(write, size, (journal, *packed), always=True))
@@ -405,7 +406,7 @@ class SqliteLog:
         with self._reader() as reader, closing(reader.execute(query, (position, end))) as cursor:
             for start, after, value, expected in cursor:
                 damage = None
-                if expected is not None and (found := row_checksum(start, after, value)) != expected:
+                if expected is not None and (found := row_checksum(start, after, zlib.crc32(value))) != expected:
                     damage = f"found a row with the checksum {found:08x}, expected {expected:08x}"
                 yield start, after, value, damage
 
@@ -424,7 +425,7 @@ class SqliteLog:
             ).fetchone()
             if found is None or found[0] - position != row.records:
                 raise LogError(f"{topic}/{partition}, offset {position}: found {found}, expected {row.records} records")
-            checksum = row_checksum(position, found[0], row.value)
+            checksum = row_checksum(position, found[0], row.checksum)
             transaction.connection.execute(
                 f"UPDATE {table} SET value = ?, checksum = ? WHERE position = ?", (row.value, checksum, position)
             )
@@ -435,14 +436,15 @@ class SqliteLog:
 def _append(key: Key, value: bytes, events: int) -> Callable[[Transaction], int]:
     if len(value) > VALUE_BYTES_MAX:
         raise ValueError(f"found an entry of {len(value)} bytes, expected at most {VALUE_BYTES_MAX}")
-    return lambda transaction: transaction.add(*key, value, max(events, 1))
+    checksum = zlib.crc32(value)
+    return lambda transaction: transaction.add(*key, value, max(events, 1), checksum)
 
 
 def _publish(key: Key, rows: Sequence[PackedRow]) -> Callable[[Transaction], int]:
     def write(transaction: Transaction) -> int:
         end = transaction.end(key)
         for row in rows:
-            end = transaction.add(*key, row.value, row.records)
+            end = transaction.add(*key, row.value, row.records, row.checksum)
         return end
 
     return write

@@ -28,9 +28,10 @@ Record = tuple[bytes, bytes]
 """Key and value."""
 
 
-def row_checksum(position: int, after: int, value: bytes) -> int:
-    """A CRC-32 of what a row holds and of where it stands."""
-    return zlib.crc32(value, zlib.crc32(_PLACE.pack(position, after)))
+def row_checksum(position: int, after: int, value_checksum: int) -> int:
+    """A CRC-32 of what a row holds and of where it stands. The value's part (`zlib.crc32`) is the larger work, and is
+    done before the place is known, by whoever appends, while the disk is busy with others."""
+    return zlib.crc32(_PLACE.pack(position, after), value_checksum)
 
 
 class PackedRow(NamedTuple):
@@ -38,6 +39,8 @@ class PackedRow(NamedTuple):
 
     records: int
     value: bytes
+    checksum: int
+    """Of the value alone: see `row_checksum`."""
 
 
 def pack(records: Iterable[Record]) -> Iterator[PackedRow]:
@@ -73,9 +76,9 @@ def unpack(value: bytes) -> Sequence[Record]:
 
 def _pack(flat: list[bytes]) -> PackedRow:
     body = _encoder.encode(flat)
-    count = len(flat) // 2
+    value = _HEADER.pack(_PLAIN, len(body)) + body
     if len(body) > _WORTH_IT_BYTES:
         packed: bytes = pyarrow.Codec("zstd", compression_level=1).compress(body, asbytes=True)
         if len(packed) < len(body):
-            return PackedRow(count, _HEADER.pack(_ZSTD, len(body)) + packed)
-    return PackedRow(count, _HEADER.pack(_PLAIN, len(body)) + body)
+            value = _HEADER.pack(_ZSTD, len(body)) + packed
+    return PackedRow(len(flat) // 2, value, zlib.crc32(value))

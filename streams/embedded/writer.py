@@ -47,13 +47,13 @@ class Transaction:
         self.ends: dict[Key, int] = {}
         self.epochs: dict[int, int] = {}
 
-    def add(self, topic: str, partition: int, value: bytes, count: int) -> int:
-        """Adds a row that takes `count` offsets, and returns the offset after it."""
+    def add(self, topic: str, partition: int, value: bytes, count: int, checksum: int) -> int:
+        """Adds a row that takes `count` offsets, and returns the offset after it. `checksum`: the value's CRC-32."""
         key = topic, partition
         position = self.end(key)
         self.ends[key] = after = position + count
-        checksum = row_checksum(position, after, value)
-        self._rows[self._writer.tables[key]] += position, after, self._written, value, checksum
+        row = position, after, self._written, value, row_checksum(position, after, checksum)
+        self._rows[self._writer.tables[key]] += row
         return after
 
     def end(self, key: Key) -> int:
