@@ -80,7 +80,7 @@ async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint]) -> 
             complain(f"taximeter serve: the spend store failed: {what_failed(parts.failure.exception())}")
             return 1
         if told.done():
-            complain(f"taximeter serve: the webhooks failed: {what_failed(told.exception())}")
+            complain(f"taximeter serve: the webhooks failed: {told.exception()!r}")
             return 1
         say("taximeter: stopping")
         return 0
