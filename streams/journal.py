@@ -73,6 +73,10 @@ class RecordDamaged(JournalError):
     """A record's bytes are not those that were written. The message says where, what was found and expected."""
 
 
+class RecordUnknown(RecordDamaged):
+    """Bytes that no checksum calls damaged, and that are no record nonetheless: of version 0, or nobody's of ours."""
+
+
 class Place(NamedTuple):
     """Where a record stands."""
 
@@ -117,7 +121,7 @@ def _decode(decode: Callable[[bytes], Record], body: bytes, where: str) -> Recor
     try:
         return decode(body)
     except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise RecordDamaged(f"{where}: found bytes that are no record ({error}), expected one") from error
+        raise RecordUnknown(f"{where}: found bytes that are no record ({error}), expected one") from error
 
 
 def _checksum(version: int, body: bytes) -> int:

@@ -243,7 +243,7 @@ async def webhooks(
     security: Sequence[str],
 ) -> int:
     """Delivers webhooks until it is told to stop. Returns the exit status."""
-    settings = _settings(bootstrap, partitions, prefix, replication, security)
+    settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
     return await _reporting("webhooks", run_on_kafka(settings, endpoints, data))
 
 

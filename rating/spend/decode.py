@@ -22,7 +22,7 @@ from schemas.output import Alert, Because, Invoice
 from schemas.paths import DECIMAL
 from schemas.rejection import Where
 from schemas.times import parse_time
-from streams.journal import JournalError, Place, Record, RecordDamaged, decode_record
+from streams.journal import JournalError, Place, Record, RecordDamaged, RecordUnknown, decode_record
 from streams.log import TopicRecord
 
 _logger = logging.getLogger(__name__)
@@ -141,7 +141,9 @@ def stage(records: Sequence[TopicRecord]) -> Staged:
 
 def journal_records(records: Iterable[TopicRecord]) -> list[Record]:
     """The journal's records among these. A damaged one is passed over: without it the store says later how far it is,
-    never too early. What it means for the engine is the engine's to say. Raises: StoreError on one of a newer format.
+    never too early. What it means for the engine is the engine's to say.
+
+    Raises: StoreError on one of a newer format, and on one that was nobody's.
     """
     found: list[Record] = []
     for record in records:
@@ -149,10 +151,12 @@ def journal_records(records: Iterable[TopicRecord]) -> list[Record]:
             continue
         try:
             found.append(decode_record(record.value, Place(record.topic, record.partition, record.offset)))
+        except RecordUnknown as error:
+            raise StoreError(_named(record, error)) from error
         except RecordDamaged as damage:
             _logger.error("passed over a damaged record of the journal: %s", damage)
         except JournalError as error:
-            raise StoreError(str(error)) from error
+            raise StoreError(_named(record, error)) from error
     return found
 
 
