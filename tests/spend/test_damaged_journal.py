@@ -1,4 +1,4 @@
-"""The spend store reads the journal to know how far it is: what is damaged there makes it say so later, never earlier."""
+"""The spend store reads the journal to know how far it is: damage there makes it say so later, never earlier."""
 
 import pytest
 
@@ -32,5 +32,5 @@ def test_an_epoch_whose_opening_is_damaged_still_ends_the_one_before() -> None:
 
 
 def test_a_record_that_nobody_wrote_stops_the_store() -> None:
-    with pytest.raises(StoreError, match="taximeter.journal, partition 0, offset 7"):
+    with pytest.raises(StoreError, match=r"taximeter\.journal, partition 0, offset 7"):
         journal_records([TopicRecord(JOURNAL, 0, 7, 8, b"", b'{"type": "closed"}')])
