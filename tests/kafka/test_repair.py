@@ -1,5 +1,6 @@
 """A damaged record of the journal on Kafka, where it cannot be written again: named, mended, never read again."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -8,7 +9,7 @@ import msgspec
 import pytest
 
 from schemas import topics
-from streams.journal import RecordDamaged
+from streams.journal import Open, RecordDamaged, encode_record
 from streams.kafka.binding import Binding
 from streams.kafka.mender import repair_partition
 from streams.kafka.ownership import StepLimits, Surroundings
@@ -17,6 +18,7 @@ from streams.kafka.producer import KafkaProducer, Message
 from streams.kafka.source import LogReader, SourceMessage
 from streams.repairing import Repair
 from streams.snapshots import SnapshotStore
+from tests.face.running import taximeter
 from tests.kafka.counting import CountingProcessor, Line, offline, some_entries
 from tests.kafka.deployment import Deployment
 
@@ -119,3 +121,27 @@ def one_content_each(deployment: Deployment) -> None:
     for value in deployment.read(topics.LINE_ITEMS)[0]:
         line = msgspec.json.decode(value, type=Line)
         assert seen.setdefault((line.id, line.revision), value) == value
+
+
+def test_the_command_looks_at_every_journal(deployment: Deployment) -> None:
+    """A record of the feed's journal is damaged as well as one of the engine's: both are at their journal's end."""
+    asyncio.run(_spoil(deployment))
+    words = ["--bootstrap", deployment.settings.bootstrap, "--prefix", deployment.settings.prefix, "--partitions", "2"]
+    command = ["repair", *words, "--snapshots", deployment.folder / "snapshots"]
+    found = taximeter(*command)
+    assert found.returncode == 0, found.stdout + found.stderr
+    for journal in (topics.JOURNAL, topics.JOURNAL_JSON):
+        assert f"{journal}/1, offset 1: found the checksum" in found.stdout
+    assert "All that was damaged is mended" in found.stdout
+    again = taximeter(*command)
+    assert again.returncode == 0
+    assert "not mended" not in again.stdout
+
+
+async def _spoil(deployment: Deployment) -> None:
+    producer = KafkaProducer(deployment.settings)
+    for journal in (topics.JOURNAL, topics.JOURNAL_JSON):
+        await producer.produce(journal, 1, b"1", encode_record(Open(1, "a")))
+        value = encode_record(Open(2, "b"))
+        await producer.produce(journal, 1, b"1", value[:-1] + bytes((value[-1] ^ 1,)))
+    await producer.close()
