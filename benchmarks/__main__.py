@@ -11,6 +11,7 @@ RUNS = (
     ("door", "--seconds", "1"),
     ("sqlite_log", "--seconds", "2"),
     ("spend_store", "200000"),
+    ("restore", "--lines", "100000"),
 )
 
 

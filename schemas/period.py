@@ -87,6 +87,7 @@ class Calendar(NamedTuple):
         return _midnight(date(year, month + 1, day), zone)
 
 
+@lru_cache(4096)
 def make_calendar(unit: str, anchor: int | str | None, zone: str, start: int | None) -> Calendar:
     """The calendar of a subscription. Without an anchor it is that of `start`, or the first day of the unit.
 

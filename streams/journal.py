@@ -20,11 +20,17 @@ epoch owns the partition until the next. What an earlier owner wrote before that
 is ignored by everyone, for ever. Then replay the source up to the journal's position, emit what was not `Done`, go on.
 """
 
+import zlib
+from collections.abc import Callable
 from enum import Enum
+from typing import Final, NamedTuple
 
 import msgspec
 
 from streams.processor import Summary
+
+RECORD_VERSION: Final = 1
+"""0 was plain JSON, without a checksum; it is still read."""
 
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
@@ -53,17 +59,73 @@ class Done(msgspec.Struct, frozen=True, tag="done", omit_defaults=True):
 
 Record = Open | Batch | Done
 
-_DECODER = msgspec.json.Decoder(Open | Batch | Done)
+_DECODER = msgspec.msgpack.Decoder(Open | Batch | Done)
+_ENCODER = msgspec.msgpack.Encoder()
+_JSON_DECODER = msgspec.json.Decoder(Open | Batch | Done)
+_HEADER_BYTES: Final = 5
+
+
+class JournalError(RuntimeError):
+    """The journal contradicts itself: a broken invariant. The message says what was and what should be."""
+
+
+class RecordDamaged(JournalError):
+    """A record's bytes are not those that were written. The message says where, what was found and expected."""
+
+
+class RecordUnknown(RecordDamaged):
+    """Bytes that no checksum calls damaged, and that are no record nonetheless: of version 0, or nobody's of ours."""
+
+
+class Place(NamedTuple):
+    """Where a record stands."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}/{self.partition}, offset {self.offset}"
 
 
 def encode_record(record: Record) -> bytes:
-    """A record as the journal holds it."""
-    return msgspec.json.encode(record)
+    """A record as the journal holds it: the format's version (one byte), a CRC-32 of the version and the body (four
+    bytes, big-endian), the body as MessagePack."""
+    body = _ENCODER.encode(record)
+    return bytes((RECORD_VERSION,)) + _checksum(RECORD_VERSION, body).to_bytes(4, "big") + body
 
 
-def decode_record(value: bytes) -> Record:
-    """Raises: msgspec.MsgspecError."""
-    return _DECODER.decode(value)
+def decode_record(value: bytes, place: Place | None = None) -> Record:
+    """A record, from any version of its format. `place` is for the message.
+
+    Raises: RecordDamaged; JournalError on a whole record of a newer format.
+    """
+    where = "a record" if place is None else str(place)
+    if value[:1] == b"{":
+        return _decode(_JSON_DECODER.decode, value, where)
+    if len(value) <= _HEADER_BYTES:
+        raise RecordDamaged(f"{where}: found {len(value)} bytes, expected more than {_HEADER_BYTES}")
+    version, expected, body = value[0], int.from_bytes(value[1:_HEADER_BYTES], "big"), value[_HEADER_BYTES:]
+    found = _checksum(version, body)
+    if found != expected:
+        raise RecordDamaged(f"{where}: found the checksum {found:08x}, expected {expected:08x}")
+    if version > RECORD_VERSION:
+        raise JournalError(
+            f"{where}: found a record of format version {version}, this program reads up to {RECORD_VERSION}: "
+            "run the version of Taximeter that wrote it, or a later one"
+        )
+    return _decode(_DECODER.decode, body, where)
+
+
+def _decode(decode: Callable[[bytes], Record], body: bytes, where: str) -> Record:
+    try:
+        return decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise RecordUnknown(f"{where}: found bytes that are no record ({error}), expected one") from error
+
+
+def _checksum(version: int, body: bytes) -> int:
+    return zlib.crc32(body, zlib.crc32(bytes((version,))))
 
 
 class Verdict(Enum):
@@ -72,10 +134,6 @@ class Verdict(Enum):
     APPLIED = "applied"
     FENCED = "fenced"  # of an epoch that is over
     REPEATED = "repeated"  # it has been applied before
-
-
-class JournalError(RuntimeError):
-    """The journal contradicts itself: a broken invariant. The message says what was and what should be."""
 
 
 class Journal:

@@ -134,6 +134,21 @@ class SnapshotStore:
                 raise SnapshotError(f"cannot read the snapshot {path} from {self.url}: {error}") from error
         return None
 
+    def inspect(self, processor: str, partition: int) -> list[tuple[str, "Snapshot | str"]]:
+        """Every snapshot's path and itself, or what is damaged of it; the newest first. Raises: SnapshotError."""
+        found: list[tuple[str, Snapshot | str]] = []
+        for path in self._paths(_prefix(processor, partition)):
+            try:
+                found.append((path, _decode(bytes(obstore.get(self._store, path).bytes()), path)[0]))
+            except FileNotFoundError:
+                continue
+            except _Damaged as damage:
+                self._damaged.add(path)
+                found.append((path, str(damage)))
+            except (BaseError, OSError) as error:
+                raise SnapshotError(f"cannot read the snapshot {path} from {self.url}: {error}") from error
+        return found
+
     def fetch(self, processor: str, partition: int, name: str, to: Path) -> None:
         """Brings a file that a snapshot rests on to `to` (in a folder that is there). Raises: SnapshotError."""
         path = f"{_prefix(processor, partition)}/files/{name}"

@@ -236,6 +236,29 @@ def rerate(**options: Any) -> None:
 
 
 @main.command()
+@click.option("--data", type=FOLDER, help="The data folder of `serve` (no server may hold it).")
+@click.option("--bootstrap", envvar="KAFKA_BOOTSTRAP", help="In place of --data: Kafka brokers, host:port.")
+@click.option("--snapshots", help="Where snapshots are, where not in --data. On Kafka it is required.")
+@click.option("--partition", type=click.IntRange(0, 9999), help="Only this partition.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done, and change nothing.")
+@click.option("--partitions", type=click.IntRange(1, 10_000), help="Of the events on Kafka (default: 4).")
+@click.option("--prefix", default="", help="As the workers have it.")
+@click.option("--replication", default=1, show_default=True, help="As the workers have it.")
+@click.option("--security", multiple=True, metavar="NAME=VALUE", help="TLS and SASL, by librdkafka's names.")
+@click.option("--window", default="35d", show_default=True, type=DURATION, help="As `serve` or `rate` has it.")
+@click.option("--lateness", default="1h", show_default=True, type=DURATION, help="As `serve` or `rate` has it.")
+def repair(**options: Any) -> None:
+    """Finds what is damaged, and mends what can be made again from the source, without changing any result.
+
+    Looks at journal records, snapshots, rows of the embedded log and the spend store. Stop the server or the workers
+    first. Exit status 0: nothing to do, or all mended; 1: something could not be mended, and why.
+    """
+    from taximeter.repair.command import repair as start
+
+    _exit(run(start(**options)))
+
+
+@main.command()
 @click.argument("file", type=FILE)
 @click.option("--mapping", type=FILE, help="YAML that says which column is which event field (not for CloudEvents).")
 @click.option("--url", help="A running door, such as http://127.0.0.1:8080.")

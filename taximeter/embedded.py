@@ -14,7 +14,7 @@ from ingest.door import Door, DoorSettings
 from rating.engine import RatingProcessor, RatingSettings
 from rating.rerate import Preview
 from rating.spend.app import routes as spend_routes
-from rating.spend.duckdb_store import DuckdbStore
+from rating.spend.duckdb_store import open_or_rebuild
 from rating.spend.view import SpendView
 from schemas import topics
 from schemas.catalogue import Catalogue
@@ -73,7 +73,7 @@ class Embedded:
             self.snapshots = SnapshotStore(settings.snapshots or settings.data / "snapshots")
             self.rating = replace(settings.rating, partitions=settings.partitions)
             self.host = EmbeddedHost(self.log, RatingProcessor(self.rating), self.snapshots, settings.host)
-            self.store = DuckdbStore(settings.data / "spend.duckdb")
+            self.store = open_or_rebuild(settings.data / "spend.duckdb")
             self.view = SpendView(self.store, self.log)
             self.door = Door(self.log, _Rejections(self.log), self.catalogue.view, settings.door)
             self.host.start()

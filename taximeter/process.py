@@ -43,6 +43,13 @@ async def until_signalled(*, also: asyncio.Event | None = None) -> None:
     await stop.wait()
 
 
+def what_failed(error: BaseException | None) -> str:
+    """The message of the failure inside: a task group wraps what its tasks raise."""
+    while isinstance(error, BaseExceptionGroup):
+        error = error.exceptions[0]
+    return str(error) or type(error).__name__
+
+
 def set_up_logging(level: str) -> None:
     """Logs to standard error; what a command answers goes to standard output."""
     logging.basicConfig(

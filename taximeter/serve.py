@@ -9,6 +9,7 @@ from downstream.notifications.endpoints import Endpoint, EndpointsError, load_en
 from downstream.notifications.queue import Queue, QueueRefused
 from ingest.door import DoorSettings
 from rating.engine import RatingSettings
+from rating.spend.store import StoreDamaged, StoreError, StoreFull
 from schemas.catalogue import CatalogueError
 from schemas.times import SECOND
 from streams.embedded.folder import LogError
@@ -18,10 +19,11 @@ from streams.snapshots import SnapshotError
 from taximeter.documents import read_catalogue_file
 from taximeter.embedded import Embedded, EmbeddedSettings
 from taximeter.http import Unready, make_app, running
-from taximeter.process import complain, say, until_signalled
+from taximeter.process import complain, say, until_signalled, what_failed
 from taximeter.webhooks import FILE_NAME, ends_of, run_webhooks
 
 _DAY_SECONDS = 86400
+_STORE = (StoreDamaged, StoreError, StoreFull)
 
 
 async def serve(
@@ -62,7 +64,7 @@ async def serve(
     except (CatalogueError, EndpointsError) as error:
         complain(str(error))
         return 2
-    except (LogError, LogUnavailable, SnapshotError, QueueRefused, sqlite3.Error, Unready, OSError) as error:
+    except (LogError, LogUnavailable, SnapshotError, *_STORE, QueueRefused, sqlite3.Error, Unready, OSError) as error:
         complain(f"taximeter serve: {error}")
         return 1
 
@@ -75,7 +77,7 @@ async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint]) -> 
     try:
         await asyncio.wait({stopped, parts.failure, told}, return_when=asyncio.FIRST_COMPLETED)
         if parts.failure.done():
-            complain(f"taximeter serve: the spend store failed: {parts.failure.exception()}")
+            complain(f"taximeter serve: the spend store failed: {what_failed(parts.failure.exception())}")
             return 1
         if told.done():
             complain(f"taximeter serve: the webhooks failed: {told.exception()!r}")

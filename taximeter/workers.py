@@ -18,7 +18,7 @@ from rating.engine import RatingProcessor, RatingSettings
 from rating.spend.app import routes as spend_routes
 from rating.spend.clickhouse_store import ClickhouseStore
 from rating.spend.duckdb_store import DuckdbStore
-from rating.spend.store import SpendStore
+from rating.spend.store import SpendStore, StoreDamaged, StoreError, StoreFull
 from rating.spend.view import SpendView
 from schemas import topics
 from schemas.catalogue import CatalogueError
@@ -37,15 +37,19 @@ from taximeter.catalogue_http import CatalogueApi
 from taximeter.documents import read_catalogue_file
 from taximeter.follower import CatalogueFollower
 from taximeter.http import Unready, make_app, running
-from taximeter.process import complain, say, spare_the_collector, until_signalled
+from taximeter.process import complain, say, spare_the_collector, until_signalled, what_failed
 from taximeter.rerate_http import Reratings
 from taximeter.webhooks import run_on_kafka
 
 _DAY_SECONDS = 86400
-_FAILURES = (LogUnavailable, TopicError, SnapshotError, Unready, OSError, ValueError)
+_FAILURES = (
+    LogUnavailable, TopicError, SnapshotError, StoreDamaged, StoreError, StoreFull, Unready, OSError, ValueError,
+)  # fmt: skip
 
 
-def _settings(bootstrap: str, partitions: int, prefix: str, replication: int, security: Sequence[str]) -> KafkaSettings:
+def kafka_settings(
+    bootstrap: str, partitions: int, prefix: str, replication: int, security: Sequence[str]
+) -> KafkaSettings:
     """Raises: ValueError where a setting is wrong."""
     pairs = [pair.partition("=") for pair in security]
     wrong = [name for name, equals, _ in pairs if not equals]
@@ -95,7 +99,7 @@ async def _ingest(
     catalogue: Path | None,
     max_ahead: int,
 ) -> int:
-    settings = _settings(bootstrap, partitions, prefix, replication, security)
+    settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
     documents = None if catalogue is None else read_catalogue_file(catalogue)
     await asyncio.to_thread(ensure_topics, settings)
     follower = CatalogueFollower(settings)
@@ -149,7 +153,7 @@ def rate(
 ) -> int:
     """Runs a rating worker until it is told to stop. Returns the exit status."""
     try:
-        settings = _settings(bootstrap, partitions, prefix, replication, security)
+        settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
         ensure_topics(settings)
         store = SnapshotStore(snapshots)
         follower = CatalogueFollower(settings)
@@ -159,21 +163,22 @@ def rate(
         return 1
     spare_the_collector()
     rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1))
-    bindings = [
-        Binding(RatingProcessor(rating), tick_s=tick or None),
-        Binding(
-            FeedProcessor(follower.catalogue.view, partitions),
-            source=topics.EVENTS_JSON,
-            journal=topics.JOURNAL_JSON,
-            entry=_json_entry,
-        ),
-    ]
+    bindings = rate_bindings(rating, follower, tick or None)
     health = _Health(health_host, health_port)
     try:
         return run_worker(settings, bindings, store, on_state=health.tell)
     finally:
         health.stop()
         follower.stop()
+
+
+def rate_bindings(rating: RatingSettings, follower: CatalogueFollower, tick_s: float | None) -> list[Binding]:
+    """What a rating worker runs: the engine, and the feed from JSON."""
+    feed = FeedProcessor(follower.catalogue.view, rating.partitions)
+    return [
+        Binding(RatingProcessor(rating), tick_s=tick_s),
+        Binding(feed, source=topics.EVENTS_JSON, journal=topics.JOURNAL_JSON, entry=_json_entry),
+    ]
 
 
 def _json_entry(message: SourceMessage) -> bytes:
@@ -238,7 +243,7 @@ async def webhooks(
     security: Sequence[str],
 ) -> int:
     """Delivers webhooks until it is told to stop. Returns the exit status."""
-    settings = _settings(bootstrap, partitions, prefix, replication, security)
+    settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
     return await _reporting("webhooks", run_on_kafka(settings, endpoints, data))
 
 
@@ -254,7 +259,7 @@ async def _spend(
     data: Path,
     clickhouse: str | None,
 ) -> int:
-    settings = _settings(bootstrap, partitions, prefix, replication, security)
+    settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
     await asyncio.to_thread(ensure_topics, settings)
     store = _open_store(data, clickhouse)
     view = SpendView(store, KafkaSource(settings))
@@ -267,7 +272,7 @@ async def _spend(
             await asyncio.wait({stopped, feed}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
             if feed.done():
-                complain(f"taximeter spend: the feed failed: {feed.exception()}")
+                complain(f"taximeter spend: the feed failed: {what_failed(feed.exception())}")
                 return 1
             say("taximeter spend: stopping")
     finally:

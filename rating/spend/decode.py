@@ -5,6 +5,7 @@ What is fixed the first time (a rejection) has a revision that falls with its of
 `sort_key` orders a listing: texts of fixed width, made from what an output means and never from when it was read.
 """
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final
@@ -21,8 +22,10 @@ from schemas.output import Alert, Because, Invoice
 from schemas.paths import DECIMAL
 from schemas.rejection import Where
 from schemas.times import parse_time
-from streams.journal import Record, decode_record
+from streams.journal import JournalError, Place, Record, RecordDamaged, RecordUnknown, decode_record
 from streams.log import TopicRecord
+
+_logger = logging.getLogger(__name__)
 
 _TEXT: Final = pa.string()
 _WHOLE: Final = pa.int64()
@@ -137,8 +140,24 @@ def stage(records: Sequence[TopicRecord]) -> Staged:
 
 
 def journal_records(records: Iterable[TopicRecord]) -> list[Record]:
-    """The journal's records among these. Raises: StoreError."""
-    return [record for _, record in _decoded((r for r in records if r.topic == topics.JOURNAL), decode_record)]
+    """The journal's records among these. A damaged one is passed over: without it the store says later how far it is,
+    never too early. What it means for the engine is the engine's to say.
+
+    Raises: StoreError on one of a newer format, and on one that was nobody's.
+    """
+    found: list[Record] = []
+    for record in records:
+        if record.topic != topics.JOURNAL or not record.value:
+            continue
+        try:
+            found.append(decode_record(record.value, Place(record.topic, record.partition, record.offset)))
+        except RecordUnknown as error:
+            raise StoreError(_named(record, error)) from error
+        except RecordDamaged as damage:
+            _logger.error("passed over a damaged record of the journal: %s", damage)
+        except JournalError as error:
+            raise StoreError(_named(record, error)) from error
+    return found
 
 
 def stage_positions(positions: Mapping[tuple[str, int], int]) -> pa.Table:

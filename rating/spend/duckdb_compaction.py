@@ -7,6 +7,7 @@ swaps the tables, holds the writer up, for some milliseconds. A crash in between
 drops.
 """
 
+import logging
 from threading import Lock, Thread
 from typing import Final
 
@@ -15,10 +16,20 @@ import duckdb
 ROWS_MIN: Final = 200_000
 """Below this many rows nothing is dropped."""
 
+_logger = logging.getLogger(__name__)
+
 _NEWEST: Final = """
 CREATE OR REPLACE TABLE line_items_kept AS SELECT * FROM line_items WHERE rowid IN
 (SELECT arg_max(rowid, revision) FROM line_items WHERE rowid < {end} GROUP BY id)
 """
+
+
+_NO_ROOM: Final = ("No space left", "Could not write", "File too large", "Disk quota")
+
+
+def finds_no_room(error: BaseException) -> bool:
+    """Whether it is a full disk, or a quota, that DuckDB complains of."""
+    return isinstance(error, duckdb.Error) and any(sign in str(error) for sign in _NO_ROOM)
 
 
 class Compaction:
@@ -65,7 +76,12 @@ class Compaction:
                 self._rows, kept = _counts(cursor)
                 self._next = max(self._rows_min, 2 * kept)
         except BaseException as error:
-            self._failure = error
+            if finds_no_room(error):
+                # Nothing is lost: the rows stand as they stood, and it is tried again when as many more have come.
+                _logger.error("line items were not compacted: %s", error)
+                self._next = 2 * self._rows
+            else:
+                self._failure = error
         finally:
             cursor.close()
 

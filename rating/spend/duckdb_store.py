@@ -1,7 +1,9 @@
 """The spend store in one DuckDB file: embedded, and the default."""
 
+import logging
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
 from threading import Lock
@@ -10,13 +12,16 @@ import duckdb
 import pyarrow as pa
 
 from rating.spend.decode import Staged
-from rating.spend.duckdb_compaction import ROWS_MIN, Compaction
+from rating.spend.duckdb_compaction import ROWS_MIN, Compaction, finds_no_room
 from rating.spend.sql import SqlStore, page_query
-from rating.spend.store import Listing, Place, Row
+from rating.spend.store import Listing, Place, Row, StoreDamaged, StoreError, StoreFull
 
 _TABLE = re.compile(r"\{(\w+)\}")
 _APPENDED = ("events", "line_items")
 _VALUE = re.compile(r"\{:(\w+)\}")
+_LOCKED = "Could not set lock"
+
+_logger = logging.getLogger(__name__)
 
 
 class DuckdbStore(SqlStore):
@@ -32,12 +37,25 @@ class DuckdbStore(SqlStore):
         settings: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory}
         if threads is not None:
             settings["threads"] = threads
-        self._connection = duckdb.connect(str(path), config=settings)
         self._cursors = Lock()
-        self._connection.execute((files("rating.spend") / "duckdb.sql").read_text())
         self._writing = Lock()
-        self._compaction = Compaction(self._connection, self._writing, compact_rows_min)
-        super().__init__()
+        try:
+            self._connection = duckdb.connect(str(path), config=settings)
+        except duckdb.Error as error:
+            raise _refusal(path, error) from error
+        try:
+            self._connection.execute((files("rating.spend") / "duckdb.sql").read_text())
+            self._compaction = Compaction(self._connection, self._writing, compact_rows_min)
+            super().__init__()
+        except duckdb.Error as error:
+            self._connection.close()
+            raise _refusal(path, error) from error
+
+    def check(self) -> None:
+        """Reads everything once. Raises: duckdb.Error where a block is not what was written."""
+        tables = self._connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
+        for (table,) in tables:
+            self._connection.execute(f"SELECT bit_xor(hash({table})) FROM {table}").fetchone()
 
     def settle(self) -> None:
         """Waits for a compaction that is under way."""
@@ -92,8 +110,45 @@ class DuckdbStore(SqlStore):
                 cursor.execute(_insert(name, rows.schema.names))
                 cursor.unregister("staged")
             cursor.commit()
+        except duckdb.Error as error:
+            if finds_no_room(error):
+                raise StoreFull(str(error)) from error
+            raise
         finally:
             cursor.close()  # without a commit this rolls back
+
+
+def open_or_rebuild(path: Path) -> DuckdbStore:
+    """The store in a file; where the file is damaged, an empty one in its place, to be filled from the topics.
+
+    For a log that keeps everything. The damaged file is put beside it. Raises: StoreError where another process has it.
+    """
+    try:
+        return DuckdbStore(path)
+    except StoreDamaged as damage:
+        aside = put_aside(path)
+        _logger.error("%s; it is now %s, and the store is built again from the log", damage, aside)
+        return DuckdbStore(path)
+
+
+def put_aside(path: Path) -> Path:
+    """Gives a damaged store another name (the last one of that name goes), and returns it. Raises: OSError."""
+    aside = path.with_name(path.name + ".damaged")
+    for ending in ("", ".wal"):
+        with suppress(FileNotFoundError):
+            Path(f"{path}{ending}").replace(f"{aside}{ending}")
+    return aside
+
+
+def _refusal(path: Path | str, error: duckdb.Error) -> Exception:
+    said = str(error).splitlines()[0]
+    if _LOCKED in said:
+        return StoreError(f"cannot open the spend store {path}: another process holds it ({said})")
+    if finds_no_room(error):
+        return StoreFull(f"cannot open the spend store {path}: {said}")
+    return StoreDamaged(
+        f"cannot open the spend store {path}: {said}. Move the file away, and it is built again from the topics"
+    )
 
 
 def _insert(table: str, columns: list[str]) -> str:

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from streams.journal import Done, Open, Record
+from streams.journal import Done, Record
 
 PENDING_MAX: Final = 256
 """Dones that wait. Where there are more, neighbours are joined: told less often, never too early."""
@@ -40,9 +40,8 @@ class Progress(msgspec.Struct, frozen=True):
         for record in records:
             if record.epoch < epoch:
                 continue
-            if isinstance(record, Open):
-                epoch = record.epoch
-            elif isinstance(record, Done) and record.end > end:
+            epoch = record.epoch  # also where the `Open` could not be read
+            if isinstance(record, Done) and record.end > end:
                 pending.append(Pending(record.end, record.emitted))
                 end = record.end
         return Progress(epoch, self.through, _thinned(pending))

@@ -30,6 +30,14 @@ class StoreError(RuntimeError):
     """A record that no engine of this version writes: a broken invariant. The message says which and why."""
 
 
+class StoreFull(RuntimeError):
+    """The store found no room for a batch, and none of the batch is in it: the same may be applied again."""
+
+
+class StoreDamaged(RuntimeError):
+    """The store's file cannot be read. Everything in it can be made again from the topics; the message says how."""
+
+
 class Place(NamedTuple):
     """Where a row stands in a listing: rows are listed by falling `(sort_key, id)`."""
 

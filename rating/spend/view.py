@@ -5,13 +5,15 @@ batches. The read-ahead is bounded, so the log waits for the store. Queries run 
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import logging
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from typing import Final, Literal, TypeVar
 
 from rating.spend.progress import Progress
-from rating.spend.store import TOPICS, SpendStore
+from rating.spend.store import TOPICS, SpendStore, StoreFull
 from schemas import topics
 from streams.log import Source, TopicRecord
 
@@ -24,6 +26,11 @@ APPLY_BYTES_MAX: Final = 32 * 1024 * 1024
 
 _READ_AHEAD: Final = 64
 """Batches of the source that may wait while one is applied."""
+
+_RETRY_S: Final = 0.5
+"""How long the feed waits before it asks a full disk again."""
+
+_logger = logging.getLogger(__name__)
 
 _T = TypeVar("_T")
 
@@ -88,6 +95,15 @@ class SpendView:
         async for records in self._source.read(TOPICS, self.store.positions()):
             await ahead.put(records)
 
+    async def _insist(self, apply: Callable[[], Awaitable[None]]) -> None:
+        """Applies a batch, again and again while there is no room for it: queries go on with what is there."""
+        while True:
+            try:
+                return await apply()
+            except StoreFull as error:
+                _logger.error("the spend store waits for room: %s", error)
+                await asyncio.sleep(_RETRY_S)
+
     async def _apply(self, ahead: asyncio.Queue[list[TopicRecord]], applying: Executor) -> None:
         loop = asyncio.get_running_loop()
         while True:
@@ -97,6 +113,6 @@ class SpendView:
                 more = ahead.get_nowait()
                 size += sum(len(record.value) for record in more)
                 records += more
-            await loop.run_in_executor(applying, self.store.apply, records)
+            await self._insist(partial(loop.run_in_executor, applying, self.store.apply, records))
             async with self._moved:
                 self._moved.notify_all()

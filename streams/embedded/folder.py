@@ -17,7 +17,8 @@ from typing import Final
 
 from streams.durable import make_folder, sync_folder
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
+"""1 had no checksums of rows: such a folder is taken over when it is opened, and its old rows stay without."""
 PARTITIONS_MAX: Final = 1024
 
 _APPLICATION_ID: Final = int.from_bytes(b"TAXI", "big")
@@ -28,6 +29,14 @@ _WAL_BYTES_KEPT: Final = 64 * 1024 * 1024  # a WAL grown larger by a burst is cu
 
 class LogError(RuntimeError):
     """The log contradicts what is asked of it. The message says what was found and what was expected."""
+
+
+class RowDamaged(LogError):
+    """A row does not hold what was written. `position`: the offset of its first record."""
+
+    def __init__(self, message: str, position: int) -> None:
+        super().__init__(message)
+        self.position = position
 
 
 class FolderRefused(LogError):
@@ -80,6 +89,25 @@ def open_writer(folder: Path, partitions: int) -> sqlite3.Connection:
         raise
 
 
+def identity_of(folder: Path) -> tuple[int, int]:
+    """Which file stands under the log's name. Raises: OSError where none does."""
+    found = (folder / "log.sqlite").stat()
+    return found.st_dev, found.st_ino
+
+
+def repair_command(folder: Path) -> str:
+    """What a person runs when something in the folder is damaged."""
+    return f"taximeter repair --data {folder}"
+
+
+def unreadable(folder: Path, error: sqlite3.Error) -> LogError:
+    """The error of a file whose structure SQLite cannot follow: no row of it can be told to be right."""
+    return LogError(
+        f"cannot read the log in {folder}: {error} ({error.sqlite_errorname}). If the disk is well, the file is "
+        f"damaged: `{repair_command(folder)}` says what of it can be read"
+    )
+
+
 def open_reader(folder: Path) -> sqlite3.Connection:
     """A connection that only reads; threads may hand it on, but not use it at once."""
     connection = _connect(folder)
@@ -119,6 +147,8 @@ def _make_or_check(connection: sqlite3.Connection, folder: Path, partitions: int
         raise FolderRefused(f"the file system of {folder} does not allow SQLite's WAL mode: use a local disk")
     if empty:
         _make(connection, partitions)
+    elif version < FORMAT_VERSION:
+        _take_over(connection)
     found = connection.execute("SELECT partitions FROM log").fetchone()[0]
     if found != partitions:
         raise FolderRefused(
@@ -134,6 +164,18 @@ def _make(connection: sqlite3.Connection, partitions: int) -> None:
     connection.execute("CREATE TABLE topics (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)")
     connection.execute("INSERT INTO log VALUES (?)", (partitions,))
     connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+    connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
+    connection.execute("COMMIT")
+
+
+def _take_over(connection: sqlite3.Connection) -> None:
+    """Version 1 to 2, in one transaction and without touching a row: a column's checksums are NULL where none were."""
+    connection.execute("BEGIN IMMEDIATE")
+    tables = connection.execute(
+        "SELECT name FROM sqlite_schema WHERE type = 'table' AND name LIKE 'topic\\_%' ESCAPE '\\'"
+    )
+    for (name,) in tables.fetchall():
+        connection.execute(f"ALTER TABLE {name} ADD COLUMN checksum INTEGER")
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
     connection.execute("COMMIT")
 

@@ -19,15 +19,30 @@ from typing import Final
 
 from schemas import topics
 from schemas.entry import Entry, encode_tick
+from streams.embedded.folder import LogError, repair_command
 from streams.embedded.log import SqliteLog
 from streams.faults_hook import fault
-from streams.journal import Batch, Done, Journal, JournalError, Open, Verdict, decode_record
-from streams.log import LogUnavailable
+from streams.journal import (
+    Batch,
+    Done,
+    Journal,
+    JournalError,
+    Open,
+    Place,
+    Record,
+    RecordDamaged,
+    Verdict,
+    decode_record,
+)
+from streams.log import LogUnavailable, TopicRecord
 from streams.processor import PartitionProcessor, Processor, Step
 from streams.snapshots import Snapshot, SnapshotError, SnapshotStore
 
 FAILED_STATUS: Final = 70
 """The process's exit status after a broken invariant (`EX_SOFTWARE`)."""
+
+KNOWN_FAILURES: Final = (LogError, LogUnavailable, JournalError, SnapshotError)
+"""Failures whose message says all: where, what was found and expected, and what to do."""
 
 _RETRY_SECONDS: Final = 0.5
 
@@ -56,7 +71,10 @@ class HostSettings:
 
 def stop_process(partition: int, position: int, error: BaseException) -> None:
     """What a failed host does by default: says what failed and where, and ends the process without ceremony."""
-    _logger.critical("partition %d failed at position %d", partition, position, exc_info=error)
+    said = isinstance(error, KNOWN_FAILURES)
+    _logger.critical(
+        "partition %d failed at position %d: %s", partition, position, error, exc_info=None if said else error
+    )
     logging.shutdown()
     os._exit(FAILED_STATUS)
 
@@ -201,6 +219,8 @@ class _Partition:
         state = self._restore()
         while not self._stopping.is_set():
             self.woken.clear()
+            if self._log.failure is not None:
+                raise LogUnavailable(self._log.failure)
             entries = self._read()
             if entries:
                 self._step(state, entries)
@@ -245,20 +265,34 @@ class _Partition:
 
     def _read_journal(self) -> list[Batch]:
         """Folds the journal to its end, and returns the batches that count and that the snapshot does not include."""
-        begin = self._log.begin(topics.JOURNAL, self.number)
+        begin, end = self._log.begin(topics.JOURNAL, self.number), self._log.end(topics.JOURNAL, self.number)
         if begin > self._journal_offset:
             raise JournalError(
                 f"{topics.JOURNAL}/{self.number}: found its first record at {begin}, expected it at "
-                f"{self._journal_offset} or before: the snapshots that went with it are missing or damaged"
+                f"{self._journal_offset} or before: the snapshots that went with it are missing or damaged. "
+                f"To make the state again from the source: `{repair_command(self._log.folder)}`"
+            )
+        if end < self._journal_offset:
+            raise JournalError(
+                f"{topics.JOURNAL}/{self.number}: found its end at {end}, expected it at {self._journal_offset} or "
+                f"behind, where the newest snapshot was taken: the log in {self._log.folder} has lost what it had "
+                "answered for, or the snapshots are another log's. Bring the whole folder back from a backup"
             )
         batches = []
         while records := self._log.read_records(topics.JOURNAL, self.number, self._journal_offset):
             for stored in records:
-                record = decode_record(stored.value)
+                record = self._decoded(stored)
                 if self._journal.apply(record) is Verdict.APPLIED and isinstance(record, Batch):
                     batches.append(record)
             self._journal_offset = records[-1].end
         return batches
+
+    def _decoded(self, stored: TopicRecord) -> Record:
+        """Raises: JournalError that names the repair."""
+        try:
+            return decode_record(stored.value, Place(stored.topic, stored.partition, stored.offset))
+        except RecordDamaged as damage:
+            raise JournalError(f"{damage}. To repair it: `{repair_command(self._log.folder)}`") from damage
 
     def _open_epoch(self) -> None:
         """Takes the partition. Nobody else can stand between the end of the journal and this record: see `folder`."""

@@ -9,6 +9,7 @@ import asyncio
 import os
 import sqlite3
 import threading
+import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
@@ -17,8 +18,17 @@ from typing import Final
 
 from schemas import topics
 from schemas.entry import Entry
-from streams.embedded.folder import FolderLock, LogError, open_reader, open_writer
-from streams.embedded.rows import PackedRow, Record, pack, unpack
+from streams.embedded.folder import (
+    FolderLock,
+    FolderRefused,
+    LogError,
+    RowDamaged,
+    open_reader,
+    open_writer,
+    repair_command,
+    unreadable,
+)
+from streams.embedded.rows import PackedRow, Record, pack, pack_row, row_checksum, unpack
 from streams.embedded.writer import Key, Transaction, Writer
 from streams.faults_hook import fault
 from streams.journal import Batch, Done, Open, encode_record
@@ -53,10 +63,13 @@ class SqliteLog:
         self._lock = FolderLock(self.folder)
         try:
             connection = open_writer(self.folder, partitions)
+            self._writer = Writer(self.folder, connection, queue_bytes_max)
+        except sqlite3.Error as error:
+            self._lock.release()
+            raise FolderRefused(str(unreadable(self.folder, error))) from error
         except BaseException:
             self._lock.release()
             raise
-        self._writer = Writer(self.folder, connection, queue_bytes_max)
         self._idle_readers: list[sqlite3.Connection] = []
         self._readers_lock = threading.Lock()
         self._closed = threading.Event()
@@ -78,6 +91,11 @@ class SqliteLog:
     def closed(self) -> bool:
         """Whether the log takes nothing any more: it was closed, or its writer failed."""
         return self._writer.closed
+
+    @property
+    def failure(self) -> str | None:
+        """Why its writer failed, if it did."""
+        return self._writer.failure
 
     # Appending ----------------------------------------------------------------------------------
 
@@ -143,7 +161,7 @@ class SqliteLog:
             if epoch <= (current := transaction.epoch(partition)):
                 raise Fenced(f"partition {partition}: found the epoch {current} open, expected one below {epoch}")
             transaction.epochs[partition] = epoch
-            return transaction.add(*key, row.value, row.records)
+            return transaction.add(*key, row.value, row.records, row.checksum)
 
         return _integer(self._writer.submit_blocking(write, len(row.value), (key,), always=True))
 
@@ -162,7 +180,7 @@ class SqliteLog:
             if epoch != (current := transaction.epoch(partition)):
                 raise Fenced(f"partition {partition}: found the epoch {current} open, expected {epoch}")  # 4. fence
             for row in head:
-                transaction.add(*journal, row.value, row.records)  # 3. batch
+                transaction.add(*journal, row.value, row.records, row.checksum)  # 3. batch
             transaction.flush()
             fault("after_journal")
             fault("after_fence")
@@ -170,7 +188,7 @@ class SqliteLog:
             transaction.flush()
             fault("after_emit")
             (row,) = pack([(b"", encode_record(Done(epoch, end, emitted)))])
-            return transaction.add(*journal, row.value, row.records)  # 6. done
+            return transaction.add(*journal, row.value, row.records, row.checksum)  # 6. done
 
         size = sum(map(_size, packed.values()))
         return _integer(self._writer.submit_blocking(write, size, (journal, *packed), always=True))
@@ -340,6 +358,8 @@ class SqliteLog:
             reader = self._idle_readers.pop() if self._idle_readers else open_reader(self.folder)
         try:
             yield reader
+        except sqlite3.Error as error:
+            raise unreadable(self.folder, error) from error
         finally:
             with self._readers_lock:
                 if self._closed.is_set():
@@ -356,30 +376,75 @@ class SqliteLog:
         return None if row is None else row[0]
 
     def _rows(self, key: Key, position: int, end: int | None = None) -> Iterator[tuple[int, int, bytes]]:
-        """The rows (position, after, value) from the one that holds `position` on, up to `end`, as far as durable."""
+        """The rows (position, after, value) from the one that holds `position` on, up to `end`, as far as durable.
+
+        Raises: RowDamaged.
+        """
+        for start, after, value, damage in self.scan(*key, position, end):
+            if damage is not None:
+                raise RowDamaged(
+                    f"{key[0]}/{key[1]}, offset {start}: {damage}. To see what it means and to repair it: "
+                    f"`{repair_command(self.folder)}`",
+                    start,
+                )
+            yield start, after, value
+
+    def scan(
+        self, topic: str, partition: int, position: int = 0, end: int | None = None
+    ) -> Iterator[tuple[int, int, bytes, str | None]]:
+        """The rows (position, after, value, damage) from the one that holds `position` on, up to `end`, as far as
+        durable. `damage` says what was found and expected of a row that is not what was written, else None."""
+        key = self._key(topic, partition)
         if (table := self._writer.tables.get(key)) is None:
             return
         end = self._writer.ends[key] if end is None else end
         query = (
-            f"SELECT position, after, value FROM {table} WHERE position < ?2 AND position >= "
+            f"SELECT position, after, value, checksum FROM {table} WHERE position < ?2 AND position >= "
             f"coalesce((SELECT max(position) FROM {table} WHERE position <= ?1), 0) AND after > ?1 ORDER BY position"
         )
         # Closing the cursor ends the read transaction: an open one would keep the WAL from being used again.
         with self._reader() as reader, closing(reader.execute(query, (position, end))) as cursor:
-            yield from cursor
+            for start, after, value, expected in cursor:
+                damage = None
+                if expected is not None and (found := row_checksum(start, after, zlib.crc32(value))) != expected:
+                    damage = f"found a row with the checksum {found:08x}, expected {expected:08x}"
+                yield start, after, value, damage
+
+    def replace_row(self, topic: str, partition: int, position: int, records: Sequence[Record]) -> None:
+        """For a repair: puts another row in the place of a damaged one, for as many records, so that no offset moves.
+
+        Raises: LogError if the row that stands there holds another number of records; LogUnavailable.
+        """
+        key = self._key(topic, partition)
+        row = pack_row(records)
+
+        def write(transaction: Transaction) -> None:
+            table = self._writer.tables[key]
+            found = transaction.connection.execute(
+                f"SELECT after FROM {table} WHERE position = ?", (position,)
+            ).fetchone()
+            if found is None or found[0] - position != row.records:
+                raise LogError(f"{topic}/{partition}, offset {position}: found {found}, expected {row.records} records")
+            checksum = row_checksum(position, found[0], row.checksum)
+            transaction.connection.execute(
+                f"UPDATE {table} SET value = ?, checksum = ? WHERE position = ?", (row.value, checksum, position)
+            )
+
+        self._writer.submit_blocking(write, len(row.value), (key,), always=True)
 
 
 def _append(key: Key, value: bytes, events: int) -> Callable[[Transaction], int]:
     if len(value) > VALUE_BYTES_MAX:
         raise ValueError(f"found an entry of {len(value)} bytes, expected at most {VALUE_BYTES_MAX}")
-    return lambda transaction: transaction.add(*key, value, max(events, 1))
+    checksum = zlib.crc32(value)
+    return lambda transaction: transaction.add(*key, value, max(events, 1), checksum)
 
 
 def _publish(key: Key, rows: Sequence[PackedRow]) -> Callable[[Transaction], int]:
     def write(transaction: Transaction) -> int:
         end = transaction.end(key)
         for row in rows:
-            end = transaction.add(*key, row.value, row.records)
+            end = transaction.add(*key, row.value, row.records, row.checksum)
         return end
 
     return write

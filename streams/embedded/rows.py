@@ -2,9 +2,12 @@
 
 A packed row is a codec (one byte), the length of the body (4 bytes, big-endian), and the body: a MessagePack array of
 key, value, key, value, … (each a length and its bytes), compressed by Zstandard where that makes it smaller.
+
+SQLite keeps no checksums of its pages, so every row has one of ours (`row_checksum`), which whoever reads it compares.
 """
 
 import struct
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
@@ -12,6 +15,7 @@ import msgspec
 import pyarrow
 
 _HEADER: Final = struct.Struct(">BI")
+_PLACE: Final = struct.Struct(">QQ")
 _PLAIN: Final = 0
 _ZSTD: Final = 1
 _WORTH_IT_BYTES: Final = 256  # shorter bodies are left as they are
@@ -24,11 +28,19 @@ Record = tuple[bytes, bytes]
 """Key and value."""
 
 
+def row_checksum(position: int, after: int, value_checksum: int) -> int:
+    """A CRC-32 of what a row holds and of where it stands. The value's part (`zlib.crc32`) is the larger work, and is
+    done before the place is known, by whoever appends, while the disk is busy with others."""
+    return zlib.crc32(_PLACE.pack(position, after), value_checksum)
+
+
 class PackedRow(NamedTuple):
     """Some records as one row."""
 
     records: int
     value: bytes
+    checksum: int
+    """Of the value alone: see `row_checksum`."""
 
 
 def pack(records: Iterable[Record]) -> Iterator[PackedRow]:
@@ -45,6 +57,11 @@ def pack(records: Iterable[Record]) -> Iterator[PackedRow]:
         yield _pack(flat)
 
 
+def pack_row(records: Iterable[Record]) -> PackedRow:
+    """The records as one row, whatever its size."""
+    return _pack([part for record in records for part in record])
+
+
 def unpack(value: bytes) -> Sequence[Record]:
     """The records of a row. Raises: ValueError or msgspec.DecodeError on bytes that no `pack` made."""
     codec, length = _HEADER.unpack_from(value)
@@ -59,9 +76,9 @@ def unpack(value: bytes) -> Sequence[Record]:
 
 def _pack(flat: list[bytes]) -> PackedRow:
     body = _encoder.encode(flat)
-    count = len(flat) // 2
+    value = _HEADER.pack(_PLAIN, len(body)) + body
     if len(body) > _WORTH_IT_BYTES:
         packed: bytes = pyarrow.Codec("zstd", compression_level=1).compress(body, asbytes=True)
         if len(packed) < len(body):
-            return PackedRow(count, _HEADER.pack(_ZSTD, len(body)) + packed)
-    return PackedRow(count, _HEADER.pack(_PLAIN, len(body)) + body)
+            value = _HEADER.pack(_ZSTD, len(body)) + packed
+    return PackedRow(len(flat) // 2, value, zlib.crc32(value))

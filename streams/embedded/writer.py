@@ -17,7 +17,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from streams.embedded.folder import LogError
+from streams.embedded.folder import LogError, identity_of
+from streams.embedded.rows import row_checksum
 from streams.faults_hook import fault
 from streams.log import LogUnavailable
 
@@ -30,6 +31,7 @@ REQUEST_BYTES: Final = 256
 """What a request counts for in the queue besides its bytes, so that very many small ones are bounded too."""
 
 _ROWS_AT_ONCE: Final = (128, 32, 8, 1)
+_COLUMNS: Final = 5
 
 _logger = logging.getLogger(__name__)
 
@@ -45,12 +47,13 @@ class Transaction:
         self.ends: dict[Key, int] = {}
         self.epochs: dict[int, int] = {}
 
-    def add(self, topic: str, partition: int, value: bytes, count: int) -> int:
-        """Adds a row that takes `count` offsets, and returns the offset after it."""
+    def add(self, topic: str, partition: int, value: bytes, count: int, checksum: int) -> int:
+        """Adds a row that takes `count` offsets, and returns the offset after it. `checksum`: the value's CRC-32."""
         key = topic, partition
         position = self.end(key)
         self.ends[key] = after = position + count
-        self._rows[self._writer.tables[key]] += position, after, self._written, value
+        row = position, after, self._written, value, row_checksum(position, after, checksum)
+        self._rows[self._writer.tables[key]] += row
         return after
 
     def end(self, key: Key) -> int:
@@ -70,10 +73,10 @@ class Transaction:
         for table, values in self._rows.items():
             done = 0
             for rows in _ROWS_AT_ONCE:
-                marks = ",".join(["(?,?,?,?)"] * rows)
-                while len(values) - done >= 4 * rows:
-                    self.connection.execute(f"INSERT INTO {table} VALUES {marks}", values[done : done + 4 * rows])
-                    done += 4 * rows
+                marks, size = ",".join(["(?,?,?,?,?)"] * rows), _COLUMNS * rows
+                while len(values) - done >= size:
+                    self.connection.execute(f"INSERT INTO {table} VALUES {marks}", values[done : done + size])
+                    done += size
         self._rows.clear()
 
 
@@ -118,6 +121,9 @@ class Writer:
         self.ends: dict[Key, int] = {}
         """The offset after the last durable record. Written by the thread only, read by all."""
         self.epochs: dict[int, int] = {}
+        self.failure: str | None = None
+        """Why the thread has ended, if it was not asked to."""
+        self._identity = identity_of(folder)
         self._read_ends()
         self._thread = threading.Thread(target=self._run, name="log-writer", daemon=True)
         self._thread.start()
@@ -189,14 +195,17 @@ class Writer:
                     self.queued_bytes -= sum(request.bytes for request in group)
                 self._answer(group)
         except BaseException as error:  # a fault of ours: nobody may wait for ever
-            _logger.critical("the writer of the log in %s failed", self._folder, exc_info=True)
+            self.failure = str(error) if isinstance(error, LogError) else f"{error!r}"
+            unexpected = None if isinstance(error, LogError) else error
+            _logger.critical("the writer of the log in %s failed: %s", self._folder, self.failure, exc_info=unexpected)
             with self._changed:
                 self._closing = True
                 left = [*group, *self._queue]
                 self._queue.clear()
             for request in left:
-                request.error = LogUnavailable(f"the writer of the log in {self._folder} failed: {error!r}")
+                request.error = LogUnavailable(f"the writer of the log in {self._folder} failed: {self.failure}")
             self._answer(left)
+            self._notify({key for key, callbacks in self._watchers.items() if callbacks})
 
     def _take(self) -> list[_Request]:
         """The next group; empty when the log is closed and all is written."""
@@ -230,9 +239,22 @@ class Writer:
         except sqlite3.Error as error:
             self._roll_back(group, error)
             return
+        self._check_in_place()
         self.ends.update(transaction.ends)
         self.epochs.update(transaction.epochs)
         self._notify(transaction.ends)
+
+    def _check_in_place(self) -> None:
+        """A file that was removed can still be written, and all of it would be gone with this process. Nothing is
+        answered that was written so. Raises: LogError."""
+        try:
+            found = identity_of(self._folder)
+        except OSError as error:
+            raise LogError(f"the log's file has gone: {error}. Nothing more can be kept: stopping") from error
+        if found != self._identity:
+            raise LogError(
+                f"another file has taken the place of {self._folder / 'log.sqlite'} under this process: stopping"
+            )
 
     def _roll_back(self, group: list[_Request], error: sqlite3.Error) -> None:
         with suppress(sqlite3.Error):  # SQLite has rolled back by itself after some errors
@@ -286,7 +308,7 @@ class Writer:
         table = _table(number, partition)
         self.connection.execute(
             f"CREATE TABLE IF NOT EXISTS {table} (position INTEGER PRIMARY KEY, after INTEGER NOT NULL, "
-            "written INTEGER NOT NULL, value BLOB NOT NULL) STRICT"
+            "written INTEGER NOT NULL, value BLOB NOT NULL, checksum INTEGER) STRICT"
         )
         self.connection.execute("COMMIT")
         self.ends[key], self.tables[key] = 0, table

@@ -13,7 +13,18 @@ from typing import Final, TypeVar
 
 from schemas.entry import Entry
 from streams.faults_hook import fault
-from streams.journal import Batch, Journal, JournalError, Open, Record, Verdict, decode_record, encode_record
+from streams.journal import (
+    Batch,
+    Journal,
+    JournalError,
+    Open,
+    Place,
+    Record,
+    RecordDamaged,
+    Verdict,
+    decode_record,
+    encode_record,
+)
 from streams.kafka.binding import Binding
 from streams.kafka.producer import KafkaProducer
 from streams.kafka.settings import KafkaSettings
@@ -91,6 +102,24 @@ async def append_record(surroundings: Surroundings, binding: Binding, partition:
     return await surroundings.producer.produce(binding.journal, partition, key, encode_record(record))
 
 
+def repair_command(surroundings: Surroundings, partition: int) -> str:
+    """What a person runs, once the workers are stopped, when something of a partition is damaged."""
+    settings = surroundings.settings
+    return (
+        f"taximeter repair --bootstrap {settings.bootstrap} --snapshots {surroundings.snapshots.url} "
+        f"--partitions {settings.partitions} --partition {partition}"
+        + (f" --prefix {settings.prefix}" if settings.prefix else "")
+    )
+
+
+def record_of(surroundings: Surroundings, binding: Binding, partition: int, message: SourceMessage) -> Record:
+    """The journal record that a message holds. Raises: RecordDamaged that says where and names the repair."""
+    try:
+        return decode_record(message.value, Place(binding.journal, partition, message.offset))
+    except RecordDamaged as damage:
+        raise RecordDamaged(f"{damage}. To repair it: `{repair_command(surroundings, partition)}`") from damage
+
+
 class TakeOver:
     """One attempt to take one partition over."""
 
@@ -121,7 +150,8 @@ class TakeOver:
         if not begin <= snapshot.journal_offset <= end:
             raise RestoreError(
                 f"{self._name}: the snapshot needs the journal from {snapshot.journal_offset}, found {begin} to {end}: "
-                "the journal was kept for too short a time, or belongs to another cluster than the snapshots"
+                "the journal was kept for too short a time, or belongs to another cluster than the snapshots. To make "
+                f"the state again from the source: `{repair_command(self._with, self._partition)}`"
             )
         journal = Journal(epoch=snapshot.epoch, position=snapshot.position)
         processor = await self._with.run(self._binding.processor.open, self._partition, snapshot.state, fetch)
@@ -131,7 +161,8 @@ class TakeOver:
         """Without a snapshot the journal must go back to its first record, and the source to the first entry."""
         if journal_begin > 0:
             raise RestoreError(
-                f"{self._name}: there is no snapshot, and the journal begins at {journal_begin}, expected 0"
+                f"{self._name}: there is no snapshot that is whole, and the journal begins at {journal_begin}, "
+                f"expected 0. To make the state again from the source: `{repair_command(self._with, self._partition)}`"
             )
         processor = await self._with.run(self._binding.processor.open, self._partition, None, fetch)
         begin, _ = await self._reader.bounds(self._binding.source)
@@ -180,7 +211,7 @@ class TakeOver:
         """Folds the journal's records up to `end` in, and collects the steps that count."""
         async for messages in self._reader.read(self._binding.journal, state.journal_next, end):
             for message in messages:
-                record = decode_record(message.value)
+                record = record_of(self._with, self._binding, self._partition, message)
                 if state.journal.apply(record) is Verdict.APPLIED and isinstance(record, Batch):
                     batches.append(record)
                 state.journal_next = message.offset + 1

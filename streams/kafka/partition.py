@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from schemas.entry import Entry
 from streams.faults_hook import fault
-from streams.journal import Batch, Done, JournalError, Record, Verdict, decode_record
+from streams.journal import Batch, Done, JournalError, Record, Verdict
 from streams.kafka.binding import Binding, route
 from streams.kafka.order import Order
 from streams.kafka.order import Verdict as OrderVerdict
@@ -24,6 +24,7 @@ from streams.kafka.ownership import (
     TakeOver,
     append_record,
     entry_of,
+    record_of,
 )
 from streams.kafka.producer import Message
 from streams.kafka.source import LogReader, SourceMessage
@@ -259,7 +260,7 @@ class Partition:
         state = self._state
         async for messages in reader.read(self.binding.journal, state.journal_next, end):
             for message in messages:
-                record = decode_record(message.value)
+                record = record_of(self._with, self.binding, self.partition, message)
                 if record.epoch > state.journal.epoch:
                     raise Fenced(
                         f"{self}: epoch {state.journal.epoch} of this worker ended at the journal's offset "

@@ -331,8 +331,8 @@ def test_another_number_of_partitions_is_refused(tmp_path: Path) -> None:
 
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     SqliteLog(tmp_path, 2).close()
-    change(tmp_path, "PRAGMA user_version = 2")
-    assert "format version 2, this program knows up to 1" in refusal(tmp_path, 2)
+    change(tmp_path, "PRAGMA user_version = 3")
+    assert "format version 3, this program knows up to 2" in refusal(tmp_path, 2)
 
 
 def test_a_file_that_is_no_log_is_refused(tmp_path: Path) -> None:

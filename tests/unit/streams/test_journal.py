@@ -1,7 +1,9 @@
 """Laws of the journal's rule: who reads it comes to the same state, whatever a stopped owner wrote late."""
 
+import zlib
 from collections.abc import Iterable
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,7 +14,9 @@ from streams.journal import (
     Journal,
     JournalError,
     Open,
+    Place,
     Record,
+    RecordDamaged,
     Verdict,
     decode_record,
     encode_record,
@@ -134,3 +138,32 @@ def test_a_record_of_an_epoch_that_nobody_opened_stops() -> None:
 @given(histories())
 def test_records_survive_the_wire(records: list[Record]) -> None:
     assert [decode_record(encode_record(record)) for record in records] == records
+
+
+@given(histories())
+def test_records_of_the_first_format_are_still_read(records: list[Record]) -> None:
+    assert [decode_record(msgspec.json.encode(record)) for record in records] == records
+
+
+@given(histories(), st.data())
+def test_a_record_with_a_changed_bit_is_damaged_wherever_the_bit_is(records: list[Record], data: st.DataObject) -> None:
+    value = bytearray(encode_record(data.draw(st.sampled_from(records or [Open(1, "a")]))))
+    bit = data.draw(st.integers(0, 8 * len(value) - 1))
+    value[bit // 8] ^= 1 << bit % 8
+    with pytest.raises(RecordDamaged, match=r"taximeter\.journal/3, offset 77: found .*, expected"):
+        decode_record(bytes(value), Place("taximeter.journal", 3, 77))
+
+
+@given(histories(), st.data())
+def test_a_record_that_was_cut_off_is_damaged(records: list[Record], data: st.DataObject) -> None:
+    value = encode_record(data.draw(st.sampled_from(records or [Open(1, "a")])))
+    with pytest.raises(RecordDamaged):
+        decode_record(value[: data.draw(st.integers(0, len(value) - 1))])
+
+
+def test_a_whole_record_of_a_newer_format_is_refused_by_its_version() -> None:
+    body = b"whatever a later version writes"
+    value = b"\x02" + zlib.crc32(body, zlib.crc32(b"\x02")).to_bytes(4, "big") + body
+    with pytest.raises(JournalError, match="format version 2, this program reads up to 1") as refused:
+        decode_record(value)
+    assert not isinstance(refused.value, RecordDamaged)

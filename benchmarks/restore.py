@@ -1,0 +1,136 @@
+"""How long a start takes: `python -m benchmarks.restore [--lines N ...] [--tail STEPS]`.
+
+Makes an engine that holds so many live lines, writes its snapshot and a tail of steps behind it, and restores both in a
+process of its own, as a host does: from the start of the process to a state that can go on. The tail is what a crash
+leaves: the steps since the last snapshot, which are replayed. How long it is, is a setting of the hosts.
+"""
+
+import argparse
+import json
+import resource
+import subprocess
+import sys
+import tempfile
+import time
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Final
+
+STEP_PACKS: Final = 16
+"""Packs of 1,000 events in a step of the tail."""
+
+
+def prepare(folder: Path, lines: int, steps: int) -> int:
+    """Writes a snapshot of an engine with that many lines, and the entries of a tail. Returns the lines."""
+    from benchmarks.workload import compiled, events, packs
+    from rating.engine import RatingEngine, RatingProcessor
+    from schemas.entry import CATALOGUE, Entry, encode_entry
+    from schemas.faults import encode_document
+    from streams.snapshots import Snapshot, SnapshotStore
+
+    catalogue = compiled("own-keys")
+    engine = RatingProcessor().open(0, None)
+    assert isinstance(engine, RatingEngine)
+    engine.process([Entry(0, 1, encode_entry(CATALOGUE, encode_document(catalogue.documents)))])
+    made, position = 0, 1
+    while engine.state.lines.size < lines:
+        count = min(50_000, max(100, (lines - engine.state.lines.size) // 3))  # an event makes one line or two
+        part = list(packs(events(count, customers=0, start=made), catalogue))
+        engine.process([Entry(e.offset - 1 + position, e.end - 1 + position, e.value) for e in part])
+        made += count
+        position += count
+    state = engine.snapshot()
+    SnapshotStore(folder / "snapshots").save("rating", 0, Snapshot(position, 0, 1, state, engine.files()))
+    tail = packs(events(steps * STEP_PACKS * 1000, seed=8), catalogue)
+    for number in range(steps):
+        with (folder / f"{number:04d}.step").open("wb") as file:
+            for entry in islice(tail, STEP_PACKS):
+                file.write(len(entry.value).to_bytes(4, "big") + entry.value)
+    return int(engine.state.lines.size)
+
+
+def restore(folder: Path) -> None:
+    """In a process of its own: prints how many seconds each part took, as JSON."""
+    began = time.perf_counter()
+    from rating.engine import RatingProcessor
+    from schemas.entry import Entry
+    from streams.snapshots import SnapshotStore
+    from taximeter.process import spare_the_collector
+
+    spare_the_collector()
+    imported = time.perf_counter()
+    store = SnapshotStore(folder / "snapshots")
+    snapshot = store.load("rating", 0)
+    assert snapshot is not None
+    read = time.perf_counter()
+    engine = RatingProcessor().open(0, snapshot.state, partial(store.fetch, "rating", 0))
+    opened = time.perf_counter()
+    position, events = snapshot.position, 0
+    for path in sorted(folder.glob("*.step")):
+        raw, at, entries = path.read_bytes(), 0, []
+        while at < len(raw):
+            size = int.from_bytes(raw[at : at + 4], "big")
+            entries.append(Entry(position, position + 1000, raw[at + 4 : at + 4 + size]))
+            position, at = position + 1000, at + 4 + size
+        events += engine.process(entries).summary.events
+    done = time.perf_counter()
+    print(
+        json.dumps(
+            {
+                "import": imported - began,
+                "read": read - imported,
+                "load": opened - read,
+                "replay": done - opened,
+                "events": events,
+                "cpu": time.process_time(),
+                "memory": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+            }
+        )
+    )
+
+
+def measure(folder: Path, lines: int, held: int) -> None:
+    """Prints a line of the table: the median of three starts."""
+    runs = []
+    for _ in range(3):
+        began = time.perf_counter()
+        command = [sys.executable, "-m", "benchmarks.restore", "--child", str(folder)]
+        answer = subprocess.run(command, check=True, capture_output=True, text=True)
+        runs.append({"all": time.perf_counter() - began, **json.loads(answer.stdout)})
+    run = sorted(runs, key=lambda run: run["all"])[1]
+    size = sum(path.stat().st_size for path in (folder / "snapshots").rglob("*") if path.is_file())
+    start = run["all"] - run["read"] - run["load"] - run["replay"]
+    print(
+        f"{held:>12,}{run['events']:>12,}{size / 1e6:>12,.1f}{start:>9.2f}{run['read']:>9.2f}{run['load']:>9.2f}"
+        f"{run['replay']:>9.2f}{run['all']:>9.2f}{run['cpu']:>9.2f}{run['memory']:>11,.0f}",
+        flush=True,
+    )
+
+
+def main() -> None:
+    """Measures each number of lines, without a tail and with one."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--lines", type=int, nargs="+", default=[100_000])
+    parser.add_argument("--tail", type=int, default=20, help="steps of 16,000 events")
+    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child is not None:
+        restore(options.child)
+        return
+    print("                                        seconds, the median of three; cpu: of all, in the process")
+    print("  live lines tail events snapshot MB  process     read     load   replay      all      cpu  memory MB")
+    for lines in options.lines:
+        with tempfile.TemporaryDirectory(prefix="restore-") as name:
+            folder = Path(name)
+            held = prepare(folder, lines, options.tail)
+            steps = [(path, path.rename(folder / f"{path.stem}.kept")) for path in folder.glob("*.step")]
+            measure(folder, lines, held)
+            for path, kept in steps:
+                kept.rename(path)
+            if steps:
+                measure(folder, lines, held)
+
+
+if __name__ == "__main__":
+    main()
