@@ -16,7 +16,7 @@ _CUT_S: Final = (1.0, 9.0)
 def kill_doors(deployment: Deployment, row: Row, times: int) -> None:
     """kill -9 of a door while requests are under way in it. Recovered: it acknowledges something again."""
     chance = random.Random()
-    for _ in range(times):
+    while row.kills < times and not row.is_late():
         number = chance.randrange(len(deployment.doors))
         door, url = deployment.doors[number], deployment.urls[number]
         deployment.fleet.until(lambda d=door: d.ready, f"{door.name} is ready", RECOVERY_MAX_S)
@@ -29,6 +29,10 @@ def kill_doors(deployment: Deployment, row: Row, times: int) -> None:
         at = time.monotonic()
         row.kills += door.kill()
         row.injected += 1
+        for other in deployment.doors:
+            if other is not door and chance.random() < 0.5 and other.kill():
+                row.kills += 1
+                row.injected += 1
         _wait_ack(deployment, row, url, at)
 
 
@@ -46,7 +50,7 @@ def _wait_ack(deployment: Deployment, row: Row, url: str, at: float, count: bool
 def kill_broker(deployment: Deployment, row: Row, times: int) -> None:
     """kill -9 of the broker under load; it comes back on the same files after a while."""
     chance = random.Random()
-    for _ in range(times):
+    for _ in row.rounds(times):
         deployment.wait_flowing()
         concerned = deployment.watch.epochs()
         row.in_flight += deployment.in_flight()
@@ -63,7 +67,7 @@ def kill_broker(deployment: Deployment, row: Row, times: int) -> None:
 def cut_network(deployment: Deployment, row: Row, times: int) -> None:
     """The broker's port is closed and every connection reset, for seconds; the broker itself knows nothing of it."""
     chance = random.Random()
-    for _ in range(times):
+    for _ in row.rounds(times):
         deployment.wait_flowing()
         concerned = deployment.watch.epochs()
         row.in_flight += deployment.in_flight()

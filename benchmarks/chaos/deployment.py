@@ -10,7 +10,7 @@ from typing import Any, Final
 from confluent_kafka import Producer
 
 from benchmarks.chaos import book
-from benchmarks.chaos.compare import Findings, Found, compare
+from benchmarks.chaos.compare import Found, compare
 from benchmarks.chaos.expected import rate
 from benchmarks.chaos.journal_watch import JournalWatch
 from benchmarks.chaos.load import Load, Mirror

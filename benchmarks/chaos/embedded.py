@@ -9,7 +9,7 @@ from typing import Any, Final
 from urllib.parse import urlencode
 
 from benchmarks.chaos import book
-from benchmarks.chaos.compare import Findings, Found, compare
+from benchmarks.chaos.compare import Found, compare
 from benchmarks.chaos.deployment import RECOVERY_MAX_S
 from benchmarks.chaos.expected import rate
 from benchmarks.chaos.load import Load
@@ -28,7 +28,13 @@ class Embedded:
     """One `serve` on one folder. A context manager."""
 
     def __init__(
-        self, folder: Path, *, data: Path | None = None, rate: float = 400.0, module: str = "taximeter", before: str = ""
+        self,
+        folder: Path,
+        *,
+        data: Path | None = None,
+        rate: float = 400.0,
+        module: str = "taximeter",
+        before: str = "",
     ) -> None:
         """`module` and `before`: run the program through another (see `stepped_clock`)."""
         self.folder, self.data = folder, data or folder / "data"

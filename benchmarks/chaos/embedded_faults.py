@@ -25,15 +25,19 @@ _DISK_BYTES: Final = 48 * 1024 * 1024
 def kill_serve(embedded: Embedded, row: Row, times: int) -> None:
     """kill -9 in a loop, at random moments, while events come."""
     chance = random.Random()
-    for _ in range(times):
+    while row.kills < times and not row.is_late():
         embedded.wait_ack(row, time.monotonic(), count=False)
         time.sleep(chance.uniform(0.0, 0.6))
-        embedded.wait_ack(row, embedded.kill(row))
+        at = embedded.kill(row)
+        while chance.random() < 1 / 3 and row.kills < times:
+            time.sleep(chance.uniform(0.5, 3.0))  # it starts and restores meanwhile
+            at = embedded.kill(row)
+        embedded.wait_ack(row, at)
 
 
 def crash_serve_at_places(embedded: Embedded, row: Row, rounds: int) -> None:
     """The process ends at each numbered step as by a power cut, and is started again."""
-    for _ in range(rounds):
+    for _ in row.rounds(rounds):
         for place in sorted(PLACES):
             embedded.wait_ack(row, time.monotonic(), count=False)
             before = len(embedded.serve.exits)
@@ -55,7 +59,7 @@ def crash_serve_at_places(embedded: Embedded, row: Row, rounds: int) -> None:
 def tear_snapshots(embedded: Embedded, row: Row, times: int) -> None:
     """Killed, and the newest snapshot of each partition cut short, garbled or emptied before the next start."""
     chance = random.Random()
-    for number in range(times):
+    for number in row.rounds(times):
         embedded.wait_ack(row, time.monotonic(), count=False)
         embedded.fleet.until(lambda: len(_snapshots(embedded)) >= 2, "there are snapshots", RECOVERY_MAX_S)
         time.sleep(chance.uniform(0.5, 2.5))
@@ -88,7 +92,7 @@ def _tear(path: Path, how: int, chance: random.Random) -> None:
 
 def start_second(embedded: Embedded, row: Row, times: int) -> None:
     """A second process on the same folder is refused: a status that is not nought, and the holder's number."""
-    for number in range(times):
+    for number in row.rounds(times):
         second = embedded.second(f"second-{number}")
         second.order_end()
         status = second.wait(RECOVERY_MAX_S)
@@ -100,7 +104,7 @@ def start_second(embedded: Embedded, row: Row, times: int) -> None:
 
 def start_on_newer_folder(embedded: Embedded, row: Row, times: int) -> None:
     """A log, then a snapshot, of a newer format version: refused by name, nothing of it touched; then put back."""
-    for number in range(times):
+    for number in row.rounds(times):
         embedded.wait_ack(row, time.monotonic(), count=False)
         embedded.fleet.until(lambda: bool(_snapshots(embedded)), "there is a snapshot", RECOVERY_MAX_S)
         embedded.stop(row)
@@ -181,7 +185,7 @@ def fill_disk(embedded: Embedded, row: Row, times: int, mounted: bool) -> None:
     `mounted`: the data folder is a small disk. Else no file may grow, which is another error with the same end.
     """
     filler = embedded.data / "filler"
-    for number in range(times):
+    for number in row.rounds(times):
         embedded.wait_ack(row, time.monotonic(), count=False)
         row.in_flight += embedded.load.unanswered
         row.injected += 1
@@ -209,7 +213,7 @@ def _fill(filler: Path) -> None:
 
 def fill_snapshot_disk(embedded: Embedded, row: Row, times: int) -> None:
     """A folder in the way of the snapshots' own: none can be written. Killed meanwhile: the journal has it all."""
-    for _ in range(times):
+    for _ in row.rounds(times):
         embedded.wait_ack(row, time.monotonic(), count=False)
         before = embedded.serve.log().count("goes on without a new snapshot")
         _fill(embedded.data / "snapshots" / "filler")
@@ -225,7 +229,7 @@ def fill_snapshot_disk(embedded: Embedded, row: Row, times: int) -> None:
 
 def limit_serve_memory(embedded: Embedded, row: Row, times: int) -> None:
     """It gets no more memory than it has, and dies of it or is killed; the next start has no limit."""
-    for _ in range(times):
+    for _ in row.rounds(times):
         embedded.wait_ack(row, time.monotonic(), count=False)
         row.in_flight += embedded.load.unanswered
         row.injected += 1
@@ -239,7 +243,7 @@ def limit_serve_memory(embedded: Embedded, row: Row, times: int) -> None:
 def step_serve_clock(embedded: Embedded, row: Row, times: int, clock: Path) -> None:
     """The wall clock jumps by up to days, forwards and back; every other time the process is killed after it."""
     chance = random.Random()
-    for number in range(times):
+    for number in row.rounds(times):
         embedded.wait_ack(row, time.monotonic(), count=False)
         clock.write_text(str(chance.choice((-1, 1)) * chance.choice((2.0, 90.0, 3700.0, 86_400.0 * 3, 86_400.0 * 20))))
         row.in_flight += embedded.load.unanswered

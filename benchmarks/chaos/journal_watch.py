@@ -55,7 +55,9 @@ class JournalWatch:
     def epochs(self) -> dict[int, int]:
         """Every partition of the events -> its epoch."""
         with self._lock:
-            return {n: followed.journal.epoch for (name, n), followed in self._followed.items() if name == topics.JOURNAL}
+            return {
+                n: followed.journal.epoch for (name, n), followed in self._followed.items() if name == topics.JOURNAL
+            }
 
     def progress_since(self, concerned: dict[int, int], at_ms: int, newer_epoch: bool) -> float | None:
         """Seconds from a moment (wall clock) until the last of these partitions made a step again; None: not yet.

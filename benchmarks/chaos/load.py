@@ -10,6 +10,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
 from typing import Any, Final
@@ -59,7 +60,9 @@ class _Maker:
         if chance < 0.07:
             return self._void(self._number + self._random.randrange(1, 40))
         text, amount = self._usage(self._number)
-        sent = Sent((self._customer(self._number), f"client/{self._name}", f"{self._name}-{self._number}"), text, amount)
+        sent = Sent(
+            (self._customer(self._number), f"client/{self._name}", f"{self._name}-{self._number}"), text, amount
+        )
         self._sent.append((self._number, sent))
         return sent
 
@@ -115,7 +118,7 @@ class Load:
         self.refused: list[str] = []
         """Answers that no fault explains."""
         self._rate, self._clients, self._batch, self._seed = rate, clients, batch, seed
-        self._json_topic, self._mirror = json_topic, mirror
+        self._json_topic, self.mirror = json_topic, mirror
         self._acks: dict[str, list[tuple[float, float]]] = {url: [] for url in self.urls}
         self._answered = 0
         self._stopping = threading.Event()
@@ -191,8 +194,8 @@ class Load:
                     fresh = [event for event in events if event.identity not in self.acknowledged]
                     for event in events:
                         self.acknowledged.setdefault(event.identity, now)
-                if self._mirror is not None:
-                    self._mirror.add(fresh)
+                if self.mirror is not None:
+                    self.mirror.add(fresh)
                 return True
             if status not in (0, 503):
                 self.refused.append(f"{url} answered {status}: {answer}")
@@ -223,10 +226,8 @@ class Load:
         while not self._stopping.is_set():
             with self._lock:
                 self.sent += 1
-            try:
+            with suppress(BufferError):
                 send(maker.make())
-            except BufferError:
-                pass
             producer.poll(0.05)
         producer.flush(5.0)
 

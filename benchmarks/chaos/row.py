@@ -1,6 +1,9 @@
 """One line of the table: what was done, what came of it."""
 
+import math
 import statistics
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from benchmarks.chaos.compare import Findings
@@ -29,6 +32,22 @@ class Row:
     fenced: int = 0
     seconds: float = 0.0
     notes: list[str] = field(default_factory=list)
+    deadline: float = math.inf
+    """Monotonic: no fault is begun after it."""
+
+    def rounds(self, times: int) -> Iterator[int]:
+        """Numbers from nought, `times` of them, or fewer where the time is over."""
+        for number in range(times):
+            if self.is_late():
+                return
+            yield number
+
+    def is_late(self) -> bool:
+        """Whether the time is over; says so in the row."""
+        late = time.monotonic() > self.deadline
+        if late and "cut short" not in " ".join(self.notes):
+            self.notes.append("cut short: the time of the run was over")
+        return late
 
     @property
     def right(self) -> bool:

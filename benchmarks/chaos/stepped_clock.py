@@ -1,4 +1,4 @@
-"""Runs a command of the program with a wall clock that is wrong: `python -m benchmarks.chaos.stepped_clock FILE rate …`.
+"""Runs a command with a wall clock that is wrong: `python -m benchmarks.chaos.stepped_clock FILE rate …`.
 
 FILE holds by how many seconds; it may be written again while the command runs. Time that only passes (monotonic) stays
 right, as it does where an operator or NTP steps a clock.
@@ -7,6 +7,7 @@ right, as it does where an operator or NTP steps a clock.
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -24,10 +25,8 @@ class _Offset:
 
     def look(self) -> None:
         """Reads the file; one that is just being written keeps the last."""
-        try:
+        with suppress(OSError, ValueError):
             self.now_ns = int(float(self._file.read_text()) * 1e9)
-        except (OSError, ValueError):
-            pass
 
     def _follow(self) -> None:
         while True:

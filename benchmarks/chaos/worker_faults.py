@@ -1,4 +1,4 @@
-"""Faults of rating workers: kills at random and at forced points, zombies, joining and leaving, limits, wrong clocks."""
+"""Faults of rating workers: kills at random and at forced points, zombies, joining, leaving, limits, wrong clocks."""
 
 import random
 import resource
@@ -41,18 +41,22 @@ def now_ms() -> int:
 
 
 def kill_workers(deployment: Deployment, row: Row, times: int, also: WhenKilled = lambda: None) -> None:
-    """kill -9 of a worker at a random moment; one time in four of another, too, while the partitions move."""
+    """kill -9 of a worker at a random moment; every other time one more, while the partitions move or it starts."""
     chance = random.Random()
-    while row.kills < times:
+    while row.kills < times and not row.is_late():
         deployment.wait_flowing()
         time.sleep(chance.uniform(0.0, 0.8))
         first, *others = chance.sample(deployment.workers, len(deployment.workers))
         concerned, at = _kill(deployment, row, first)
         also()
-        if others and chance.random() < 0.25 and row.kills < times:
-            time.sleep(chance.uniform(0.0, SESSION_S + 1.0))
-            if others[0].running:
-                more, at = _kill(deployment, row, others[0])
+        again = chance.random()
+        if again < 0.5 and row.kills < times:
+            # Another while the partitions move, or the same while it starts.
+            time.sleep(chance.uniform(0.5, SESSION_S + 1.0))
+            other = others[0] if others and again < 0.25 else first
+            more, killed_at = _kill(deployment, row, other)
+            if more:
+                at = killed_at
                 concerned = {n: max(concerned.get(n, 0), more.get(n, 0)) for n in concerned | more}
         deployment.recovery(row, concerned, at)
 
@@ -70,7 +74,7 @@ def _kill(deployment: Deployment, row: Row, worker: Member) -> tuple[dict[int, i
 
 def crash_at_places(deployment: Deployment, row: Row, rounds: int, places: tuple[str, ...] = tuple(FORCED)) -> None:
     """A worker joins, and ends at one of the numbered steps as by a power cut; the others take over."""
-    for _ in range(rounds):
+    for _ in row.rounds(rounds):
         for place in places:
             deployment.wait_flowing()
             worker = deployment.add_worker(fault=f"{place}:{FORCED[place]}", keep=False)
@@ -91,7 +95,7 @@ def make_zombies(deployment: Deployment, row: Row, times: int) -> None:
 
     It must find out at its next append or before its next output, and stop itself with status 70.
     """
-    for number in range(times):
+    for number in row.rounds(times):
         deployment.wait_flowing()
         place = ZOMBIE_PLACES[number % len(ZOMBIE_PLACES)]
         zombie = deployment.add_worker(fault=f"{place}:5:stop", keep=False)
@@ -115,7 +119,7 @@ def pause_workers(deployment: Deployment, row: Row, times: int) -> None:
     One that had a step under way stops itself; one that had none may join again. Both are right.
     """
     chance = random.Random()
-    for _ in range(times):
+    for _ in row.rounds(times):
         deployment.wait_flowing()
         time.sleep(chance.uniform(0.0, 0.5))
         worker = chance.choice(deployment.workers)
@@ -130,7 +134,7 @@ def pause_workers(deployment: Deployment, row: Row, times: int) -> None:
 
 def join_and_leave(deployment: Deployment, row: Row, times: int) -> None:
     """A worker joins under load, works, leaves with SIGTERM (status 0): nobody else may stop."""
-    for _ in range(times):
+    for _ in row.rounds(times):
         deployment.wait_flowing()
         row.in_flight += deployment.in_flight()
         pids = [worker.pid for worker in deployment.workers]
@@ -153,7 +157,7 @@ def join_and_leave(deployment: Deployment, row: Row, times: int) -> None:
 
 def fill_snapshot_disk(deployment: Deployment, row: Row, times: int) -> None:
     """No file may grow beyond 2 KiB: no snapshot finds space. Meanwhile the worker is killed; the space comes back."""
-    for number in range(times):
+    for number in row.rounds(times):
         worker = deployment.workers[number % len(deployment.workers)]
         deployment.wait_flowing()
         before = worker.log().count("was not written")
@@ -174,7 +178,7 @@ def fill_snapshot_disk(deployment: Deployment, row: Row, times: int) -> None:
 def limit_memory(deployment: Deployment, row: Row, times: int) -> None:
     """A worker gets no more memory than it has: it dies of it, or of what follows; the next start has no limit."""
     survived = 0
-    for number in range(times):
+    for number in row.rounds(times):
         deployment.wait_flowing()
         worker = deployment.workers[number % len(deployment.workers)]
         concerned = deployment.watch.owned_by(worker.pid)
@@ -193,13 +197,13 @@ def limit_memory(deployment: Deployment, row: Row, times: int) -> None:
 
 
 def step_clocks(deployment: Deployment, row: Row, times: int) -> None:
-    """The wall clock of a worker, which writes the ticks, jumps by up to days, forwards and back, while it is killed."""
+    """The wall clock of a worker, which writes ticks, jumps by up to days, forwards and back; now and then a kill."""
     chance = random.Random()
     clock = deployment.folder / "clock"
     clock.write_text("0")
     stepped = deployment.add_worker("", True, "benchmarks.chaos.stepped_clock", clock)
     deployment.workers.append(stepped)
-    for number in range(times):
+    for number in row.rounds(times):
         deployment.fleet.until(lambda: stepped.ready, "the worker with the clock is ready", RECOVERY_MAX_S)
         deployment.wait_flowing()
         offset = chance.choice((-1, 1)) * chance.choice((2.0, 90.0, 3700.0, 86_400.0 * 3, 86_400.0 * 20))
