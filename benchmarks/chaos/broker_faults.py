@@ -64,7 +64,7 @@ def kill_broker(deployment: Deployment, row: Row, times: int) -> None:
         deployment.recovery(row, concerned, at, newer_epoch=False)
 
 
-def cut_network(deployment: Deployment, row: Row, times: int) -> None:
+def cut_network(deployment: Deployment, row: Row, times: int, seconds: tuple[float, float] = _CUT_S) -> None:
     """The broker's port is closed and every connection reset, for seconds; the broker itself knows nothing of it."""
     chance = random.Random()
     for _ in row.rounds(times):
@@ -74,6 +74,6 @@ def cut_network(deployment: Deployment, row: Row, times: int) -> None:
         deployment.site.proxy.cut()
         at = now_ms()
         row.injected += 1
-        time.sleep(chance.uniform(*_CUT_S))
+        time.sleep(chance.uniform(*seconds))
         deployment.site.proxy.open()
         deployment.recovery(row, concerned, at + 100, newer_epoch=False)

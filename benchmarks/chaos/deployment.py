@@ -11,7 +11,7 @@ from confluent_kafka import Producer
 
 from benchmarks.chaos import book
 from benchmarks.chaos.compare import Found, compare
-from benchmarks.chaos.expected import rate
+from benchmarks.chaos.expected import Expected, rate
 from benchmarks.chaos.journal_watch import JournalWatch
 from benchmarks.chaos.load import Load, Mirror
 from benchmarks.chaos.processes import Fleet, HarnessError, Member, free_port
@@ -29,6 +29,7 @@ TICK_S: Final = 2
 RECOVERY_MAX_S: Final = 90.0
 """What has not gone on by then has not recovered."""
 DRAIN_S: Final = 120.0
+_READS_MAX: Final = 5
 
 
 class Site:
@@ -156,21 +157,15 @@ class Deployment:
     def check(self, row: Row, *, close: bool = True, change: Callable[[Found], None] | None = None) -> None:
         """Stops the clients and the doors, lets the workers drain, closes the month, and compares.
 
-        Without `close` the month stays open, and the doors are started again: the load may go on. `change` spoils what
-        was found, to see that the comparison notices.
+        Without `close` the doors go on and the month stays open, so the load may be started again. `change` spoils
+        what was found, to see that the comparison notices.
         """
-        self.load.stop()
-        for door in self.doors:
-            self.fleet.until(lambda door=door: door.ready, f"{door.name} is ready", RECOVERY_MAX_S)
-            status = door.stop()
-            if status != 0:
-                row.broken.append(f"{door.name} stopped with status {status}, expected 0")
-        self.drain()
+        self.load.stop(finish=not close)
         if close:
-            self._close_month()
+            self._stop_doors(row)
             self.drain()
-        expected = rate(read_topic(self.site.direct, self.prefix + topics.EVENTS, PARTITIONS))
-        found = Found(*(self._read(name) for name in (topics.LINE_ITEMS, topics.INVOICES, topics.ALERTS)))
+            self._close_month()
+        expected, found = self._read_all()
         if change is not None:
             change(found)
         row.findings = compare(list(self.load.acknowledged), expected, found)
@@ -185,11 +180,28 @@ class Deployment:
         for member in self.fleet.members:
             row.stopped_itself += member.stopped_itself
             member.stopped_itself = []
-        if not close:
-            for door in self.doors:
-                door.keep = True
-            for door in self.doors:
-                self.fleet.until(lambda door=door: door.running and door.ready, "the door is back", RECOVERY_MAX_S)
+
+    def _stop_doors(self, row: Row) -> None:
+        """With what they have taken in the log: a request that was given up may still be on its way there."""
+        for door in self.doors:
+            self.fleet.until(lambda door=door: door.ready, f"{door.name} is ready", RECOVERY_MAX_S)
+            status = door.stop()
+            if status != 0:
+                row.broken.append(f"{door.name} stopped with status {status}, expected 0")
+
+    def _read_all(self) -> tuple[Expected, Found]:
+        """What the log and the topics hold, at one moment: nothing but ticks came between."""
+        for _ in range(_READS_MAX):
+            self.drain()
+            expected = rate(self._entries())
+            found = Found(*(self._read(name) for name in (topics.LINE_ITEMS, topics.INVOICES, topics.ALERTS)))
+            after = rate(self._entries())
+            if (len(expected.identities), expected.duplicates) == (len(after.identities), after.duplicates):
+                return expected, found
+        raise HarnessError(f"events came in after {_READS_MAX} reads, and nobody sends any")
+
+    def _entries(self) -> list[list[bytes]]:
+        return read_topic(self.site.direct, self.prefix + topics.EVENTS, PARTITIONS)
 
     def _read(self, topic: str) -> list[bytes]:
         return [value for values in read_topic(self.site.direct, self.prefix + topic, PARTITIONS) for value in values]

@@ -228,16 +228,23 @@ def fill_snapshot_disk(embedded: Embedded, row: Row, times: int) -> None:
 
 
 def limit_serve_memory(embedded: Embedded, row: Row, times: int) -> None:
-    """It gets no more memory than it has, and dies of it or is killed; the next start has no limit."""
+    """It gets no more memory than it has, and dies of it or is killed; the next start has too little, the one after
+
+    that as much as it likes."""
+    chance = random.Random()
     for _ in row.rounds(times):
         embedded.wait_ack(row, time.monotonic(), count=False)
         row.in_flight += embedded.load.unanswered
         row.injected += 1
         embedded.serve.order_end()
-        embedded.serve.limit(resource.RLIMIT_AS, embedded.serve.address_space() // 2)
+        size, before = embedded.serve.address_space(), len(embedded.serve.exits)
+        embedded.serve.memory = int(size * chance.uniform(0.2, 0.6))
+        embedded.serve.limit(resource.RLIMIT_AS, size // 2)
         if embedded.serve.wait(6.0) is None:
             row.kills += embedded.serve.kill()
-        embedded.wait_ack(row, time.monotonic())
+        at = time.monotonic()
+        embedded.wait_ack(row, at)
+        row.notes.append(f"statuses {embedded.serve.exits[before:]}")
 
 
 def step_serve_clock(embedded: Embedded, row: Row, times: int, clock: Path) -> None:

@@ -53,7 +53,8 @@ GROUPS: Final = (
     Group("worker-disk", "worker: no space for snapshots", "kafka", 2, False,
           "no file of a worker may grow beyond 2 KiB, so no snapshot finds space; it is killed without one"),
     Group("worker-memory", "worker: no more memory", "kafka", 3, False,
-          "the address space of a running worker is limited to less than it has; it dies, or is killed after 8 s"),
+          "the address space of a running worker is limited to less than it has, and it dies or is killed after 8 s; its "
+          "next start has too little memory and dies, the one after that has no limit"),
     Group("worker-clock", "worker: wall clock jumps", "kafka", 4, False,
           "the wall clock of a worker, which writes ticks, jumps by 2 s to 20 days, forwards or back; every second "
           "time it is killed after that"),
@@ -68,7 +69,7 @@ GROUPS: Final = (
     Group("serve-snapshots", "serve: full disk (snapshots only)", "embedded", 2, False,
           "the snapshots' folder has no space left; the process is killed, and the journal has it all"),
     Group("serve-memory", "serve: no more memory", "embedded", 3, False,
-          "the address space of the running process is limited to less than it has; it dies, or is killed after 6 s"),
+          "the same for `serve`, which is killed after 6 s"),
     Group("serve-clock", "serve: wall clock jumps", "embedded", 4, False,
           "the wall clock jumps by 2 s to 20 days, forwards or back; every second time a kill follows"),
     Group("second", "serve: a second process on the folder", "embedded", 3, False,

@@ -122,13 +122,14 @@ class Load:
         self._acks: dict[str, list[tuple[float, float]]] = {url: [] for url in self.urls}
         self._answered = 0
         self._stopping = threading.Event()
+        self._finishing = False
         self._threads: list[threading.Thread] = []
         self._lock = threading.Lock()
         self._round = 0
 
     def start(self) -> None:
         """Begins to send; may be called again after `stop`."""
-        self._stopping = threading.Event()
+        self._stopping, self._finishing = threading.Event(), False
         self._round += 1
         self._threads = [
             threading.Thread(target=self._send, args=(f"{self._round}.{number}",), name=f"client-{number}", daemon=True)
@@ -139,8 +140,11 @@ class Load:
         for thread in self._threads:
             thread.start()
 
-    def stop(self) -> None:
-        """Ends the clients. A request under way is given up: it may have been taken, or not."""
+    def stop(self, finish: bool = False) -> None:
+        """Ends the clients. A request under way is given up, so it may have been taken or not; with `finish` it is
+
+        sent until it is acknowledged."""
+        self._finishing = finish
         self._stopping.set()
         for thread in self._threads:
             thread.join()
@@ -183,7 +187,7 @@ class Load:
         self, body: bytes, events: list[Sent], chance: random.Random, connections: dict[str, HTTPConnection]
     ) -> bool:
         """Sends the same until it is acknowledged; False where the clients were stopped meanwhile."""
-        while not self._stopping.is_set():
+        while not self._stopping.is_set() or self._finishing:
             url = chance.choice(self.urls)
             begun = time.monotonic()
             status, answer = _post(url, body, connections)

@@ -38,6 +38,8 @@ class Member:
         """Whether the supervisor starts it again."""
         self.fault = ""
         """TAXIMETER_FAULT of the next start only."""
+        self.memory: int | None = None
+        """Bytes of address space of the next start only."""
         self.exits: list[int] = []
         """The status of every start that has ended, killed or not."""
         self.stopped_itself: list[int] = []
@@ -62,6 +64,10 @@ class Member:
             self._process = subprocess.Popen(
                 self.command, cwd=self._folder, env=environment, stdin=subprocess.DEVNULL, stdout=out, stderr=err
             )
+        if self.memory is not None:
+            self.limit(resource.RLIMIT_AS, self.memory)
+            self.memory = None
+            self._ordered = True  # it will die of it
         self.started_at = time.monotonic()
 
     @property

@@ -67,13 +67,10 @@ def table(rows: Sequence[Row], naive: NaiveResult | None) -> list[tuple[str, ...
 def as_text(lines: Sequence[Sequence[str]]) -> str:
     """Columns of equal width."""
     widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
-    aligned = (
-        "  ".join(
-            cell.ljust(width) if not at else cell.rjust(width)
-            for at, (cell, width) in enumerate(zip(line, widths, strict=True))
-        )
-        for line in lines
-    )
+    aligned = []
+    for line in lines:
+        first, *rest = zip(line, widths, strict=True)
+        aligned.append("  ".join([first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in rest)]))
     return "\n".join(text.rstrip() for text in aligned)
 
 

@@ -176,7 +176,10 @@ def fill_snapshot_disk(deployment: Deployment, row: Row, times: int) -> None:
 
 
 def limit_memory(deployment: Deployment, row: Row, times: int) -> None:
-    """A worker gets no more memory than it has: it dies of it, or of what follows; the next start has no limit."""
+    """A worker gets no more memory than it has, and dies of it or is killed; its next start has too little to come up,
+
+    dies, and is started without a limit."""
+    chance = random.Random()
     survived = 0
     for number in row.rounds(times):
         deployment.wait_flowing()
@@ -185,7 +188,9 @@ def limit_memory(deployment: Deployment, row: Row, times: int) -> None:
         row.in_flight += deployment.in_flight()
         row.injected += 1
         worker.order_end()
-        worker.limit(resource.RLIMIT_AS, worker.address_space() // 2)
+        size = worker.address_space()
+        worker.memory = int(size * chance.uniform(0.2, 0.6))
+        worker.limit(resource.RLIMIT_AS, size // 2)
         at = now_ms()
         if worker.wait(8.0) is None:
             survived += 1
