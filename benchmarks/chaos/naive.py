@@ -59,7 +59,8 @@ class Naive:
         self._bootstrap, self._prefix = deployment.site.direct, deployment.prefix
         self.kills = 0
         topic = NewTopic(self._prefix + naive_faust.TOPIC, naive_faust.PARTITIONS, 1)
-        for future in AdminClient({"bootstrap.servers": self._bootstrap}).create_topics([topic]).values():
+        admin = AdminClient({"bootstrap.servers": self._bootstrap})
+        for future in admin.create_topics([topic]).values():
             future.result(20)
         self._mirror = Mirror(self._bootstrap, self._prefix + naive_faust.TOPIC)
         deployment.load.mirror = self._mirror

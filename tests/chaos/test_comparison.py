@@ -102,7 +102,7 @@ def test_what_the_engine_writes_is_what_the_pass_expects(right: tuple[Expected, 
 def test_records_that_are_written_again_are_nothing(right: tuple[Expected, Found]) -> None:
     def again(found: Found) -> None:
         for values in (found.line_items, found.invoices, found.alerts):
-            values += values[:5]
+            values.extend(values[:5])
 
     assert spoilt(right, again).clean
 
