@@ -10,6 +10,7 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from benchmarks.chaos.broken_build import WAYS
 from benchmarks.chaos.groups import GROUPS, Group, Run, run_group
 from benchmarks.chaos.report import about_naive, as_report, as_text, cells, table, total
 from benchmarks.chaos.row import Row
@@ -30,7 +31,7 @@ def main() -> int:
     def say(text: str) -> None:
         print(f"[{(time.monotonic() - begun) / 60:5.1f} min] {text}", file=sys.stderr, flush=True)
 
-    run = Run(folder, options.rate, begun + options.minutes * 60 * _TAIL_SHARE, say=say)
+    run = Run(folder, options.rate, begun + options.minutes * 60 * _TAIL_SHARE, say=say, broken=options.broken)
     rows: list[Row] = []
     try:
         for group in _chosen(options.only):
@@ -90,6 +91,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--only", default="", help="faults, with commas (default: all)")
     parser.add_argument("--rate", type=float, default=300.0, help="events a second (%(default)s)")
     parser.add_argument("--report", type=Path, help="write the report here, as Markdown")
+    parser.add_argument(
+        "--break", dest="broken", default="", choices=["", *WAYS], help="workers broken on purpose: must end red"
+    )
     parser.add_argument("--keep", action="store_true", help="keep the folder with all logs and data")
     return parser.parse_args()
 

@@ -63,15 +63,24 @@ class Deployment:
     """Doors and workers under a prefix of their own, and everything that happens to them. A context manager."""
 
     def __init__(
-        self, site: Site, folder: Path, *, workers: int = 2, doors: int = 2, proxied: bool = False, rate: float = 400.0
+        self,
+        site: Site,
+        folder: Path,
+        *,
+        workers: int = 2,
+        doors: int = 2,
+        proxied: bool = False,
+        rate: float = 400.0,
+        broken: str = "",
     ) -> None:
+        """`broken`: run workers that are broken in this way (see `broken_build`)."""
         self.site, self.folder = site, folder
         self.prefix = f"chaos-{uuid.uuid4().hex[:6]}."
         self.fleet = Fleet(folder)
         self._bootstrap = site.proxied if proxied else site.direct
         self._kafka = ("--bootstrap", self._bootstrap, "--prefix", self.prefix, "--partitions", PARTITIONS)
         self._counts = workers, doors
-        self._rate = rate
+        self._rate, self._broken = rate, broken
         self._number = 0
         self.workers: list[Member] = []
         self.doors: list[Member] = []
@@ -116,6 +125,8 @@ class Deployment:
 
     def add_worker(self, fault: str = "", keep: bool = True, module: str = "taximeter", *before: object) -> Member:
         """Starts one more worker; with `fault` it ends (or stands still) where that says, and is not started again."""
+        if self._broken and not before:
+            module, before = "benchmarks.chaos.broken_build", (self._broken,)
         name = f"worker-{self._number}"
         self._number += 1
         return self.fleet.add(name, *before, *self.worker_arguments(), module=module, keep=keep, fault=fault)

@@ -88,6 +88,8 @@ class Run:
     """Monotonic: no fault is begun after it."""
     site: Site | None = None
     naive: NaiveResult | None = None
+    broken: str = ""
+    """The way in which the workers are broken on purpose (`broken_build`)."""
     say: Callable[[str], None] = print
 
     def kafka(self) -> Site:
@@ -119,7 +121,10 @@ def run_group(run: Run, group: Group, times: int) -> Row:
 
 
 def _on_kafka(run: Run, group: Group, times: int, row: Row) -> None:
-    with Deployment(run.kafka(), run.folder / group.key, proxied=group.key == "network", rate=run.rate) as deployment:
+    through_proxy = group.key == "network"
+    with Deployment(
+        run.kafka(), run.folder / group.key, proxied=through_proxy, rate=run.rate, broken=run.broken
+    ) as deployment:
         naive = Naive(deployment) if group.key == "worker-kill" else None
         deployment.load.start()
         if naive is not None:

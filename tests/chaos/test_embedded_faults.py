@@ -1,4 +1,4 @@
-"""`taximeter serve` is killed in a loop, and finds its newest snapshots torn: every line, invoice and alert stays right.
+"""`taximeter serve` is killed in a loop, and finds its newest snapshots torn: all that it bills stays right.
 
 The short form of `make chaos` for the embedded log: the same process, clients, faults and comparison.
 """
