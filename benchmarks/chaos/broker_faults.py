@@ -38,13 +38,13 @@ def kill_doors(deployment: Deployment, row: Row, times: int) -> None:
 
 def _wait_ack(deployment: Deployment, row: Row, url: str, at: float, count: bool = True) -> None:
     deadline = time.monotonic() + RECOVERY_MAX_S
-    while (back := deployment.load.first_ack([url], at)) is None:
+    while (back := deployment.load.first_ack(url, at)) is None:
         if time.monotonic() > deadline:
             row.broken.append(f"the door at {url} acknowledged nothing within {RECOVERY_MAX_S:.0f} s")
             return
         time.sleep(0.02)
     if count:
-        row.recoveries.append(back - at)
+        row.recoveries.append(back.at - at)
 
 
 def kill_broker(deployment: Deployment, row: Row, times: int) -> None:

@@ -3,7 +3,7 @@
 import json
 import time
 from collections.abc import Callable
-from http.client import HTTPConnection
+from http.client import HTTPConnection, HTTPException
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
@@ -21,6 +21,7 @@ from streams.embedded.log import SqliteLog
 PARTITIONS: Final = 2
 SNAPSHOT_EVERY_S: Final = 2
 _WAIT_MS: Final = 30_000
+_SHOWS_MS: Final = 5_000
 _PAGE: Final = 1000
 
 
@@ -66,16 +67,26 @@ class Embedded:
         return [*where, *what, "--tick", "2s", "--snapshot-every", f"{SNAPSHOT_EVERY_S}s"]
 
     def wait_ack(self, row: Row, since: float, count: bool = True) -> None:
-        """Until something sent after a moment (monotonic) is acknowledged: the engine is restored by then."""
+        """Until something sent after a moment (monotonic) is acknowledged and, where that counts as a recovery, is in
+
+        what the queries answer: door, engine and spend store work again."""
         deadline = time.monotonic() + RECOVERY_MAX_S
-        while (back := self.load.first_ack([self.url], since)) is None:
+        while (back := self.load.first_ack(self.url, since)) is None or (count and not self._shows(back.position)):
             if time.monotonic() > deadline:
-                row.broken.append(f"nothing was acknowledged within {RECOVERY_MAX_S:.0f} s\n{self.serve.tail()}")
+                row.broken.append(f"nothing went on within {RECOVERY_MAX_S:.0f} s\n{self.serve.tail()}")
                 row.recoveries.append(RECOVERY_MAX_S)
                 return
             time.sleep(0.02)
         if count:
-            row.recoveries.append(back - since)
+            row.recoveries.append(time.monotonic() - since)
+
+    def _shows(self, position: str) -> bool:
+        """Whether the queries include a position, now or soon."""
+        try:
+            self._ask("GET", f"/v1/line-items?limit=1&position={position}&wait_ms={_SHOWS_MS}")
+        except (OSError, HTTPException, HarnessError):
+            return False
+        return True
 
     def kill(self, row: Row) -> float:
         """kill -9, written down; the moment (monotonic)."""

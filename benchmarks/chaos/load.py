@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from http.client import HTTPConnection, HTTPException
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Producer
 
@@ -35,6 +35,14 @@ class Sent:
     text: str
     amount: str
     """The tokens; empty for voids."""
+
+
+class _Ack(NamedTuple):
+    """An answer: when the request was sent and answered (monotonic), and the position after its events."""
+
+    sent: float
+    at: float
+    position: str
 
 
 class _Maker:
@@ -119,7 +127,7 @@ class Load:
         """Answers that no fault explains."""
         self._rate, self._clients, self._batch, self._seed = rate, clients, batch, seed
         self._json_topic, self.mirror = json_topic, mirror
-        self._acks: dict[str, list[tuple[float, float]]] = {url: [] for url in self.urls}
+        self._acks: dict[str, list[_Ack]] = {url: [] for url in self.urls}
         self._answered = 0
         self._stopping = threading.Event()
         self._finishing = False
@@ -154,15 +162,10 @@ class Load:
         """Events sent and not answered so far."""
         return max(self.sent - self._answered, 0)
 
-    def first_ack(self, urls: Sequence[str], after: float) -> float | None:
-        """When each of these doors had acknowledged something that was sent after a moment (monotonic)."""
-        firsts = []
-        for url in urls:
-            later = [at for begun, at in self._acks[url][-2000:] if begun > after]
-            if not later:
-                return None
-            firsts.append(min(later))
-        return max(firsts)
+    def first_ack(self, url: str, after: float) -> "_Ack | None":
+        """A door's first answer to a request that was sent after a moment (monotonic)."""
+        later = [ack for ack in self._acks[url][-2000:] if ack.sent > after]
+        return min(later, key=lambda ack: ack.at) if later else None
 
     def _send(self, name: str) -> None:
         maker = _Maker(name, self._seed)
@@ -193,7 +196,7 @@ class Load:
             status, answer = _post(url, body, connections)
             if status == 200 and answer["accepted"] + answer["duplicates"] == len(events):
                 now = time.monotonic()
-                self._acks[url].append((begun, now))
+                self._acks[url].append(_Ack(begun, now, answer["position"]))
                 with self._lock:
                     fresh = [event for event in events if event.identity not in self.acknowledged]
                     for event in events:

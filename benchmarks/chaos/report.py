@@ -121,8 +121,8 @@ def as_report(rows: Sequence[Row], naive: NaiveResult | None, command: str, date
         "over all line items, and the totals of all invoices that differ. *conflicting*: two contents under one id and "
         "revision. *documents*: invoices and alerts that are missing, too many or say something else.\n"
         "- *recovery*: from the fault to the first new step of the last partition concerned, by the next owner where a "
-        "worker died; for doors and `serve` to the first answer to a request sent after it; for a full disk from the "
-        "moment that there is space again.\n"
+        "worker died; for a door to its first answer to a request sent after it; for `serve` until its queries show "
+        "what was sent after it; for a full disk from the moment that there is space again.\n"
         "- Expected is what a pass in plain Python and fractions makes of the log (`benchmarks/chaos/expected.py`), "
         "which shares no code with the engine. The month is closed at the end of each line, so that period invoices "
         "are compared, too.",

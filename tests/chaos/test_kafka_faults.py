@@ -22,7 +22,7 @@ def deployment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Deployment]
     folder: Path = tmp_path_factory.mktemp("chaos")
     site = Site(folder / "kafka")
     try:
-        with Deployment(site, folder / "run", proxied=True, rate=150) as deployment:
+        with Deployment(site, folder / "run", doors=1, proxied=True, rate=100) as deployment:
             yield deployment
     finally:
         site.close()
