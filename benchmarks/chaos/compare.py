@@ -10,6 +10,7 @@ from typing import Any, Final
 from benchmarks.chaos.expected import Billed, Expected, Identity, LineKey, Warned
 
 EXAMPLES_MAX: Final = 5
+_EXAMPLE_MAX: Final = 900
 
 
 @dataclass
@@ -36,7 +37,7 @@ class Findings:
     def say(self, example: str) -> None:
         """Keeps the first few."""
         if len(self.examples) < EXAMPLES_MAX:
-            self.examples.append(example)
+            self.examples.append(example if len(example) < _EXAMPLE_MAX else example[:_EXAMPLE_MAX] + "…")
 
 
 @dataclass
