@@ -10,6 +10,8 @@ from typing import Any, Final
 
 import numpy as np
 
+from schemas.topics import LINE_ITEMS
+
 
 def forget_duplicates() -> None:
     """Every event counts, however often it comes."""
@@ -52,15 +54,14 @@ def emit_twice() -> None:
     emit = Partition._emit
 
     async def twice(self: Partition, outputs: Sequence[Any]) -> dict[str, int]:
-        return await emit(self, [*outputs, *map(_next_revision, outputs)])
+        again = [_next_revision(output) for output in outputs if output.topic == LINE_ITEMS]
+        return await emit(self, [*outputs, *again])
 
     Partition._emit = twice  # type: ignore[method-assign]
 
 
 def _next_revision(output: Any) -> Any:
     record = json.loads(output.value)
-    if "revision" not in record:
-        return output
     return output._replace(value=json.dumps(record | {"revision": record["revision"] + 1}).encode())
 
 
