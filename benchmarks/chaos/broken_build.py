@@ -13,6 +13,12 @@ import numpy as np
 from schemas.topics import LINE_ITEMS
 
 
+def _replace(kind: type, name: str, method: Callable[..., Any]) -> None:
+    """A method of the program by another one. Raises: AttributeError where there is none of that name any more."""
+    getattr(kind, name)
+    setattr(kind, name, method)
+
+
 def forget_duplicates() -> None:
     """Every event counts, however often it comes."""
     from rating import deduplicate
@@ -20,7 +26,7 @@ def forget_duplicates() -> None:
     def check(_self: Any, identity: Any, _content: Any, _arrived: Any) -> deduplicate.Verdicts:
         return deduplicate.Verdicts(np.ones(len(identity), np.bool_), np.zeros(len(identity), np.bool_))
 
-    deduplicate.Deduplicator.check = check  # type: ignore[method-assign]
+    _replace(deduplicate.Deduplicator, "check", check)
 
 
 def skip_replay() -> None:
@@ -30,7 +36,7 @@ def skip_replay() -> None:
     async def replay(_self: Any, _state: Any, _position: int, _batches: Any) -> list[Any]:
         return []
 
-    ownership.TakeOver._replay = replay  # type: ignore[method-assign]
+    _replace(ownership.TakeOver, "_replay", replay)
 
 
 def skip_fence() -> None:
@@ -43,8 +49,8 @@ def skip_fence() -> None:
     async def check_still_owner(_self: Any) -> None:
         return None
 
-    Partition._check_fence = check_fence  # type: ignore[method-assign]
-    Partition._check_still_owner = check_still_owner  # type: ignore[method-assign]
+    _replace(Partition, "_check_fence", check_fence)
+    _replace(Partition, "_check_still_owner", check_still_owner)
 
 
 def emit_twice() -> None:
@@ -57,7 +63,7 @@ def emit_twice() -> None:
         again = [_next_revision(output) for output in outputs if output.topic == LINE_ITEMS]
         return await emit(self, [*outputs, *again])
 
-    Partition._emit = twice  # type: ignore[method-assign]
+    _replace(Partition, "_emit", twice)
 
 
 def _next_revision(output: Any) -> Any:

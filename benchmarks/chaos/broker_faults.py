@@ -19,7 +19,7 @@ def kill_doors(deployment: Deployment, row: Row, times: int) -> None:
     while row.kills < times and not row.is_late():
         number = chance.randrange(len(deployment.doors))
         door, url = deployment.doors[number], deployment.urls[number]
-        deployment.fleet.until(lambda d=door: d.ready, f"{door.name} is ready", RECOVERY_MAX_S)
+        deployment.fleet.wait_ready(door, RECOVERY_MAX_S)
         _wait_ack(deployment, row, url, time.monotonic(), count=False)
         time.sleep(chance.uniform(0.0, 0.3))
         deadline = time.monotonic() + 2.0

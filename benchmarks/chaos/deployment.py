@@ -195,7 +195,7 @@ class Deployment:
     def _stop_doors(self, row: Row) -> None:
         """With what they have taken in the log: a request that was given up may still be on its way there."""
         for door in self.doors:
-            self.fleet.until(lambda door=door: door.ready, f"{door.name} is ready", RECOVERY_MAX_S)
+            self.fleet.wait_ready(door, RECOVERY_MAX_S)
             status = door.stop()
             if status != 0:
                 row.broken.append(f"{door.name} stopped with status {status}, expected 0")

@@ -44,9 +44,7 @@ def crash_serve_at_places(embedded: Embedded, row: Row, rounds: int) -> None:
             embedded.serve.fault = f"{place}:{1 if place in _FIRST else 4}"
             embedded.serve.kill()  # the next start has the fault
             row.kills += 1
-            embedded.fleet.until(
-                lambda b=before: len(embedded.serve.exits) >= b + 2, f"it crashes at {place}", RECOVERY_MAX_S
-            )
+            embedded.fleet.wait_ended(embedded.serve, before + 2, RECOVERY_MAX_S)
             at = time.monotonic()
             row.in_flight += embedded.load.unanswered
             row.injected += 1
@@ -217,11 +215,7 @@ def fill_snapshot_disk(embedded: Embedded, row: Row, times: int) -> None:
         embedded.wait_ack(row, time.monotonic(), count=False)
         before = embedded.serve.log().count("goes on without a new snapshot")
         _fill(embedded.data / "snapshots" / "filler")
-        embedded.fleet.until(
-            lambda b=before: embedded.serve.log().count("goes on without a new snapshot") > b,
-            "a snapshot finds no space",
-            RECOVERY_MAX_S,
-        )
+        embedded.fleet.wait_logged(embedded.serve, "goes on without a new snapshot", before, RECOVERY_MAX_S)
         embedded.wait_ack(row, time.monotonic(), count=False)
         embedded.wait_ack(row, embedded.kill(row))
         (embedded.data / "snapshots" / "filler").unlink()

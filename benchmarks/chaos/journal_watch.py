@@ -109,8 +109,8 @@ class JournalWatch:
             messages = [message for message in consumer.consume(500, 0.05) if message.error() is None]
             with self._lock:
                 for message in messages:
-                    followed = self._followed[message.topic().removeprefix(self._prefix), message.partition()]
-                    self._take(followed, message.value(), message.timestamp()[1])
+                    name, number = (message.topic() or "").removeprefix(self._prefix), message.partition() or 0
+                    self._take(self._followed[name, number], message.value() or b"", message.timestamp()[1])
         consumer.close()
 
     @staticmethod

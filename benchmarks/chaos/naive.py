@@ -134,9 +134,10 @@ class Naive:
                 position = 0
                 while position < end:
                     for message in consumer.consume(min(10_000, end - position), 20.0):
-                        if message.error() is None and message.value() is not None:
-                            table[json.loads(message.key())] = json.loads(message.value())
-                        position = message.offset() + 1
+                        key, value = message.key(), message.value()
+                        if message.error() is None and key and value:
+                            table[json.loads(key)] = json.loads(value)
+                        position = (message.offset() or 0) + 1
                     position = max(position, consumer.position([place])[0].offset)
         finally:
             consumer.close()

@@ -218,6 +218,18 @@ class Fleet:
         """Until it says so. Raises: HarnessError."""
         self.until(lambda: member.ready, f"{member.name} is ready", seconds)
 
+    def wait_standing_still(self, member: Member, seconds: float = READY_S) -> None:
+        """Until a signal has stopped it. Raises: HarnessError."""
+        self.until(member.standing_still, f"{member.name} stands still", seconds)
+
+    def wait_logged(self, member: Member, words: str, before: int, seconds: float = READY_S) -> None:
+        """Until it has logged these words more than `before` times. Raises: HarnessError."""
+        self.until(lambda: member.log().count(words) > before, f"{member.name} logs {words!r}", seconds)
+
+    def wait_ended(self, member: Member, times: int, seconds: float = READY_S) -> None:
+        """Until it has ended so many times in all. Raises: HarnessError."""
+        self.until(lambda: len(member.exits) >= times, f"{member.name} has ended {times} times", seconds)
+
     def until(self, condition: Callable[[], bool], what: str | Callable[[], str], seconds: float) -> None:
         """Until the condition holds. Raises: HarnessError."""
         deadline = time.monotonic() + seconds

@@ -24,9 +24,10 @@ def read_topic(bootstrap: str, topic: str, partitions: int) -> list[list[bytes]]
                 if not messages:
                     raise RuntimeError(f"{topic}[{number}] ends at {end}, and nothing comes after {position}")
                 for message in messages:
-                    if message.error() is None and message.offset() < end:
-                        values.append(message.value())
-                        position = message.offset() + 1
+                    offset = message.offset()
+                    if message.error() is None and offset is not None and offset < end:
+                        values.append(message.value() or b"")
+                        position = offset + 1
                 position = max(position, consumer.position([where])[0].offset)
             found.append(values)
     finally:

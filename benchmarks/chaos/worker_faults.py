@@ -54,8 +54,9 @@ def kill_workers(deployment: Deployment, row: Row, times: int, also: WhenKilled 
             # Another while the partitions move, or the same while it starts.
             time.sleep(chance.uniform(0.5, SESSION_S + 1.0))
             other = others[0] if others and again < 0.25 else first
+            kills = row.kills
             more, killed_at = _kill(deployment, row, other)
-            if more:
+            if row.kills > kills:
                 at = killed_at
                 concerned = {n: max(concerned.get(n, 0), more.get(n, 0)) for n in concerned | more}
         deployment.recovery(row, concerned, at)
@@ -99,7 +100,7 @@ def make_zombies(deployment: Deployment, row: Row, times: int) -> None:
         deployment.wait_flowing()
         place = ZOMBIE_PLACES[number % len(ZOMBIE_PLACES)]
         zombie = deployment.add_worker(fault=f"{place}:5:stop", keep=False)
-        deployment.fleet.until(lambda z=zombie: z.standing_still(), f"{zombie.name} stands still", RECOVERY_MAX_S)
+        deployment.fleet.wait_standing_still(zombie, RECOVERY_MAX_S)
         at = now_ms()
         row.in_flight += deployment.in_flight()
         row.injected += 1
@@ -123,6 +124,7 @@ def pause_workers(deployment: Deployment, row: Row, times: int) -> None:
         deployment.wait_flowing()
         time.sleep(chance.uniform(0.0, 0.5))
         worker = chance.choice(deployment.workers)
+        deployment.fleet.wait_ready(worker, RECOVERY_MAX_S)
         concerned = deployment.watch.owned_by(worker.pid)
         row.in_flight += deployment.in_flight()
         at = now_ms()
@@ -140,7 +142,7 @@ def join_and_leave(deployment: Deployment, row: Row, times: int) -> None:
         pids = [worker.pid for worker in deployment.workers]
         joined_at = now_ms()
         guest = deployment.add_worker(keep=False)
-        deployment.fleet.until(lambda g=guest: g.ready, f"{guest.name} is ready", RECOVERY_MAX_S)
+        deployment.fleet.wait_ready(guest, RECOVERY_MAX_S)
         deployment.recovery(row, deployment.watch.owned_by(guest.pid), joined_at, newer_epoch=False)
         deployment.wait_flowing()
         owned = deployment.watch.owned_by(guest.pid)
@@ -159,17 +161,12 @@ def fill_snapshot_disk(deployment: Deployment, row: Row, times: int) -> None:
     """No file may grow beyond 2 KiB: no snapshot finds space. Meanwhile the worker is killed; the space comes back."""
     for number in row.rounds(times):
         worker = deployment.workers[number % len(deployment.workers)]
+        deployment.fleet.wait_ready(worker, RECOVERY_MAX_S)
         deployment.wait_flowing()
         before = worker.log().count("was not written")
         worker.limit(resource.RLIMIT_FSIZE, 2048)
         row.injected += 1
-        deployment.fleet.until(
-            lambda w=worker, b=before: w.log().count("was not written") > b or not w.running,
-            "a snapshot finds no space",
-            RECOVERY_MAX_S,
-        )
-        if not worker.running:
-            row.notes.append("a worker without space for its snapshot stopped")
+        deployment.fleet.wait_logged(worker, "was not written", before, RECOVERY_MAX_S)
         concerned, at = _kill(deployment, row, worker)
         row.injected -= 1
         deployment.recovery(row, concerned, at)
@@ -184,6 +181,7 @@ def limit_memory(deployment: Deployment, row: Row, times: int) -> None:
     for number in row.rounds(times):
         deployment.wait_flowing()
         worker = deployment.workers[number % len(deployment.workers)]
+        deployment.fleet.wait_ready(worker, RECOVERY_MAX_S)
         concerned = deployment.watch.owned_by(worker.pid)
         row.in_flight += deployment.in_flight()
         row.injected += 1
