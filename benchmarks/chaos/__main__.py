@@ -61,6 +61,9 @@ def main() -> int:
         f"{every.kills} processes killed, {every.broker_restarts} broker restarts, {every.events} acknowledged events, "
         f"{minutes:.1f} minutes: {'everything is as it must be' if every.right else 'SOMETHING IS WRONG'}"
     )
+    short = [row.fault for row in rows if row.cut_short]
+    if short:
+        print(f"The time was over: {len(short)} lines have fewer faults than asked, or none: {', '.join(short)}")
     if options.report is not None:
         command = " ".join(["python -m benchmarks.chaos", *sys.argv[1:]])
         options.report.parent.mkdir(parents=True, exist_ok=True)

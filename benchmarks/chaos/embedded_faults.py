@@ -15,10 +15,9 @@ from typing import Final
 from benchmarks.chaos.deployment import RECOVERY_MAX_S
 from benchmarks.chaos.embedded import Embedded
 from benchmarks.chaos.row import Row
+from benchmarks.chaos.worker_faults import SELDOM
 from streams.faults_hook import EXIT_STATUS, PLACES
 
-_FIRST: Final = ("after_open", "after_restore", "in_restore", "in_snapshot", "after_snapshot")
-"""Places that a process passes seldom: it ends at the first passing, elsewhere at the fourth."""
 _DISK_BYTES: Final = 48 * 1024 * 1024
 
 
@@ -41,7 +40,7 @@ def crash_serve_at_places(embedded: Embedded, row: Row, rounds: int) -> None:
         for place in sorted(PLACES):
             embedded.wait_ack(row, time.monotonic(), count=False)
             before = len(embedded.serve.exits)
-            embedded.serve.fault = f"{place}:{1 if place in _FIRST else 4}"
+            embedded.serve.fault = f"{place}:{1 if place in SELDOM else 4}"
             embedded.serve.kill()  # the next start has the fault
             row.kills += 1
             embedded.fleet.wait_ended(embedded.serve, before + 2, RECOVERY_MAX_S)

@@ -93,10 +93,13 @@ class Run:
     say: Callable[[str], None] = print
 
     def kafka(self) -> Site:
-        """The broker, started at the first call."""
+        """The broker, started at the first call; one that a group has left broken is mended."""
         if self.site is None:
             self.say("starting a broker")
             self.site = Site(self.folder / "kafka")
+        if not self.site.broker.is_running():
+            self.site.broker.start()
+        self.site.proxy.open()
         return self.site
 
     def close(self) -> None:

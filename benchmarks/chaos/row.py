@@ -5,8 +5,11 @@ import statistics
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Final
 
 from benchmarks.chaos.compare import Findings
+
+_CUT_SHORT: Final = "cut short: the time of the run was over"
 
 
 @dataclass
@@ -45,9 +48,14 @@ class Row:
     def is_late(self) -> bool:
         """Whether the time is over; says so in the row."""
         late = time.monotonic() > self.deadline
-        if late and "cut short" not in " ".join(self.notes):
-            self.notes.append("cut short: the time of the run was over")
+        if late and _CUT_SHORT not in self.notes:
+            self.notes.append(_CUT_SHORT)
         return late
+
+    @property
+    def cut_short(self) -> bool:
+        """Whether faults that were asked for were not begun."""
+        return _CUT_SHORT in self.notes
 
     @property
     def right(self) -> bool:
