@@ -16,6 +16,7 @@ from benchmarks.chaos.report import about_naive, as_report, as_text, cells, tabl
 from benchmarks.chaos.row import Row
 
 _ALL_KILLS: Final = sum(group.times for group in GROUPS if group.share)
+_SAID_MAX: Final = 4000
 _TAIL_SHARE: Final = 0.93
 """No fault is begun in the last part of the time: the comparison needs it."""
 
@@ -41,7 +42,10 @@ def main() -> int:
             rows.append(row)
             say("  " + " ".join(f"{cell or '-'}" for cell in cells(row)[1:]) + ("" if row.right else "  WRONG"))
             for text in [*row.broken, *row.findings.examples]:
-                say("  ! " + text)
+                say(
+                    "  ! "
+                    + (text if len(text) < _SAID_MAX else text[: _SAID_MAX // 2] + "\n…\n" + text[-_SAID_MAX // 2 :])
+                )
     except KeyboardInterrupt:
         say("stopped")
         return 130

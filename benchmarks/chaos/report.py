@@ -3,15 +3,17 @@
 import os
 import platform
 from collections.abc import Sequence
+from typing import Final
 
 from benchmarks.chaos.deployment import PARTITIONS, RECOVERY_MAX_S, SESSION_S, SNAPSHOT_EVERY_S, TICK_S
 from benchmarks.chaos.groups import GROUPS
 from benchmarks.chaos.naive import NaiveResult
 from benchmarks.chaos.row import Row
 
-HEAD = (
-    "fault", "times", "kills", "in flight", "lost", "doubled", "wrong cents", "conflicting", "documents",
-    "recovery median s", "worst s",
+_LINE_MAX: Final = 500
+HEAD: Final = (
+    "fault", "times", "kills", "in flight", "lost", "doubled", "wrong cents", "conflicting", "documents", "other",
+    "recovery median s", "recovery worst s",
 )  # fmt: skip
 
 
@@ -26,6 +28,7 @@ def cells(row: Row) -> tuple[str, ...]:
         cents,
         str(found.conflicting),
         str(found.documents),
+        str(len(row.broken)),
         _seconds(row.median_s),
         _seconds(row.worst_s),
     )
@@ -54,7 +57,7 @@ def total(rows: Sequence[Row]) -> Row:
 
 def naive_cells(naive: NaiveResult) -> tuple[str, ...]:
     """The agent's line: what it really did."""
-    numbers = (naive.kills, naive.kills, "", naive.lost, naive.doubled, f"{naive.cents_off:,.2f}", "", "", "", "")
+    numbers = (naive.kills, naive.kills, "", naive.lost, naive.doubled, f"{naive.cents_off:,.2f}", "", "", "", "", "")
     return ("naive Faust agent, killed in the same run", *map(str, numbers))
 
 
@@ -102,7 +105,11 @@ def as_report(rows: Sequence[Row], naive: NaiveResult | None, command: str, date
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     bound = f"{every.worst_s:.1f} s" if every.worst_s is not None else "not measured"
     statuses = {status: every.stopped_itself.count(status) for status in sorted(set(every.stopped_itself))}
-    wrong = [f"- **{row.fault}**: {text}" for row in rows for text in [*row.broken, *row.findings.examples]]
+    wrong = [
+        f"- **{row.fault}**: {text.splitlines()[0][:_LINE_MAX]}"
+        for row in rows
+        for text in [*row.broken, *row.findings.examples]
+    ]
     parts = [
         "# Chaos: real faults, and what they changed",
         f"Made by `{command}` on {date}, in {minutes:.1f} minutes, on {os.cpu_count()} cores with {memory:.0f} GiB "
@@ -119,7 +126,8 @@ def as_report(rows: Sequence[Row], naive: NaiveResult | None, command: str, date
         "- *lost*: acknowledged events that the log does not hold, and events of the log that the bills do not count. "
         "*doubled*: events that the bills count more often than once. *wrong cents*: the sum of |expected − found| "
         "over all line items, and the totals of all invoices that differ. *conflicting*: two contents under one id and "
-        "revision. *documents*: invoices and alerts that are missing, too many or say something else.\n"
+        "revision. *documents*: invoices and alerts that are missing, too many or say something else. "
+        "*other*: promises that were not kept, such as a zombie that went on or a second process that was let in.\n"
         "- *recovery*: from the fault to the first new step of the last partition concerned, by the next owner where a "
         "worker died; for a door to its first answer to a request sent after it; for `serve` until its queries show "
         "what was sent after it; for a full disk from the moment that there is space again.\n"
