@@ -42,10 +42,7 @@ def main() -> int:
             rows.append(row)
             say("  " + " ".join(f"{cell or '-'}" for cell in cells(row)[1:]) + ("" if row.right else "  WRONG"))
             for text in [*row.broken, *row.findings.examples]:
-                say(
-                    "  ! "
-                    + (text if len(text) < _SAID_MAX else text[: _SAID_MAX // 2] + "\n…\n" + text[-_SAID_MAX // 2 :])
-                )
+                say("  ! " + _shortened(text))
     except KeyboardInterrupt:
         say("stopped")
         return 130
@@ -74,6 +71,11 @@ def main() -> int:
         options.report.write_text(as_report(rows, run.naive, command, date, minutes))
         print(f"report: {options.report}")
     return 0 if every.right else 1
+
+
+def _shortened(text: str) -> str:
+    """Head and end of what may hold the logs of all processes."""
+    return text if len(text) < _SAID_MAX else text[: _SAID_MAX // 2] + "\n…\n" + text[-_SAID_MAX // 2 :]
 
 
 def _stop(_number: int, _frame: FrameType | None) -> None:
