@@ -68,7 +68,9 @@ def emit_twice() -> None:
 
 def _next_revision(output: Any) -> Any:
     record = json.loads(output.value)
-    return output._replace(value=json.dumps(record | {"revision": record["revision"] + 1}).encode())
+    return output._replace(
+        value=json.dumps(record | {"revision": record["revision"] + 1}, separators=(",", ":")).encode()
+    )
 
 
 WAYS: Final[dict[str, Callable[[], None]]] = {
