@@ -261,6 +261,7 @@ def rerate(**options: Any) -> None:
 @click.option("--security", multiple=True, metavar="NAME=VALUE", help="TLS and SASL, by librdkafka's names.")
 @click.option("--window", default="35d", show_default=True, type=DURATION, help="As `serve` or `rate` has it.")
 @click.option("--lateness", default="1h", show_default=True, type=DURATION, help="As `serve` or `rate` has it.")
+@click.option("--max-ahead", default="1d", show_default=True, type=DURATION, help="As `rate` has it.")
 def repair(**options: Any) -> None:
     """Finds what is damaged, and mends what can be made again from the source, without changing any result.
 
