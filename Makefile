@@ -11,7 +11,7 @@ PARALLEL := -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup kafka-jars demo demo-kafka test check bench lock clean
+.PHONY: help setup kafka-jars demo demo-kafka test check bench chaos lock clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,11 @@ test: check kafka-jars ## Everything: check, then all tests, those on a real Kaf
 
 bench: $(STAMP) ## Measure speed on this machine
 	@$(BIN)/python -m benchmarks
+
+CHAOS_ARGS ?= --report docs/evidence/chaos.md
+
+chaos: kafka-jars ## Kill, stop and starve real processes for half an hour, and compare every cent (CHAOS_ARGS="--help")
+	@$(BIN)/python -m benchmarks.chaos $(CHAOS_ARGS)
 
 lock: ## Resolve requirements.lock anew from pyproject.toml (LOCK_ARGS="--upgrade-package polars" moves one)
 	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install --quiet uv; }

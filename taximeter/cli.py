@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from schemas.catalogue import CatalogueError
-from taximeter.options import DURATION, FILE, FOLDER, TIME, kafka, listening, periods, read_settings
+from taximeter.options import DURATION, FILE, FOLDER, SOME_TIME, TIME, kafka, listening, periods, read_settings
 from taximeter.process import complain, run, set_up_logging
 from taximeter.text import WIDTH_MAX
 
@@ -88,6 +88,20 @@ def ingest(**options: Any) -> None:
 @click.option("--snapshots", required=True, help="Folder or object store URL that all workers share.")
 @click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /health/live and /health/ready here.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of the health port.")
+@click.option(
+    "--session-timeout",
+    default="6s",
+    show_default=True,
+    type=SOME_TIME,
+    help="A worker that is silent for so long loses its partitions: the time of a failover.",
+)
+@click.option(
+    "--max-ahead",
+    default="1d",
+    show_default=True,
+    type=DURATION,
+    help="How far ahead the time of an event in taximeter.events.json may be; 0: any. Give `ingest` the same.",
+)
 @periods
 def rate(**options: Any) -> None:
     """A rating worker on Kafka: a Faust agent that owns some partitions. Run as many as there are partitions."""
@@ -247,6 +261,7 @@ def rerate(**options: Any) -> None:
 @click.option("--security", multiple=True, metavar="NAME=VALUE", help="TLS and SASL, by librdkafka's names.")
 @click.option("--window", default="35d", show_default=True, type=DURATION, help="As `serve` or `rate` has it.")
 @click.option("--lateness", default="1h", show_default=True, type=DURATION, help="As `serve` or `rate` has it.")
+@click.option("--max-ahead", default="1d", show_default=True, type=DURATION, help="As `rate` has it.")
 def repair(**options: Any) -> None:
     """Finds what is damaged, and mends what can be made again from the source, without changing any result.
 

@@ -16,9 +16,12 @@ _DURATION = re.compile(r"(\d+)([smhd])\Z")
 
 
 class DurationType(click.ParamType):
-    """`90s`, `15m`, `1h`, `35d`, or `0`: whole seconds."""
+    """`90s`, `15m`, `1h`, `35d`, or `0`: whole seconds, `least` or more."""
 
     name = "duration"
+
+    def __init__(self, least: int = 0) -> None:
+        self._least = least
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         if isinstance(value, int):
@@ -26,7 +29,10 @@ class DurationType(click.ParamType):
         match = _DURATION.match(str(value))
         if match is None and value != "0":
             self.fail(f"found {value!r}, expected a number and a unit: 90s, 15m, 1h or 35d", param, ctx)
-        return int(match[1]) * _UNITS[match[2]] if match else 0
+        seconds = int(match[1]) * _UNITS[match[2]] if match else 0
+        if seconds < self._least:
+            self.fail(f"found {value!r}, expected {self._least}s or more", param, ctx)
+        return seconds
 
 
 class TimeType(click.ParamType):
@@ -44,6 +50,7 @@ class TimeType(click.ParamType):
 
 
 DURATION = DurationType()
+SOME_TIME = DurationType(least=1)
 TIME = TimeType()
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
@@ -80,6 +87,13 @@ periods = grouped(
     click.option("--window", default="35d", show_default=True, type=DURATION, help="Deduplication window, whole days."),
     click.option(
         "--tick", default="10s", show_default=True, type=DURATION, help="How often the clock is written; 0: never."
+    ),
+    click.option(
+        "--snapshot-every",
+        default="60s",
+        show_default=True,
+        type=SOME_TIME,
+        help="How old the newest snapshot may become: a restart replays what came since.",
     ),
 )
 

@@ -39,6 +39,7 @@ async def serve(
     lateness: int,
     window: int,
     tick: int,
+    snapshot_every: int,
 ) -> int:
     """Runs until it is told to stop. Durations are seconds. Returns the exit status."""
     settings = EmbeddedSettings(
@@ -46,7 +47,7 @@ async def serve(
         partitions=partitions,
         snapshots=snapshots,
         rating=RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1)),
-        host=HostSettings(tick_seconds=tick or None),
+        host=HostSettings(tick_seconds=tick or None, snapshot_seconds=snapshot_every),
         door=DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None),
     )
     try:

@@ -23,10 +23,11 @@ from rating.spend.view import SpendView
 from schemas import topics
 from schemas.catalogue import CatalogueError
 from schemas.rejection import Rejection
-from schemas.times import SECOND
+from schemas.times import DAY, SECOND
 from streams.kafka.admin import TopicError, ensure_topics
 from streams.kafka.binding import Binding
-from streams.kafka.host import WorkerState, run_worker
+from streams.kafka.host import HostSettings, WorkerState, run_worker
+from streams.kafka.ownership import StepLimits
 from streams.kafka.producer import KafkaProducer, Message
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.sink import KafkaSink
@@ -48,7 +49,12 @@ _FAILURES = (
 
 
 def kafka_settings(
-    bootstrap: str, partitions: int, prefix: str, replication: int, security: Sequence[str]
+    bootstrap: str,
+    partitions: int,
+    prefix: str,
+    replication: int,
+    security: Sequence[str],
+    session_timeout: int = 6,
 ) -> KafkaSettings:
     """Raises: ValueError where a setting is wrong."""
     pairs = [pair.partition("=") for pair in security]
@@ -56,7 +62,16 @@ def kafka_settings(
     if wrong:
         raise ValueError(f"--security: found {wrong[0]!r}, expected NAME=VALUE such as security.protocol=SASL_SSL")
     names = {name: value for name, _, value in pairs}
-    return KafkaSettings(bootstrap, prefix, partitions, replication, min(2, replication), security=names)
+    return KafkaSettings(
+        bootstrap,
+        prefix,
+        partitions,
+        replication,
+        min(2, replication),
+        session_timeout_s=session_timeout,
+        heartbeat_s=session_timeout / 4,
+        security=names,
+    )
 
 
 class _Rejections:
@@ -150,10 +165,13 @@ def rate(
     lateness: int,
     window: int,
     tick: int,
+    snapshot_every: int,
+    session_timeout: int,
+    max_ahead: int,
 ) -> int:
     """Runs a rating worker until it is told to stop. Returns the exit status."""
     try:
-        settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
+        settings = kafka_settings(bootstrap, partitions, prefix, replication, security, session_timeout)
         ensure_topics(settings)
         store = SnapshotStore(snapshots)
         follower = CatalogueFollower(settings)
@@ -163,18 +181,21 @@ def rate(
         return 1
     spare_the_collector()
     rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1))
-    bindings = rate_bindings(rating, follower, tick or None)
+    bindings = rate_bindings(rating, follower, tick or None, max_ahead * SECOND if max_ahead else None)
     health = _Health(health_host, health_port)
     try:
-        return run_worker(settings, bindings, store, on_state=health.tell)
+        host = HostSettings(limits=StepLimits(snapshot_s=snapshot_every))
+        return run_worker(settings, bindings, store, host, on_state=health.tell)
     finally:
         health.stop()
         follower.stop()
 
 
-def rate_bindings(rating: RatingSettings, follower: CatalogueFollower, tick_s: float | None) -> list[Binding]:
-    """What a rating worker runs: the engine, and the feed from JSON."""
-    feed = FeedProcessor(follower.catalogue.view, rating.partitions)
+def rate_bindings(
+    rating: RatingSettings, follower: CatalogueFollower, tick_s: float | None, max_ahead: int | None = DAY
+) -> list[Binding]:
+    """What a rating worker runs: the engine, and the feed from JSON (`max_ahead` as `FeedProcessor` has it)."""
+    feed = FeedProcessor(follower.catalogue.view, rating.partitions, max_ahead=max_ahead)
     return [
         Binding(RatingProcessor(rating), tick_s=tick_s),
         Binding(feed, source=topics.EVENTS_JSON, journal=topics.JOURNAL_JSON, entry=_json_entry),

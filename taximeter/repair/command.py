@@ -34,6 +34,7 @@ async def repair(
     security: Sequence[str],
     window: int,
     lateness: int,
+    max_ahead: int,
 ) -> int:
     """Returns 0 where all is whole (now), 1 where something is not, 2 for bad arguments."""
     if data is not None:
@@ -63,7 +64,8 @@ async def repair(
             assert bootstrap is not None and snapshots is not None
             cluster = kafka_settings(bootstrap, partitions or 4, prefix, replication, security)
             numbers = list(range(cluster.partitions)) if partition is None else [partition]
-            await repair_kafka(cluster, SnapshotStore(snapshots), settings(cluster.partitions), numbers, work)
+            ahead = max_ahead * SECOND if max_ahead else None
+            await repair_kafka(cluster, SnapshotStore(snapshots), settings(cluster.partitions), numbers, work, ahead)
     except (LogError, JournalError, LogUnavailable, SnapshotError, TopicError, OSError, ValueError) as error:
         complain(f"taximeter repair: {error}")
         return 1

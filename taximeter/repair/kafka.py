@@ -8,6 +8,7 @@ from aiokafka.errors import KafkaError
 from rating.engine import RatingSettings
 from rating.rise import rise_above
 from schemas import topics
+from schemas.times import DAY
 from streams.kafka.admin import ensure_topics
 from streams.kafka.mender import repair_partition
 from streams.kafka.producer import KafkaProducer
@@ -21,15 +22,22 @@ from taximeter.workers import rate_bindings
 
 
 async def repair_kafka(
-    settings: KafkaSettings, store: SnapshotStore, rating: RatingSettings, partitions: list[int], repair: Repair
+    settings: KafkaSettings,
+    store: SnapshotStore,
+    rating: RatingSettings,
+    partitions: list[int],
+    repair: Repair,
+    max_ahead: int | None = DAY,
 ) -> None:
-    """Looks at both journals of every partition. Raises: TopicError, LogUnavailable, SnapshotError."""
+    """Looks at both journals of every partition; `max_ahead` as the workers have it.
+
+    Raises: TopicError, LogUnavailable, SnapshotError."""
     await asyncio.to_thread(ensure_topics, settings)
     follower = CatalogueFollower(settings)
     await asyncio.to_thread(follower.start)
     producer = KafkaProducer(settings)
     try:
-        for binding in rate_bindings(rating, follower, tick_s=None):
+        for binding in rate_bindings(rating, follower, None, max_ahead):
             rise = rise_above if binding.source == topics.EVENTS else _nothing
             for partition in partitions:
                 await repair_partition(settings, producer, binding, store, partition, rise, repair)

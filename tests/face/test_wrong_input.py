@@ -272,6 +272,8 @@ COMMANDS: dict[str, tuple[list[str], int, str]] = {
     "half a gzip file": ([*RATE, "--events", "GZ"], 1, "not a whole gzip file"),
     "a port that is none": (["serve", "--port", "99999"], 2, "99999 is not in the range 0<=x<=65535"),
     "a port in words": (["serve", "--port", "http"], 2, "'http' is not a valid integer"),
+    "snapshots at once": (["serve", "--snapshot-every", "0"], 2, "found '0', expected 1s or more"),
+    "a session of no time": (["rate", "--bootstrap", "x:1", "--snapshots", "s", "--session-timeout", "0s"], 2, "found '0s', expected 1s or more"),
     "a duration without a unit": (["serve", "--lateness", "90"], 2, "expected a number and a unit: 90s, 15m, 1h or 35d"),
     "a duration below nought": (["serve", "--tick=-5s"], 2, "expected a number and a unit"),
     "a file for the data": (["serve", "--data", "EVENTS"], 2, "is a file"),
