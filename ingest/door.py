@@ -64,6 +64,23 @@ class DoorSettings:
     """What a client is told to wait where the log takes nothing."""
 
 
+@dataclass(slots=True)
+class DoorCounts:
+    """What this door has answered since it was opened. The engine decides what is a duplicate: see `Receipt`."""
+
+    requests: int = 0
+    accepted: int = 0
+    duplicates: int = 0
+    rejected: int = 0
+
+    def note(self, accepted: int, duplicates: int, rejected: int) -> None:
+        """One more request is answered."""
+        self.requests += 1
+        self.accepted += accepted
+        self.duplicates += duplicates
+        self.rejected += rejected
+
+
 class Routed:
     """The valid events of a request: `events`, and beside each its customer, partition, identity and content."""
 
@@ -176,6 +193,7 @@ class Door:
     ) -> None:
         """`views`: tenant -> what the door must know of its catalogue in force. `clock`: microseconds."""
         self.settings = settings or DoorSettings()
+        self.counts = DoorCounts()
         self.clock = clock
         self._sink = sink
         self._rejections = rejections
@@ -205,7 +223,9 @@ class Door:
         seen = self._memory.look(routed.identity, routed.content)
         position = await self._commit(routed, refused, parsed, tenant)
         self._memory.remember(routed.identity, routed.content)
-        return _receipt(parsed, events, refused, seen, encode_position(position))
+        receipt = _receipt(parsed, events, refused, seen, encode_position(position))
+        self.counts.note(receipt.accepted, len(receipt.duplicates), len(receipt.refused))
+        return receipt
 
     async def tick(self, at: int) -> str:
         """Tells every partition that it is now `at` (microseconds). Returns the position. Raises: LogUnavailable."""

@@ -28,6 +28,7 @@ from rating.metering import bill_keys, index_bills, make_periods
 from rating.naming import Naming
 from rating.state import NO_LEVEL, State
 from rating.table import Table
+from rating.tally import Tally
 from schemas.event import VOID_TYPE
 from schemas.limits import CROSSED_LEVELS_MAX
 from schemas.numbers import ONE, check_scaled, divide_half_up, format_scaled
@@ -45,6 +46,8 @@ class Biller(Naming):
         self.changed: list[int] = []
         self.changed_columns: list[NDArray[np.int64]] = []
         self.amount_change = 0
+        self.tally = Tally()
+        """What the stages tell of the batch that is being folded."""
 
     @property
     def outputs(self) -> list[Output]:

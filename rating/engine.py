@@ -9,8 +9,9 @@ answer never depends on how the input was cut into batches.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
+import msgspec
 import numpy as np
 
 from rating.billing import Biller
@@ -20,9 +21,12 @@ from rating.columns import Batch
 from rating.emit import encode_line_items, encode_refusal, encode_rejection
 from rating.keeper import keep_again
 from rating.metering import meter_batch
+from rating.reconcile import CHECK_EVERY, reconcile
 from rating.rerate import rerate
 from rating.stages import fold_batch
 from rating.state import State
+from rating.tally import Tally, count_batch
+from rating.totals import Totals
 from rating.voids import names_void, read_voids
 from schemas import entry as entries
 from schemas.catalogue import merge
@@ -30,7 +34,7 @@ from schemas.entry import Entry, decode_rerate, decode_tick
 from schemas.faults import encode_document
 from schemas.rejection import Where
 from schemas.times import DAY, HOUR
-from streams.processor import Fetch, Output, Step, Summary, no_files
+from streams.processor import Counts, Fetch, Output, Step, Summary, no_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,70 +57,72 @@ FOLDED_PACKS_MAX: Final = 64
 replayed over more events, and the columns leave the processor's cache. It changes no result."""
 
 
+class Observer(Protocol):
+    """Is told what an engine has come to. It is called in the engine's thread, and changes nothing."""
+
+    def told(self, partition: int, totals: Totals) -> None:
+        """The totals, after the state was opened, and after each step. They must not be kept: they go on changing."""
+        ...
+
+
 class RatingProcessor:
     """Makes rating engines, one for each partition."""
 
     name = "rating"
 
-    def __init__(self, settings: RatingSettings | None = None) -> None:
+    def __init__(self, settings: RatingSettings | None = None, observer: Observer | None = None) -> None:
         self.settings = settings or RatingSettings()
+        self.observer = observer
 
     def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> "RatingEngine":
         """The engine of a partition, as its snapshot has it or at the beginning. Raises: ValueError."""
         settings = self.settings
         if snapshot is None:
-            return RatingEngine(State(partition, settings.partitions, settings.window_days), settings)
+            return RatingEngine(State(partition, settings.partitions, settings.window_days), settings, self.observer)
         state = State.load(snapshot, partition, settings.partitions, settings.window_days)
         keep_again(state)
-        return RatingEngine(state, settings)
-
-
-@dataclass(slots=True)
-class _Counts:
-    entries: int = 0
-    events: int = 0
-    accepted: int = 0
-    duplicates: int = 0
-    conflicts: int = 0
-    rejected: int = 0
+        return RatingEngine(state, settings, self.observer)
 
 
 class RatingEngine:
     """One partition's engine. Changes its state in place; a step is atomic for whoever journals it."""
 
-    def __init__(self, state: State, settings: RatingSettings) -> None:
+    def __init__(self, state: State, settings: RatingSettings, observer: Observer | None = None) -> None:
         self.state = state
         self.settings = settings
+        self._observer = observer
+        self._tell()
 
     def process(self, log: Sequence[Entry]) -> Step:
         """Folds entries into the state and says everything that changed. See `streams.processor`."""
         biller = Biller(self.state)
-        counts = _Counts(entries=len(log))
+        counts = Counts(entries=len(log))
         rejections: list[Output] = []
         packs: list[Entry] = []
         for entry in log:
             if entry.kind == entries.EVENTS:
                 packs.append(entry)
                 if len(packs) == FOLDED_PACKS_MAX:
-                    self._events(packs, biller, counts, rejections)
+                    counts = counts.plus(self._events(packs, biller, rejections))
                     packs = []
                 continue
-            self._events(packs, biller, counts, rejections)
+            counts = counts.plus(self._events(packs, biller, rejections))
             packs = []
+            self.state.totals.read(entry.offset, entry.end, 1)
             if entry.kind == entries.TICK:
                 biller.tick(decode_tick(entry.payload), self.settings.lateness, self.settings.corrections, entry.offset)
             elif entry.kind == entries.RERATE:
-                self._rerate(entry, biller, counts, rejections)
+                counts = counts.plus(self._rerate(entry, biller, rejections))
             else:
                 self._catalogue(bytes(entry.payload), biller)
-        self._events(packs, biller, counts, rejections)
+        counts = counts.plus(self._events(packs, biller, rejections))
         return self._emit(biller, counts, rejections)
 
     def settle(self) -> Step:
         """No more events will come, and nobody says what time it is: gauges come up to the greatest event time."""
         biller = Biller(self.state)
         biller.settle_gauges(self.state.newest, self.state.arrivals)
-        return self._emit(biller, _Counts(), [])
+        return self._emit(biller, Counts(), [])
 
     def snapshot(self) -> bytes:
         """The whole state."""
@@ -128,34 +134,36 @@ class RatingEngine:
 
     # Inputs ------------------------------------------------------------------------------------------------------
 
-    def _events(self, packs: list[Entry], biller: Biller, counts: _Counts, rejections: list[Output]) -> None:
+    def _events(self, packs: list[Entry], biller: Biller, rejections: list[Output]) -> Counts:
         if not packs:
-            return
+            return Counts()
         state = self.state
         batch = Batch(packs)
+        for entry, rows in zip(packs, np.diff(batch.starts).tolist(), strict=True):
+            state.totals.read(entry.offset, entry.end, max(rows, 1))
         verdicts = state.identities.check(batch.identity, batch.content, batch.arrived)
-        counts.events += batch.rows
-        counts.accepted += int(verdicts.fresh.sum())
-        counts.conflicts += int(verdicts.conflict.sum())
-        counts.duplicates += batch.rows - int(verdicts.fresh.sum()) - int(verdicts.conflict.sum())
         refusals = [
             Refusal(
                 row, -1, "", "conflict", None, "the same identity came with another content before; the first counts"
             )
             for row in np.flatnonzero(verdicts.conflict).tolist()
         ]
-        spoken = np.flatnonzero(verdicts.fresh & (batch.codes("type", names_void) == 0))  # a void's time means nothing
+        is_void = batch.codes("type", names_void).astype(np.bool_)
+        spoken = np.flatnonzero(verdicts.fresh & ~is_void)  # a void's time means nothing
         if len(spoken):
             state.newest = max(state.newest, int(batch.time[spoken].max()))
         takebacks, counting = read_voids(state, batch, verdicts.fresh)
         contributions, refused, made = meter_batch(state, batch, counting)
         refusals.extend(refused)
         biller.open(made)
+        tally = biller.tally = Tally()
         refusals.extend(fold_batch(state, batch, verdicts.fresh, contributions, takebacks, biller))
         state.arrivals += batch.rows
-        counts.rejected += sum(refusal.code != "conflict" for refusal in refusals)
+        of = (verdicts.fresh, verdicts.conflict, is_void, counting)
+        counts = count_batch(state, *of, contributions, refusals, tally)
         for refusal in sorted(refusals, key=lambda r: (r.row, r.order)):
             rejections.append(encode_rejection(batch, refusal, self._where(batch, refusal.row)))
+        return counts
 
     def _where(self, batch: Batch, row: int) -> Where:
         """The event's place in the log; where all events of a pack stand at one offset, with its place in the pack."""
@@ -173,30 +181,33 @@ class RatingEngine:
         self.state.bind(load_catalogue(encode_document(merged), self.state.rebooked()))
         biller.rerate_open()
 
-    def _rerate(self, entry: Entry, biller: Biller, counts: _Counts, rejections: list[Output]) -> None:
+    def _rerate(self, entry: Entry, biller: Biller, rejections: list[Output]) -> Counts:
         """Who appends the entry checks it first; one that does not fit by now changes nothing, and is a rejection."""
         asked = decode_rerate(entry.payload)
         refused = rerate(self.state, biller, asked, entry.offset).refused
-        counts.rejected += bool(refused)
         if refused:
             where = Where(self.state.partition, entry.offset)
             rejections.append(encode_refusal(asked, "; ".join(refused), where))
+        return Counts(rejected=int(bool(refused)))
 
     # Outputs -----------------------------------------------------------------------------------------------------
 
-    def _emit(self, biller: Biller, counts: _Counts, rejections: list[Output]) -> Step:
+    def _emit(self, biller: Biller, counts: Counts, rejections: list[Output]) -> Step:
+        totals = self.state.totals
         items = encode_line_items(self.state, biller, biller.changed_lines())
-        outputs = [*items, *biller.outputs, *rejections]
-        summary = Summary(
-            entries=counts.entries,
-            events=counts.events,
-            accepted=counts.accepted,
-            duplicates=counts.duplicates,
-            conflicts=counts.conflicts,
-            rejected=counts.rejected,
-            line_items=len(items),
-            invoices=biller.invoices,
-            alerts=biller.alerts,
-            amount=str(biller.amount_change),
+        made = Counts(
+            line_items=len(items), invoices=biller.invoices, alerts=biller.alerts, amount=str(biller.amount_change)
         )
-        return Step(outputs, summary)
+        done = counts.plus(made)
+        totals.add(done)
+        due = self.state.clock - totals.checked >= CHECK_EVERY
+        if due:
+            totals.checked = self.state.clock
+        found = reconcile(self.state, totals.position, tables=due)
+        self._tell()
+        summary = Summary(**msgspec.structs.asdict(done), through=totals.as_counts())
+        return Step([*items, *biller.outputs, *rejections, *found], summary)
+
+    def _tell(self) -> None:
+        if self._observer is not None:
+            self._observer.told(self.state.partition, self.state.totals)

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from schemas.numbers import ONE, SCALED_MAX
 
 _WORD: Final = 2**64
+_HALF_WORD: Final = np.uint64(2**32 - 1)
+_HALF_BITS: Final = np.uint64(32)
 _PLAIN: Final = pa.decimal128(38, 0)
 _ONE_LITERAL = pl.lit(ONE, dtype=pl.Int128)
 _HALF_LITERAL = pl.lit(ONE // 2, dtype=pl.Int128)
@@ -76,6 +78,18 @@ def wide_of(value: int) -> tuple[int, int]:
 def int_of(wide: Any) -> int:
     """The scaled number of one row of a wide array."""
     return (int(wide[1]) << 64) + int(wide[0]) % _WORD
+
+
+def sum_wide(wide: Wide) -> int:
+    """The exact sum of a wide array, whatever it comes to."""
+    if not len(wide):
+        return 0
+    low = np.ascontiguousarray(wide[:, 0]).view(np.uint64)
+    high = wide[:, 1]
+    # Four sums of 32 bits each: none of them can leave 64 bits below two thousand million rows.
+    lower = int((low & _HALF_WORD).sum()) + (int((low >> _HALF_BITS).sum()) << 32)
+    upper = int((high & np.int64(2**32 - 1)).sum()) + (int((high >> np.int64(32)).sum()) << 32)
+    return lower + (upper << 64)
 
 
 def greatest(column: pl.Series) -> int:

@@ -51,12 +51,14 @@ class Ledger:
 
     What is appended stands beside the table until somebody looks: most rows are never looked at one by one."""
 
-    def __init__(self, table: Table | None = None, dropped: int = 0) -> None:
+    def __init__(self, table: Table | None = None, dropped: int = 0, gone: int = 0) -> None:
         self._table = table or Table(SPEC)
         self._waiting: list[_Waiting] = []
         self._size = self._table.size
         self.dropped = dropped
         """How many rows were dropped from the front or the middle: `dropped + row` never falls as rows are added."""
+        self.gone = gone
+        """How many rows were taken back, those that were dropped since included."""
 
     def __len__(self) -> int:
         return self._size
@@ -77,6 +79,11 @@ class Ledger:
                 at = into.stop
             self._waiting.clear()
         return self._table
+
+    @property
+    def counted(self) -> int:
+        """How many rows count, those that were dropped included."""
+        return self._size + self.dropped - self.gone
 
     @property
     def nbytes(self) -> int:
@@ -114,6 +121,7 @@ class Ledger:
     def take_back(self, rows: Rows) -> None:
         """These rows count no more."""
         self.table["cell"][rows] = GONE
+        self.gone += len(rows)
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Drops the rows that are not in `mask`."""

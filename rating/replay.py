@@ -97,6 +97,8 @@ class Replay:
                 self._count(own)
             except NumberError as error:
                 message = f"the total would not fit: {error}"
+                for item in own:
+                    biller.tally.drop(row, item.part, item.cell, item.value)
                 self.refusals.append(Refusal(row, order, own[0].part.meter.name, "out_of_range", None, message))
         touched = {item.head: None for item in items}
         if void is not None:

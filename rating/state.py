@@ -22,12 +22,13 @@ from rating.ledger import SPEC as LEDGER
 from rating.ledger import Ledger
 from rating.table import Table
 from rating.timelines import Timelines
+from rating.totals import Totals
 from schemas.faults import encode_document
 from schemas.identity import partition_of
 from schemas.numbers import SCALED_MAX
 from schemas.period import Calendar
 
-SNAPSHOT_VERSION: Final = 2
+SNAPSHOT_VERSION: Final = 3
 NO_LEVEL: Final = SCALED_MAX + 1
 """The next threshold of a bill that has none."""
 NO_SUBSCRIPTION: Final = -1
@@ -132,6 +133,7 @@ class State:
 
     def __init__(self, partition: int, partitions: int, window_days: int | None) -> None:
         self.ledger = Ledger()
+        self.totals = Totals()
         self.voided = HashIndex()
         """Identities of events that were taken back, whether or not they have come."""
         self.kept = Kept()
@@ -477,8 +479,9 @@ class State:
                 "tables": tables,
                 "fired": list(self.fired.items()),
                 "gauges": self.gauges.values,
-                "dropped": self.ledger.dropped,
+                "dropped": [self.ledger.dropped, self.ledger.gone],
                 "ticks": self.ticks,
+                "totals": self.totals.dump(),
                 "accounts": self.accounts.dump(),
                 "unused": [[*key, bill] for key, bill in self.unused.items()],
                 "born": list(self.born.items()),
@@ -519,11 +522,12 @@ class State:
             size, columns = dumped["tables"][name]
             setattr(state, name, Table.load(spec, columns, size))
         size, columns = dumped["tables"]["ledger"]
-        state.ledger = Ledger(Table.load(LEDGER, columns, size), dumped["dropped"])
+        state.ledger = Ledger(Table.load(LEDGER, columns, size), *dumped["dropped"])
         state.accounts = Accounts.load(dumped["accounts"])
         state.unused = {(head, charge): bill for head, charge, bill in dumped["unused"]}
         state.born = dict(dumped["born"])
         state.gauges = Names([tuple(texts) for texts in dumped["gauges"]])
+        state.totals = Totals.load(dumped["totals"])
         state.ticks, state.arrivals = dumped["ticks"], dumped["arrivals"]
         state.corrected_from = dumped["corrected_from"]
         room, known = len(state.customer_subscription), len(dumped["customers"])

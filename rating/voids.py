@@ -102,6 +102,7 @@ def take_back(state: State, biller: Biller, takeback: Takeback, heads: set[int],
         return []
     wide = state.ledger.table["value"][rows].copy()
     state.ledger.take_back(rows)
+    biller.tally.take_back(state, takeback.row, cells, wide)
     changed = np.unique(cells)
     _forget_texts(state, cells, wide)
     keep_again(state, changed.tolist())

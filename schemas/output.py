@@ -187,3 +187,33 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     because: Because
     invoice: str | None
     grant: str | None = None
+
+
+class ReconciliationAlert(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine's own totals differ from what it has counted: on `taximeter.alerts`, beside the customers' alerts.
+
+    `what` names the comparison, `expected` is what the totals say that were carried with the position, `found` what
+    stands elsewhere in the state. From `position` on what the partition says may be wrong: nothing was repaired."""
+
+    id: str
+    kind: Literal["reconciliation"]
+    partition: int
+    position: int
+    what: str
+    expected: str
+    found: str
+    message: str
+
+
+class _Kinded(msgspec.Struct):
+    kind: str
+
+
+_KIND = msgspec.json.Decoder(_Kinded)
+_ALERT, _RECONCILIATION = msgspec.json.Decoder(Alert), msgspec.json.Decoder(ReconciliationAlert)
+
+
+def decode_alert(value: bytes) -> Alert | ReconciliationAlert:
+    """A record of `taximeter.alerts`: of a customer, or of the engine itself. Raises: msgspec.MsgspecError."""
+    kind = _KIND.decode(value).kind
+    return _RECONCILIATION.decode(value) if kind == "reconciliation" else _ALERT.decode(value)

@@ -6,7 +6,7 @@ random number: the same entries in the same steps give the same state, the same 
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import msgspec
 
@@ -21,12 +21,13 @@ class Output(NamedTuple):
     value: bytes
 
 
-class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What a step did, in whole numbers. It stands in the journal, and a replay must give the same again.
+class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
+    """What some steps did, in whole numbers.
 
-    `events == accepted + duplicates + conflicts`; `rejected` counts rejections other than conflicts (an accepted
-    event may be rejected for one meter and counted by another); `amount` is the change of all line items' amounts,
-    as a scaled number's text.
+    `events == accepted + duplicates + conflicts`, and every accepted event is in one class:
+    `accepted == rated + refused + voids + voided + unused`. `rejected` counts rejections other than conflicts (an
+    accepted event may be rejected for one meter and counted by another); `amount` is the change of all line items'
+    amounts, as a scaled number's text.
     """
 
     entries: int = 0
@@ -39,6 +40,48 @@ class Summary(msgspec.Struct, frozen=True, omit_defaults=True):
     invoices: int = 0
     alerts: int = 0
     amount: str = "0"
+    rated: int = 0
+    """Events that some charge counted when they came."""
+    refused: int = 0
+    """Events that nothing counted and some meter rejected."""
+    voids: int = 0
+    """Events that take others back."""
+    voided: int = 0
+    """Events that had been taken back before they came."""
+    unused: int = 0
+    """Events that no meter reads, or no charge asks for."""
+    taken_back: int = 0
+    """Of the rated, now or before: those that a void took back."""
+
+    def plus(self, other: "Counts") -> "Counts":
+        """The sum of both."""
+        added = {name: getattr(self, name) + getattr(other, name) for name in COUNTED}
+        return Counts(amount=str(int(self.amount) + int(other.amount)), **added)
+
+    def minus(self, other: "Counts") -> "Counts":
+        """The difference of both."""
+        left = {name: getattr(self, name) - getattr(other, name) for name in COUNTED}
+        return Counts(amount=str(int(self.amount) - int(other.amount)), **left)
+
+    def carried(self) -> "Counts":
+        """The figures that are carried from step to step."""
+        return Counts(amount=self.amount, **{name: getattr(self, name) for name in CARRIED})
+
+
+COUNTED: Final = tuple(name for name in Counts.__struct_fields__ if name != "amount")
+"""The figures of `Counts` that are whole numbers."""
+CARRIED: Final = tuple(name for name in COUNTED if name != "line_items")
+"""Those that do not depend on how the source is cut into steps: a line is written once a step, if it has changed."""
+
+
+class Summary(Counts, frozen=True, omit_defaults=True):
+    """What a step did. It stands in the journal, and a replay must give the same again.
+
+    `through`: the `CARRIED` figures of all steps up to and with this one, where the processor keeps them in its state.
+    Whoever adds the steps up by himself must come to them: that is how a running system is reconciled.
+    """
+
+    through: Counts | None = None
 
 
 class Step(NamedTuple):

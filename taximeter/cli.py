@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from schemas.catalogue import CatalogueError
-from taximeter.options import DURATION, FILE, FOLDER, SOME_TIME, TIME, kafka, listening, periods, read_settings
+from taximeter.options import DURATION, FILE, FOLDER, SOME_TIME, TIME, kafka, listening, periods, read_settings, watched
 from taximeter.process import complain, run, set_up_logging
 from taximeter.text import WIDTH_MAX
 
@@ -56,6 +56,7 @@ def main(context: click.Context, settings: Path | None, log_level: str) -> None:
 )
 @click.option("--webhooks", type=FILE, help="YAML of endpoints that invoices and alerts are posted to.")
 @periods
+@watched
 def serve(**options: Any) -> None:
     """Everything in one process: door, engine, spend queries. No broker needed.
 
@@ -86,7 +87,7 @@ def ingest(**options: Any) -> None:
 @main.command()
 @kafka
 @click.option("--snapshots", required=True, help="Folder or object store URL that all workers share.")
-@click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /health/live and /health/ready here.")
+@click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /health/…, /metrics and /v1/status here.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of the health port.")
 @click.option(
     "--session-timeout",
@@ -102,7 +103,9 @@ def ingest(**options: Any) -> None:
     type=DURATION,
     help="How far ahead the time of an event in taximeter.events.json may be; 0: any. Give `ingest` the same.",
 )
+@click.option("--instance-id", help="Static membership: a name of this worker's own, which it keeps over restarts.")
 @periods
+@watched
 def rate(**options: Any) -> None:
     """A rating worker on Kafka: a Faust agent that owns some partitions. Run as many as there are partitions."""
     from taximeter.workers import rate as start
@@ -115,6 +118,7 @@ def rate(**options: Any) -> None:
 @kafka
 @click.option("--data", type=FOLDER, default=Path("taximeter-spend"), show_default=True, help="The store's folder.")
 @click.option("--clickhouse", help="ClickHouse in place of DuckDB: clickhouse://user:password@host:8123/database.")
+@watched
 def spend(**options: Any) -> None:
     """Spend queries on Kafka: follows the topics into a store, and answers over HTTP."""
     from taximeter.workers import spend as start
@@ -174,6 +178,27 @@ def replay(data: Path, endpoint: str | None, id: str | None) -> None:
     from taximeter.webhooks import replay_dead
 
     _exit(_guarded(lambda: replay_dead(data, endpoint, id)))
+
+
+@main.command()
+@click.option("--url", help="A running process that serves /v1/status, such as http://127.0.0.1:8080.")
+@click.option("--data", type=FOLDER, help="The data folder of a server that does not run.")
+@click.option("--bootstrap", envvar="KAFKA_BOOTSTRAP", help="Kafka brokers: from the journal and the topics alone.")
+@click.option("--partitions", type=click.IntRange(1, 10_000), help="Of --data (1) or of --bootstrap (4).")
+@click.option("--prefix", default="", help="Of --bootstrap: stands before every topic's name.")
+@click.option("--security", multiple=True, metavar="NAME=VALUE", help="Of --bootstrap: TLS and SASL, as of `rate`.")
+@click.option("--group", default="taximeter", show_default=True, help="Of --bootstrap: the workers' consumer group.")
+@click.option("--whole-journal", is_flag=True, help="Of --bootstrap: add up all of it, not its last part alone.")
+@click.option("--json", is_flag=True, help="The answer of GET /v1/status in place of a table.")
+def status(**options: Any) -> None:
+    """How far every partition is, and whether its figures agree: every event in one place, to the last one.
+
+    Give --url, --data or --bootstrap. Exit status 0: everything agrees; 1: it does not, or nobody could be asked;
+    2: bad arguments.
+    """
+    from taximeter.status_command import status as start
+
+    _exit(run(start(**options, width=_width())))
 
 
 @main.command("rate-file")

@@ -25,8 +25,12 @@ from streams.embedded.log import SqliteLog
 from streams.snapshots import SnapshotStore
 from taximeter.catalogue_http import CatalogueApi
 from taximeter.documents import CatalogueInForce
+from taximeter.metrics import Measured
+from taximeter.observe import EngineTotals
 from taximeter.rerate import show
 from taximeter.rerate_http import Reratings
+from taximeter.status_http import watch_routes
+from taximeter.status_parts import embedded_status, view_reading
 
 _RECORDS_MAX = 10_000
 
@@ -72,10 +76,13 @@ class Embedded:
             self.catalogue = CatalogueInForce(self._documents())
             self.snapshots = SnapshotStore(settings.snapshots or settings.data / "snapshots")
             self.rating = replace(settings.rating, partitions=settings.partitions)
-            self.host = EmbeddedHost(self.log, RatingProcessor(self.rating), self.snapshots, settings.host)
+            self.totals = EngineTotals()
+            processor = RatingProcessor(self.rating, self.totals)
+            self.host = EmbeddedHost(self.log, processor, self.snapshots, settings.host)
             self.store = open_or_rebuild(settings.data / "spend.duckdb")
             self.view = SpendView(self.store, self.log)
             self.door = Door(self.log, _Rejections(self.log), self.catalogue.view, settings.door)
+            self.host.watchdog.watch("the spend store", lambda: view_reading(self.view, self.log))
             self.host.start()
             self._feed = asyncio.create_task(self.view.run())
             self._feed.add_done_callback(self._feed_ended)
@@ -117,7 +124,8 @@ class Embedded:
         """The door's, the catalogue's and the queries' routes."""
         catalogue = CatalogueApi(self.catalogue, self._write)
         reratings = Reratings(self.log.partitions, self._append, lambda: self.catalogue.catalogue, self._show)
-        return [*door_routes(self.door), *catalogue.routes(), *reratings.routes(), *spend_routes(self.view)]
+        watching = watch_routes(self.measure)
+        return [*door_routes(self.door), *catalogue.routes(), *reratings.routes(), *spend_routes(self.view), *watching]
 
     async def _append(self, partition: int, entry: bytes) -> int:
         return await self.log.append(partition, entry, 0)
@@ -127,7 +135,22 @@ class Embedded:
 
     def ready(self) -> dict[str, bool]:
         """What readiness rests on."""
-        return {"engine": self.host.ready, "spend": not self._feed.done()}
+        return {"engine": self.host.ready, "caught_up": self.host.caught_up, "spend": not self._feed.done()}
+
+    def waiting(self) -> dict[str, str]:
+        """Partition -> why it is not ready."""
+        return {
+            str(number): f"{state.doing} at position {state.position} of {state.end}"
+            for number, state in self.host.state().items()
+            if not (state.restored and state.caught_up)
+        }
+
+    def measure(self) -> Measured:
+        """For status and metrics. Reads the log: not on the event loop."""
+        state = self.host.state()
+        steps = {number: (one.step_seconds, one.step_seconds_sum) for number, one in state.items()}
+        status = embedded_status(self.host, self.log, self.totals, self.view, all(self.ready().values()))
+        return Measured(status, steps, self.door.counts)
 
     async def settle(self, timeout: float = 60.0) -> None:
         """Waits until the queries include everything that the log has taken. Raises: TimeoutError."""

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
 import orjson
 import uvicorn
@@ -11,6 +11,8 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+
+from streams.watchdog import Stall
 
 Ready = Callable[[], dict[str, bool]]
 """What must be true before the process is ready, by name."""
@@ -23,16 +25,33 @@ class Unready(RuntimeError):
     """The server could not start; the message says why (an address in use, for example)."""
 
 
-def make_app(parts: Sequence[BaseRoute], ready: Ready) -> Starlette:
-    """The application: the parts' routes, and the two health endpoints."""
+def live_answer(stalls: Sequence[Stall]) -> tuple[int, dict[str, object]]:
+    """Live while the process can answer, and no watchdog is about to end it."""
+    if not stalls:
+        return 200, {"status": "live"}
+    return 503, {"status": "standing still", "stalls": [str(stall) for stall in stalls]}
+
+
+def ready_answer(conditions: Mapping[str, bool], waiting: Mapping[str, str]) -> tuple[int, dict[str, object]]:
+    """Ready when every condition holds; if not, what each partition that is not waits for."""
+    good = all(conditions.values())
+    answer: dict[str, object] = {"status": "ready" if good else "starting", "conditions": dict(conditions)}
+    return 200 if good else 503, answer if good or not waiting else answer | {"waiting": dict(waiting)}
+
+
+def make_app(
+    parts: Sequence[BaseRoute],
+    ready: Ready,
+    stalls: Callable[[], Sequence[Stall]] = tuple,
+    waiting: Callable[[], Mapping[str, str]] = dict,
+) -> Starlette:
+    """The application: the parts' routes, and the two health endpoints. `waiting`: partition -> why it is not ready."""
 
     async def live(_: Request) -> Response:
-        return _json(200, {"status": "live"})
+        return _json(*live_answer(stalls()))
 
     async def readiness(_: Request) -> Response:
-        conditions = ready()
-        good = all(conditions.values())
-        return _json(200 if good else 503, {"status": "ready" if good else "starting", "conditions": conditions})
+        return _json(*ready_answer(ready(), waiting()))
 
     health = [Route("/health/live", live), Route("/health/ready", readiness)]
     return Starlette(routes=[*parts, *health], exception_handlers={404: _not_found, 405: _not_allowed})

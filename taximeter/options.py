@@ -2,13 +2,14 @@
 
 import re
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 
 from schemas.times import TimeError, parse_time
+from streams.kafka.settings import KafkaSettings
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -96,6 +97,43 @@ periods = grouped(
         help="How old the newest snapshot may become: a restart replays what came since.",
     ),
 )
+
+
+watched = grouped(
+    click.option(
+        "--stall",
+        default="2m",
+        show_default=True,
+        type=DURATION,
+        help="What has work and does not move for so long is hung: the process says so and ends with status 70.",
+    ),
+)
+
+
+def kafka_settings(
+    bootstrap: str,
+    partitions: int,
+    prefix: str,
+    replication: int,
+    security: Sequence[str],
+    session_timeout: int = 6,
+) -> KafkaSettings:
+    """What the options `kafka` say. Raises: ValueError where a setting is wrong."""
+    pairs = [pair.partition("=") for pair in security]
+    wrong = [name for name, equals, _ in pairs if not equals]
+    if wrong:
+        raise ValueError(f"--security: found {wrong[0]!r}, expected NAME=VALUE such as security.protocol=SASL_SSL")
+    names = {name: value for name, _, value in pairs}
+    return KafkaSettings(
+        bootstrap,
+        prefix,
+        partitions,
+        replication,
+        min(2, replication),
+        session_timeout_s=session_timeout,
+        heartbeat_s=session_timeout / 4,
+        security=names,
+    )
 
 
 def read_settings(path: Path) -> dict[str, Any]:

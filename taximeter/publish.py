@@ -16,7 +16,7 @@ import orjson
 from rating.prices import MODELS
 from schemas.catalogue import Catalogue, Charge, Filed
 from schemas.event import UsageEvent, pack_schema
-from schemas.output import Alert, Invoice, LineItem
+from schemas.output import Alert, Invoice, LineItem, ReconciliationAlert
 from schemas.rejection import Rejection
 
 FOLDER: Final = Path(__file__).parent.parent / "schemas" / "published"
@@ -26,6 +26,7 @@ _DOCUMENTS: Final[dict[str, Any]] = {
     "line-item": LineItem,
     "invoice": Invoice,
     "alert": Alert,
+    "reconciliation-alert": ReconciliationAlert,
     "rejection": Rejection,
     "catalogue": Catalogue,
     "catalogue-document": Filed,

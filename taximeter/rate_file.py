@@ -27,7 +27,7 @@ from schemas import topics
 from schemas.entry import CATALOGUE, EVENTS, Entry, encode_entry, encode_tick
 from schemas.faults import encode_document
 from schemas.limits import BATCH_EVENTS_MAX
-from schemas.output import Alert, Invoice, LineItem
+from schemas.output import Alert, Invoice, LineItem, decode_alert
 from schemas.rejection import Rejection, Where
 from streams.processor import Output, Step
 from taximeter.process import say
@@ -132,7 +132,10 @@ class FileRater:
         elif output.topic == topics.INVOICES:
             self.rated.invoices.append(msgspec.json.decode(output.value, type=Invoice))
         elif output.topic == topics.ALERTS:
-            self.rated.alerts.append(msgspec.json.decode(output.value, type=Alert))
+            alert = decode_alert(output.value)
+            if not isinstance(alert, Alert):
+                raise RuntimeError(alert.message)  # a broken invariant: nothing of it may be written
+            self.rated.alerts.append(alert)
         elif output.topic == topics.REJECTIONS:
             rejection = _decode_rejection(output.value)
             line = self._lines[rejection.where.offset or 0]

@@ -16,6 +16,7 @@ from streams.embedded.folder import LogError
 from streams.embedded.host import HostSettings
 from streams.log import LogUnavailable
 from streams.snapshots import SnapshotError
+from streams.watchdog import STALL_S
 from taximeter.documents import read_catalogue_file
 from taximeter.embedded import Embedded, EmbeddedSettings
 from taximeter.http import Unready, make_app, running
@@ -40,6 +41,7 @@ async def serve(
     window: int,
     tick: int,
     snapshot_every: int,
+    stall: int,
 ) -> int:
     """Runs until it is told to stop. Durations are seconds. Returns the exit status."""
     settings = EmbeddedSettings(
@@ -47,7 +49,7 @@ async def serve(
         partitions=partitions,
         snapshots=snapshots,
         rating=RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1)),
-        host=HostSettings(tick_seconds=tick or None, snapshot_seconds=snapshot_every),
+        host=HostSettings(tick_seconds=tick or None, snapshot_seconds=snapshot_every, stall_s=stall or STALL_S),
         door=DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None),
     )
     try:
@@ -58,8 +60,9 @@ async def serve(
                 await parts.apply(documents)
             if not parts.catalogue.catalogue.meters:
                 complain("taximeter serve: no catalogue is in force (--catalogue): events are kept, nothing is rated")
-            async with running(make_app(parts.routes(), parts.ready), host, port) as url:
-                await asyncio.to_thread(parts.host.wait_until_ready)
+            app = make_app(parts.routes(), parts.ready, parts.host.watchdog.near, parts.waiting)
+            async with running(app, host, port) as url:
+                await asyncio.to_thread(parts.host.wait_until_caught_up)
                 say(f"taximeter: ready at {url} (data in {data})")
                 return await _until_stopped(parts, endpoints)
     except (CatalogueError, EndpointsError) as error:

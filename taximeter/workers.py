@@ -1,14 +1,10 @@
 """`taximeter ingest`, `rate` and `spend`: the parts as separate processes, joined by Kafka alone."""
 
 import asyncio
-import threading
-from collections.abc import Callable, Coroutine, Sequence
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
-
-import orjson
 
 from ingest.app import routes as door_routes
 from ingest.columns import rejection_record
@@ -26,52 +22,33 @@ from schemas.rejection import Rejection
 from schemas.times import DAY, SECOND
 from streams.kafka.admin import TopicError, ensure_topics
 from streams.kafka.binding import Binding
-from streams.kafka.host import HostSettings, WorkerState, run_worker
+from streams.kafka.host import HostSettings, run_worker
 from streams.kafka.ownership import StepLimits
 from streams.kafka.producer import KafkaProducer, Message
-from streams.kafka.settings import KafkaSettings
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource, SourceMessage
 from streams.log import LogUnavailable
 from streams.snapshots import SnapshotError, SnapshotStore
+from streams.watchdog import STALL_S, Watchdog
 from taximeter.catalogue_http import CatalogueApi
 from taximeter.documents import read_catalogue_file
 from taximeter.follower import CatalogueFollower
 from taximeter.http import Unready, make_app, running
+from taximeter.metrics import Measured
+from taximeter.observe import EngineTotals
+from taximeter.options import kafka_settings
 from taximeter.process import complain, say, spare_the_collector, until_signalled, what_failed
 from taximeter.rerate_http import Reratings
+from taximeter.status import make_status
+from taximeter.status_http import watch_routes
+from taximeter.status_parts import view_reading, view_status
 from taximeter.webhooks import run_on_kafka
+from taximeter.worker_health import WorkerHealth
 
 _DAY_SECONDS = 86400
 _FAILURES = (
     LogUnavailable, TopicError, SnapshotError, StoreDamaged, StoreError, StoreFull, Unready, OSError, ValueError,
 )  # fmt: skip
-
-
-def kafka_settings(
-    bootstrap: str,
-    partitions: int,
-    prefix: str,
-    replication: int,
-    security: Sequence[str],
-    session_timeout: int = 6,
-) -> KafkaSettings:
-    """Raises: ValueError where a setting is wrong."""
-    pairs = [pair.partition("=") for pair in security]
-    wrong = [name for name, equals, _ in pairs if not equals]
-    if wrong:
-        raise ValueError(f"--security: found {wrong[0]!r}, expected NAME=VALUE such as security.protocol=SASL_SSL")
-    names = {name: value for name, _, value in pairs}
-    return KafkaSettings(
-        bootstrap,
-        prefix,
-        partitions,
-        replication,
-        min(2, replication),
-        session_timeout_s=session_timeout,
-        heartbeat_s=session_timeout / 4,
-        security=names,
-    )
 
 
 class _Rejections:
@@ -139,7 +116,9 @@ async def _ingest(
     try:
         if documents is not None:
             await follower.catalogue.apply(documents, write)
-        app = make_app([*door_routes(door), *api.routes(), *reratings.routes()], lambda: {"log": True})
+        watching = watch_routes(lambda: Measured(make_status("door", [], ready=True), door=door.counts))
+        parts = [*door_routes(door), *api.routes(), *reratings.routes(), *watching]
+        app = make_app(parts, lambda: {"log": True})
         async with running(app, host, port) as url:
             say(f"taximeter ingest: ready at {url}")
             await until_signalled()
@@ -168,6 +147,8 @@ def rate(
     snapshot_every: int,
     session_timeout: int,
     max_ahead: int,
+    stall: int,
+    instance_id: str | None,
 ) -> int:
     """Runs a rating worker until it is told to stop. Returns the exit status."""
     try:
@@ -181,71 +162,35 @@ def rate(
         return 1
     spare_the_collector()
     rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1))
-    bindings = rate_bindings(rating, follower, tick or None, max_ahead * SECOND if max_ahead else None)
-    health = _Health(health_host, health_port)
+    totals = EngineTotals()
+    bindings = rate_bindings(rating, follower, tick or None, max_ahead * SECOND if max_ahead else None, totals)
+    health = WorkerHealth(totals, health_host, health_port)
     try:
-        host = HostSettings(limits=StepLimits(snapshot_s=snapshot_every))
-        return run_worker(settings, bindings, store, host, on_state=health.tell)
+        limits = StepLimits(snapshot_s=snapshot_every)
+        host = HostSettings(limits=limits, stall_s=stall or STALL_S, instance_id=instance_id)
+        return run_worker(settings, bindings, store, host, on_state=health.tell, on_start=health.watch)
     finally:
         health.stop()
         follower.stop()
 
 
 def rate_bindings(
-    rating: RatingSettings, follower: CatalogueFollower, tick_s: float | None, max_ahead: int | None = DAY
+    rating: RatingSettings,
+    follower: CatalogueFollower,
+    tick_s: float | None,
+    max_ahead: int | None = DAY,
+    totals: EngineTotals | None = None,
 ) -> list[Binding]:
     """What a rating worker runs: the engine, and the feed from JSON (`max_ahead` as `FeedProcessor` has it)."""
     feed = FeedProcessor(follower.catalogue.view, rating.partitions, max_ahead=max_ahead)
     return [
-        Binding(RatingProcessor(rating), tick_s=tick_s),
+        Binding(RatingProcessor(rating, totals), tick_s=tick_s),
         Binding(feed, source=topics.EVENTS_JSON, journal=topics.JOURNAL_JSON, entry=_json_entry),
     ]
 
 
 def _json_entry(message: SourceMessage) -> bytes:
     return encode_json_entry(message.timestamp_ms * 1000, message.value)
-
-
-class _Health:
-    """Says when the worker owns its partitions: on standard output, and over HTTP where a port is given."""
-
-    def __init__(self, host: str, port: int | None) -> None:
-        self._ready = False
-        self._server: ThreadingHTTPServer | None = None
-        if port is not None:
-            self._server = ThreadingHTTPServer((host, port), self._handler())
-            threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
-
-    def tell(self, state: WorkerState) -> None:
-        """Takes the state after ownership has changed."""
-        if state.ready:
-            owned = sorted(partition for topic, partition in state.partitions if topic == topics.EVENTS)
-            say(f"taximeter rate: ready, owns partitions {owned}")
-        self._ready = state.ready
-
-    def stop(self) -> None:
-        """Closes the port."""
-        if self._server is not None:
-            self._server.shutdown()
-
-    def _handler(self) -> type[BaseHTTPRequestHandler]:
-        ready: Callable[[], bool] = lambda: self._ready  # noqa: E731
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                known = self.path in ("/health/live", "/health/ready")
-                status = 404 if not known else 200 if self.path == "/health/live" or ready() else 503
-                body = orjson.dumps({"ready": ready()})
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
-                self.send_header("Content-Length", str(len(body)))
-                self.end_headers()
-                self.wfile.write(body)
-
-            def log_message(self, *_: Any) -> None:
-                """Nothing: a probe every second is no news."""
-
-        return Handler
 
 
 async def spend(**options: Any) -> int:
@@ -279,14 +224,19 @@ async def _spend(
     security: Sequence[str],
     data: Path,
     clickhouse: str | None,
+    stall: int,
 ) -> int:
     settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
     await asyncio.to_thread(ensure_topics, settings)
     store = _open_store(data, clickhouse)
     view = SpendView(store, KafkaSource(settings))
     feed = asyncio.create_task(view.run())
+    watchdog = Watchdog(stall or STALL_S)
+    watchdog.watch("the spend store", lambda: view_reading(view))
+    watchdog.start()
     try:
-        app = make_app(spend_routes(view), lambda: {"feed": not feed.done()})
+        watching = watch_routes(lambda: Measured(view_status(view, not feed.done(), watchdog)))
+        app = make_app([*spend_routes(view), *watching], lambda: {"feed": not feed.done()}, watchdog.near)
         async with running(app, host, port) as url:
             say(f"taximeter spend: ready at {url}")
             stopped = asyncio.create_task(until_signalled())
@@ -300,6 +250,7 @@ async def _spend(
         feed.cancel()
         await asyncio.gather(feed, return_exceptions=True)
         store.close()
+        watchdog.stop()
     return 0
 
 

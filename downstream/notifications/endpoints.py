@@ -11,8 +11,18 @@ import yaml
 
 from downstream.notifications.signing import SecretError, read_secret
 
-KINDS: Final = ("invoice.issued", "alert.threshold", "alert.budget", "alert.low_balance", "line_item.changed")
-"""`line_item.changed` is said only to those who name it: there is one for each change of each line."""
+RECONCILIATION: Final = "alert.reconciliation"
+"""The engine's own figures differ: for operators, of no customer."""
+KINDS: Final = (
+    "invoice.issued",
+    "alert.threshold",
+    "alert.budget",
+    "alert.low_balance",
+    RECONCILIATION,
+    "line_item.changed",
+)
+"""`line_item.changed` is said only to those who name it: there is one for each change of each line. So is
+`alert.reconciliation`, which is no customer's."""
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}\Z")
 
 
@@ -36,6 +46,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
     def wants(self, kind: str, customer: str) -> bool:
         """Whether it is to be told."""
+        if kind == RECONCILIATION:
+            return kind in self.events and not self.customers
         asked = self.events or ["invoice", "alert"]
         return any(kind == one or kind.startswith(one + ".") for one in asked) and (
             not self.customers or customer in self.customers

@@ -55,7 +55,7 @@ def message_of(endpoint: Endpoint, record: TopicRecord) -> tuple[str, str, bytes
     prefix = _PREFIX[record.topic]
     suffix = {"invoice": output.get("status"), "alert": output.get("kind"), "line_item": "changed"}[prefix]
     kind = f"{prefix}.{suffix}"
-    if not endpoint.wants(kind, output["customer"]):
+    if not endpoint.wants(kind, output.get("customer", "")):
         return None
     revision = f".{output['revision']}" if "revision" in output else ""
     # The record goes in as it stands: no number of it is read and written again.

@@ -20,6 +20,9 @@ class ClickhouseStore(SqlStore):
     per row is read (`FINAL`), so a replay changes nothing. A query may see a part of a batch, never less than before.
     """
 
+    _SUM = "toString(sum(toDecimal256(amount, 12)))"
+    """Of `Decimal(38, 12)` it would wrap in silence."""
+
     def __init__(self, client: Any, database: str = "taximeter") -> None:
         """`client`: of `clickhouse_connect.get_client`, without a session (`autogenerate_session_id=False`), so that
         queries may run at once. `database` is made where it does not exist. Raises: ValueError.

@@ -10,7 +10,9 @@ from typing import Final
 
 import msgspec
 
-from streams.journal import Done, Record
+from schemas.topics import LINE_ITEMS
+from streams.journal import Batch, Done, Record
+from streams.sums import Sums
 
 PENDING_MAX: Final = 256
 """Dones that wait. Where there are more, neighbours are joined: told less often, never too early."""
@@ -26,32 +28,47 @@ class Pending(msgspec.Struct, frozen=True):
 class Progress(msgspec.Struct, frozen=True):
     """The fold of one partition's journal and of what has been read of its outputs.
 
-    `through`: the source's entries below it are included. `epoch`: what an older owner says no longer counts.
+    `through`: the source's entries below it are included. `epoch`: what an older owner says no longer counts. `sums`:
+    what the journal's steps add up to.
     """
 
     epoch: int = 0
     through: int = 0
     pending: tuple[Pending, ...] = ()
+    sums: Sums = Sums()
+    lines: int = 0
+    """The offset after the last line item of what is done."""
+    source: int = -1
+    """The offset of the first entry of the source that was ever read; -1 where nobody knows."""
+
+    @property
+    def done(self) -> int:
+        """The outputs of the source's entries below it have been written, whether or not they have been read."""
+        return self.pending[-1].end if self.pending else self.through
 
     def fold(self, records: Iterable[Record]) -> "Progress":
         """What the journal's next records change. Folding some of them again changes nothing."""
-        epoch, pending = self.epoch, list(self.pending)
-        end = pending[-1].end if pending else self.through
+        epoch, pending, sums, lines = self.epoch, list(self.pending), self.sums, self.lines
+        end = self.done
         for record in records:
             if record.epoch < epoch:
                 continue
             epoch = record.epoch  # also where the `Open` could not be read
-            if isinstance(record, Done) and record.end > end:
-                pending.append(Pending(record.end, record.emitted))
-                end = record.end
-        return Progress(epoch, self.through, _thinned(pending))
+            if isinstance(record, Batch):
+                sums = sums.add(record)
+            elif isinstance(record, Done):
+                lines = max(lines, record.emitted.get(LINE_ITEMS, 0))
+                if record.end > end:
+                    pending.append(Pending(record.end, record.emitted))
+                    end = record.end
+        return Progress(epoch, self.through, _thinned(pending), sums, lines, self.source)
 
     def settle(self, read: Mapping[str, int]) -> "Progress":
         """What can be said now that the partition's topics have been read up to these offsets."""
         through, left = self.through, self.pending
         while left and all(topic not in read or read[topic] >= offset for topic, offset in left[0].needs.items()):
             through, left = left[0].end, left[1:]
-        return self if left is self.pending else Progress(self.epoch, through, left)
+        return self if left is self.pending else msgspec.structs.replace(self, through=through, pending=left)
 
 
 def _thinned(pending: list[Pending]) -> tuple[Pending, ...]:

@@ -17,8 +17,10 @@ import pyarrow.compute as pc
 from rating.spend.decode import INVOICES, LINE_ITEMS, Staged, journal_records, stage, stage_positions, stage_progress
 from rating.spend.progress import Progress
 from rating.spend.store import TOPICS, Listing, Place, Row
+from schemas import topics
 from schemas.event import VOID_TYPE
 from schemas.identity import event_identity
+from schemas.numbers import parse_scaled
 from streams.log import TopicRecord
 
 _UNASKED: Final = ("id", "revision", "sort_key", "body", "tenant", "customer")
@@ -41,6 +43,9 @@ _VOID = msgspec.json.Decoder(_Void)
 
 class SqlStore(ABC):
     """A `SpendStore` over some engine of SQL."""
+
+    _SUM = "CAST(sum(amount) AS VARCHAR)"
+    """The exact sum of all amounts as a text, or an error: never one that has wrapped."""
 
     def __init__(self) -> None:
         """The tables stand when this is called: it reads how far they are."""
@@ -153,6 +158,19 @@ class SqlStore(ABC):
         found = self._rows("SELECT body FROM {invoices} WHERE id = {:id}", {"id": id})
         return found[0]["body"].encode() if found else None
 
+    def count_events(self, partition: int, start: int, end: int) -> int:
+        """How many events of `[start, end)` of a partition's source are kept, duplicates included."""
+        sql = (
+            "SELECT count(*) AS found FROM {events} "
+            "WHERE log_partition = {:partition} AND log_offset >= {:start} AND log_offset < {:end}"
+        )
+        return int(self._rows(sql, {"partition": partition, "start": start, "end": end})[0]["found"])
+
+    def sum_amounts(self) -> int:
+        """What all line items come to, as a scaled number. Raises: what the store raises where it does not fit."""
+        found = self._rows(f"SELECT {self._SUM} AS total FROM {{line_items}}", {})[0]["total"]
+        return 0 if found is None else parse_scaled(str(found))
+
     def _read_positions(self) -> dict[tuple[str, int], int]:
         found = {}
         for row in self._rows("SELECT id, revision FROM {positions}", {}):
@@ -170,11 +188,13 @@ class SqlStore(ABC):
         """The progress of the partitions where it changes."""
         changed = {}
         by_partition = sorted(records, key=lambda record: record.partition)  # stable: each one's order stays
-        for partition, own in groupby(by_partition, key=lambda record: record.partition):
+        for partition, group in groupby(by_partition, key=lambda record: record.partition):
+            own = list(group)
             before = self._progress.get(partition, Progress())
+            before = _begun(before, own, self._positions.get((topics.EVENTS, partition), 0))
             read = {topic: positions.get((topic, partition), 0) for topic in TOPICS}
             after = before.fold(journal_records(own)).settle(read)
-            if after != before:
+            if after != self._progress.get(partition, Progress()):
                 changed[partition] = after
         return changed
 
@@ -217,6 +237,14 @@ class SqlStore(ABC):
         if later:
             found = found.filter(pa.array([place not in later for place in _places(found)], pa.bool_()))
         return found.set_column(1, "data", pc.cast(found["data"], pa.binary()))
+
+
+def _begun(progress: Progress, records: Sequence[TopicRecord], position: int) -> Progress:
+    """Remembers where the very first entry of the source stood."""
+    if progress.source >= 0 or position > 0:
+        return progress
+    first = next((record.offset for record in records if record.topic == topics.EVENTS), -1)
+    return msgspec.structs.replace(progress, source=first)
 
 
 def page_query(

@@ -106,6 +106,14 @@ class SpendStore(Protocol):
         """One invoice (JSON)."""
         ...
 
+    def count_events(self, partition: int, start: int, end: int) -> int:
+        """How many events of `[start, end)` of a partition's source are kept, duplicates included."""
+        ...
+
+    def sum_amounts(self) -> int:
+        """What all line items come to, as a scaled number. Raises: an error of the store's where it does not fit."""
+        ...
+
     def close(self) -> None:
         """Lets go of the file or the connection."""
         ...

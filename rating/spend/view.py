@@ -6,6 +6,7 @@ batches. The read-ahead is bounded, so the log waits for the store. Queries run 
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
@@ -13,6 +14,7 @@ from functools import partial
 from typing import Final, Literal, TypeVar
 
 from rating.spend.progress import Progress
+from rating.spend.proof import Verdict, news, reconcile
 from rating.spend.store import TOPICS, SpendStore, StoreFull
 from schemas import topics
 from streams.log import Source, TopicRecord
@@ -24,6 +26,9 @@ APPLY_RECORDS_MAX: Final = 20_000
 APPLY_BYTES_MAX: Final = 32 * 1024 * 1024
 """One batch: no new records are added to it above these bounds."""
 
+CHECK_S: Final = 60.0
+
+_logger = logging.getLogger(__name__)
 _READ_AHEAD: Final = 64
 """Batches of the source that may wait while one is applied."""
 
@@ -46,9 +51,18 @@ class PositionNotReached(TimeoutError):
 class SpendView:
     """A store, kept up to date by `run`. One event loop; queries through `ask`."""
 
-    def __init__(self, store: SpendStore, source: Source) -> None:
+    def __init__(self, store: SpendStore, source: Source, check_s: float = CHECK_S) -> None:
+        """`check_s`: how often, at most, what is kept is held against the journal."""
         self.store = store
+        self.verdict: Verdict | None = None
+        """What the last comparison came to; None before the first."""
+        self.verdict_at: float = 0.0
+        """When that was (`time.monotonic`)."""
+        self.applying = False
+        self.applied = 0
+        """Rises with every batch of records that was applied or tried."""
         self._source = source
+        self._check_s = check_s
         self._moved = asyncio.Condition()
 
     @property
@@ -91,6 +105,13 @@ class SpendView:
         """Runs a query in a thread. It sees at least what `through` said before."""
         return await asyncio.to_thread(query, self.store)
 
+    def _compare(self) -> None:
+        """Between two batches, when the store stands still."""
+        verdict = reconcile(self.store)
+        for difference in news(self.verdict, verdict):
+            _logger.error("the spend store does not reconcile: %s", difference)
+        self.verdict, self.verdict_at = verdict, time.monotonic()
+
     async def _read(self, ahead: asyncio.Queue[list[TopicRecord]]) -> None:
         async for records in self._source.read(TOPICS, self.store.positions()):
             await ahead.put(records)
@@ -102,6 +123,7 @@ class SpendView:
                 return await apply()
             except StoreFull as error:
                 _logger.error("the spend store waits for room: %s", error)
+                self.applied += 1  # each try is a move: a full disk is no hang
                 await asyncio.sleep(_RETRY_S)
 
     async def _apply(self, ahead: asyncio.Queue[list[TopicRecord]], applying: Executor) -> None:
@@ -113,6 +135,11 @@ class SpendView:
                 more = ahead.get_nowait()
                 size += sum(len(record.value) for record in more)
                 records += more
+            self.applying = True
             await self._insist(partial(loop.run_in_executor, applying, self.store.apply, records))
+            if time.monotonic() - self.verdict_at >= self._check_s or self.verdict is None:
+                await loop.run_in_executor(applying, self._compare)
+            self.applying = False
+            self.applied += 1
             async with self._moved:
                 self._moved.notify_all()

@@ -21,6 +21,7 @@ from schemas import topics
 from schemas.entry import Entry, encode_tick
 from streams.embedded.folder import LogError, repair_command
 from streams.embedded.log import SqliteLog
+from streams.embedded.work import ENDED, IDLE, Work
 from streams.faults_hook import fault
 from streams.journal import (
     Batch,
@@ -37,6 +38,7 @@ from streams.journal import (
 from streams.log import LogUnavailable, TopicRecord
 from streams.processor import PartitionProcessor, Processor, Step
 from streams.snapshots import Snapshot, SnapshotError, SnapshotStore
+from streams.watchdog import STALL_S, OnStall, Reading, Watchdog, stop_stalled
 
 FAILED_STATUS: Final = 70
 """The process's exit status after a broken invariant (`EX_SOFTWARE`)."""
@@ -65,6 +67,8 @@ class HostSettings:
     """A snapshot is also due after this many source offsets (events, on this log)."""
     tick_seconds: float | None = 10.0
     """How often the time is written to every partition's log; None: never (someone else does, or tests do)."""
+    stall_s: float = STALL_S
+    """What has work to do and does not move for so long is hung: the process ends (`streams.watchdog`)."""
     writer: str = ""
     """Names this host in the journal; by default `embedded-<process id>`."""
 
@@ -83,6 +87,33 @@ class _Stopped(Exception):
     """The host stops while a partition's state is not at rest: no snapshot of it may be written."""
 
 
+@dataclass(frozen=True, slots=True)
+class HostedPartition:
+    """What a status shows of a partition."""
+
+    position: int
+    end: int
+    epoch: int
+    writer: str
+    restored: bool
+    caught_up: bool
+    """Whether what the log held at the start is worked in."""
+    doing: str
+    """What its thread does: `restoring`, `processing`, `committing`, `saving a snapshot`, `waiting for the log`, …"""
+    replayed_steps: int
+    emitted_again: int
+    steps: int
+    step_seconds: Mapping[float, int]
+    """How many steps took at most so long; the greatest bound is infinite."""
+    step_seconds_sum: float
+    restore_s: float
+    snapshot_position: int
+    snapshot_age_s: float | None
+    """None where this process has neither loaded nor written one."""
+    snapshots: int
+    failed_snapshots: int
+
+
 class EmbeddedHost:
     """Runs one processor over all partitions of a log. The log stays the caller's, to close after `stop`."""
 
@@ -93,8 +124,10 @@ class EmbeddedHost:
         snapshots: SnapshotStore,
         settings: HostSettings | None = None,
         on_failure: OnFailure = stop_process,
+        on_stall: OnStall = stop_stalled,
     ) -> None:
         self.settings = settings or HostSettings()
+        self.watchdog = Watchdog(self.settings.stall_s, on_stall)
         self.failures: dict[int, BaseException] = {}
         """By partition, what ended its thread."""
         self._log = log
@@ -106,6 +139,8 @@ class EmbeddedHost:
             for number in range(log.partitions)
         ]
         self._threads: list[threading.Thread] = []
+        for partition in self._partitions:
+            self.watchdog.watch(f"partition {partition.number}", partition.reading)
 
     def start(self) -> None:
         """Starts the threads; each restores its partition first. Returns at once: see `wait_until_ready`."""
@@ -116,6 +151,7 @@ class EmbeddedHost:
             self._threads.append(threading.Thread(target=self._tick, name="host-tick", daemon=True))
         for thread in self._threads:
             thread.start()
+        self.watchdog.start()
 
     def stop(self) -> None:
         """Finishes the steps at hand, writes snapshots, and waits for the threads."""
@@ -125,6 +161,11 @@ class EmbeddedHost:
         for thread in self._threads:
             thread.join()
         self._threads.clear()
+        self.watchdog.stop()  # last: a thread that hangs now would never be joined
+
+    def state(self) -> dict[int, HostedPartition]:
+        """By partition, how it is doing."""
+        return {partition.number: partition.state() for partition in self._partitions}
 
     def position(self) -> dict[int, int]:
         """By partition, the offset of the first source entry whose outputs are not durable yet."""
@@ -155,6 +196,17 @@ class EmbeddedHost:
         """Whether every partition is restored."""
         return all(partition.restored for partition in self._partitions)
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether every partition has worked in what the log held at the start."""
+        return all(partition.caught_up for partition in self._partitions)
+
+    def wait_until_caught_up(self, timeout: float | None = None) -> bool:
+        """Waits (seconds) until then; False if not in time or one has failed."""
+        with self._moved:
+            self._moved.wait_for(lambda: self.caught_up or bool(self.failures) or self._stopping.is_set(), timeout)
+            return self.caught_up and not self.failures
+
     def _announce(self) -> None:
         with self._moved:
             self._moved.notify_all()
@@ -171,6 +223,8 @@ class EmbeddedHost:
             self.failures[partition.number] = error
             self._announce()
             self._on_failure(partition.number, partition.position, error)
+        finally:
+            partition.work.does(ENDED)
 
     def _tick(self) -> None:
         """Writes the time to every partition. A missed tick is no loss: the next one says the time as well."""
@@ -200,6 +254,7 @@ class _Partition:
         self.position = 0
         self.needed_from = 0
         self.restored = False
+        self.work = Work()
         self.woken = threading.Event()
         self._log = log
         self._processor = processor
@@ -209,14 +264,51 @@ class _Partition:
         self._stopping = stopping
         self._journal = Journal()
         self._journal_offset = 0
+        self._begun_end = log.end(topics.EVENTS, number)
         self._last: Snapshot | None = None  # the last one saved or loaded, without its state
         # The partitions' snapshots are spread over the interval, so that they do not all stop for one at once.
         self._snapshot_due = time.monotonic() + settings.snapshot_seconds * (1 - number / (2 * log.partitions))
         self._snapshot_due_at = settings.snapshot_offsets
 
+    @property
+    def caught_up(self) -> bool:
+        """Whether what the log held at the start is worked in."""
+        return self.restored and self.position >= self._begun_end
+
+    def reading(self) -> Reading:
+        """For the watchdog."""
+        end, doing = self._log.end(topics.EVENTS, self.number), self.work.doing
+        busy = doing != ENDED and (doing != IDLE or end > self.position)
+        return Reading(self.work.moves, busy, f"{doing} at position {self.position} of {end}")
+
+    def state(self) -> HostedPartition:
+        """For a status."""
+        work, last = self.work, self._last
+        return HostedPartition(
+            position=self.position,
+            end=self._log.end(topics.EVENTS, self.number),
+            epoch=self._journal.epoch,
+            writer=self._journal.writer,
+            restored=self.restored,
+            caught_up=self.caught_up,
+            doing=work.doing,
+            replayed_steps=work.replayed_steps,
+            emitted_again=work.emitted_again,
+            steps=work.steps,
+            step_seconds=work.step_seconds.counts,
+            step_seconds_sum=work.step_seconds.sum,
+            restore_s=work.restore_s,
+            snapshot_position=0 if last is None else last.position,
+            snapshot_age_s=None if last is None else time.monotonic() - work.saved_at,
+            snapshots=work.snapshots,
+            failed_snapshots=work.failed_snapshots,
+        )
+
     def run(self) -> None:
         """Restores, then works until the host stops."""
+        begun = time.monotonic()
         state = self._restore()
+        self.work.restore_s = time.monotonic() - begun
         while not self._stopping.is_set():
             self.woken.clear()
             if self._log.failure is not None:
@@ -225,6 +317,7 @@ class _Partition:
             if entries:
                 self._step(state, entries)
             elif not self._stopping.is_set():
+                self.work.does(IDLE)
                 self.woken.wait(max(0.0, self._snapshot_due - time.monotonic()))
             if self._is_snapshot_due():
                 self._snapshot(state)
@@ -235,12 +328,14 @@ class _Partition:
     def _restore(self) -> PartitionProcessor:
         """The state after everything that the journal holds, under a new epoch. Raises: JournalError, LogError."""
         number = self.number
+        self.work.does("loading a snapshot")
         snapshot = self._snapshots.load(self._processor.name, number)
         if snapshot is not None:
             self._remember(snapshot)
             self._journal = Journal(epoch=snapshot.epoch, position=snapshot.position)
             self._journal_offset = snapshot.journal_offset
         fetch = partial(self._snapshots.fetch, self._processor.name, number)
+        self.work.does("restoring")
         state = self._processor.open(number, None if snapshot is None else snapshot.state, fetch)
 
         batches = self._read_journal()
@@ -251,8 +346,11 @@ class _Partition:
                 raise _Stopped
             fault("in_restore")
             step = self._replay(state, batch)
+            self.work.does("restoring")
+            self.work.replayed_steps += 1
             if batch.end in undone:
                 self._commit(None, batch.end, step)
+                self.work.emitted_again += len(step.outputs)
         fault("after_restore")
         self.position = self._journal.position
         self.restored = True
@@ -325,10 +423,13 @@ class _Partition:
 
     def _step(self, state: PartitionProcessor, entries: list[Entry]) -> None:
         """One commit, in the steps of `streams.journal`."""
+        begun = time.monotonic()
         # 1. read
         fault("after_read")
         # 2. process
+        self.work.does("processing")
         step = state.process(entries)
+        self.work.does("committing")
         fault("after_process")
         # 3. journal, 4. fence, 5. emit, 6. done: one transaction
         batch = Batch(self._journal.epoch, entries[0].offset, entries[-1].end, step.summary)
@@ -337,6 +438,7 @@ class _Partition:
         fault("after_done")
         # 7. snapshot: see `run`; 8. there is nobody to acknowledge to
         self.position = batch.end
+        self.work.stepped(time.monotonic() - begun)
         self._announce()
         fault("after_step")
 
@@ -359,6 +461,7 @@ class _Partition:
                 if self._log.closed:
                     raise
                 _logger.error("partition %d waits for the log: %s", self.number, error)
+                self.work.does("waiting for the log")  # each try is a move: a full disk is no hang
                 self._stopping.wait(_RETRY_SECONDS)
 
     # Snapshots ----------------------------------------------------------------------------------
@@ -372,10 +475,12 @@ class _Partition:
         self._snapshot_due_at = self.position + self._settings.snapshot_offsets
         if self.position == (self._last.position if self._last else 0):
             return
+        self.work.does("saving a snapshot")
         snapshot = Snapshot(self.position, self._journal_offset, self._journal.epoch, state.snapshot(), state.files())
         try:
             self._snapshots.save(self._processor.name, self.number, snapshot)
             fault("after_snapshot")
+            self.work.snapshots += 1
             before = self._last
             self._remember(snapshot)
             if before is not None:
@@ -383,8 +488,10 @@ class _Partition:
                 self.needed_from = before.position
                 self._log.trim(topics.JOURNAL, self.number, before.journal_offset)
         except (SnapshotError, LogUnavailable) as error:
+            self.work.failed_snapshots += 1
             _logger.error("partition %d goes on without a new snapshot: %s", self.number, error)
 
     def _remember(self, snapshot: Snapshot) -> None:
         self._snapshot_due_at = snapshot.position + self._settings.snapshot_offsets
         self._last = Snapshot(snapshot.position, snapshot.journal_offset, snapshot.epoch, b"")
+        self.work.saved_at = time.monotonic()

@@ -214,6 +214,11 @@ class SqliteLog:
         row = self._one(key, "SELECT position FROM {table} WHERE written >= ? ORDER BY position LIMIT 1", time)
         return self.end(topic, partition) if row is None else row
 
+    def written_at(self, topic: str, partition: int, position: int) -> int | None:
+        """When the row at `position`, or the next one, was written (microseconds); None where none is."""
+        key = self._key(topic, partition)
+        return self._one(key, "SELECT written FROM {table} WHERE position >= ? ORDER BY position LIMIT 1", position)
+
     def read_entries(
         self, partition: int, position: int, *, entries_max: int, events_max: int, bytes_max: int
     ) -> list[Entry]:

@@ -102,3 +102,16 @@ class OwnedConsumer(Consumer):
                 coordinator._coordination_task.result()
             if coordinator._pending_exception is not None:
                 raise coordinator._pending_exception
+
+    def is_member(self) -> bool:
+        """Whether the group has this consumer: it has joined, no rebalance waits for it, and its coordinator is known.
+
+        A coordinator that does not answer is noticed after a request's timeout (30 s), one that is gone at once.
+        """
+        consumer = self._thread._consumer
+        if consumer is None or consumer._coordinator is None:
+            return False
+        coordinator, subscription = consumer._coordinator, consumer._subscription.subscription
+        if coordinator.generation < 0 or coordinator.coordinator_id is None or subscription is None:
+            return False
+        return not coordinator.need_rejoin(subscription)

@@ -10,12 +10,12 @@ import os
 import signal
 import socket
 import tempfile
-import threading
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Final, NoReturn, TypeVar
 
 import faust
@@ -34,11 +34,13 @@ from streams.kafka.sink import KafkaSink
 from streams.kafka.source import SourceMessage
 from streams.log import LogUnavailable
 from streams.snapshots import SnapshotStore
+from streams.watchdog import STALL_S, Reading, Watchdog
 
 EXIT_FAILED: Final = 70
 """The process stopped itself: something that must hold did not, or Kafka was lost. Start it again."""
 
 _STOP_TIMEOUT_S: Final = 10.0
+_LOOK_TIMEOUT_S: Final = 30.0
 
 _logger = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -53,9 +55,12 @@ class HostSettings:
     limits: StepLimits = field(default_factory=StepLimits)
     threads: int = 1
     """In which `process` runs. The engine's own work releases the interpreter's lock only in part."""
-    stall_s: float = 120.0
-    """A worker whose event loop stands still for so long, or whose partition has messages and makes no progress for
-    so long, stops itself."""
+    stall_s: float = STALL_S
+    """What has work to do and does not move for so long is hung: the process ends (`streams.watchdog`). Also a worker
+    that does not get into its group for so long."""
+    instance_id: str | None = None
+    """Static membership: a worker that comes back under the same id within the session timeout gets its partitions
+    back at once, and one that is stopped keeps them until the session is over. Never the same for two at once."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,12 @@ class WorkerState:
     partitions: Mapping[tuple[str, int], PartitionState]
     """(source topic, partition) -> its state."""
     counters: Mapping[tuple[str, int], Counters]
+    joined: bool = False
+    """Whether the group has this worker, and no rebalance is under way."""
+    caught_up: bool = False
+    """Ready, in the group, and what the log held when a partition was taken over is worked in."""
+    ends: Mapping[tuple[str, int], int] = field(default_factory=dict)
+    """(source topic, partition) -> the end of the log, as far as it is known."""
 
 
 def stop_process(reason: str, error: BaseException | None = None) -> NoReturn:
@@ -119,16 +130,24 @@ class Worker:
         self._partitions: dict[TP, Partition] = {}
         self._assignment_number = 0
         self._stopping = asyncio.Event()
-        self._loop_seen = time.monotonic()
+        self._loop_turns = 0
+        self._joined = False
+        self._behind: dict[TP, bool] = {}
+        self._ends: dict[TP, int] = {}
+        self.watchdog = Watchdog(self._host.stall_s)
 
     @property
     def state(self) -> WorkerState:
-        """The state now. Call it on the event loop."""
-        names = {tp: (self._bindings[tp.topic].source, tp.partition) for tp in self._partitions}
+        """The state now. From any thread."""
+        partitions, ends = self._partitions, self._ends  # replaced whole, never changed
+        names = {tp: (self._bindings[tp.topic].source, tp.partition) for tp in partitions}
         return WorkerState(
-            ready=bool(self._partitions) and all(partition.owned for partition in self._partitions.values()),
-            partitions={names[tp]: partition.state for tp, partition in self._partitions.items()},
-            counters={names[tp]: partition.counters for tp, partition in self._partitions.items()},
+            ready=bool(partitions) and all(partition.owned for partition in partitions.values()),
+            partitions={names[tp]: partition.state for tp, partition in partitions.items()},
+            counters={names[tp]: partition.counters for tp, partition in partitions.items()},
+            joined=self._joined,
+            caught_up=self._joined and bool(partitions) and all(one.state.caught_up for one in partitions.values()),
+            ends={name: ends[tp] for tp, name in names.items() if tp in ends},
         )
 
     def stop(self) -> None:
@@ -147,8 +166,10 @@ class Worker:
                 self._settings, producer, executor, self._snapshots, self._writer, self._host.limits
             )
             app = self._app = self._make_app()
-            threading.Thread(target=self._watch_loop, name="watch", daemon=True).start()
-            background = [asyncio.create_task(or_stop("watch", self._watch_progress()))]
+            self.watchdog.watch("the event loop", lambda: Reading(self._loop_turns, True, "it answers nothing"))
+            self.watchdog.watch("the consumer group", self._read_group)
+            self.watchdog.start()
+            background = [asyncio.create_task(or_stop("watch", self._watch()))]
             background += [
                 asyncio.create_task(or_stop("ticks", self._tick(binding, binding.tick_s)))
                 for binding in self._bindings.values()
@@ -159,6 +180,7 @@ class Worker:
             for task in background:
                 task.cancel()
             await or_stop("stop", self._shut_down(producer))
+            self.watchdog.stop()
 
     async def _shut_down(self, producer: KafkaProducer) -> None:
         self._assignment_number += 1
@@ -187,6 +209,7 @@ class Worker:
             broker_commit_livelock_soft_timeout=self._host.stall_s,
             stream_processing_timeout=self._host.stall_s,
             consumer_auto_offset_reset="earliest",
+            consumer_group_instance_id=self._host.instance_id,
             consumer_max_fetch_size=settings.message_bytes_max,
             stream_buffer_maxsize=self._host.limits.entries * 2,
             stream_wait_empty=False,
@@ -246,6 +269,8 @@ class Worker:
         kept = {tp: partition for tp, partition in self._partitions.items() if tp in assigned}
         for tp in assigned - kept.keys():
             kept[tp] = Partition(self._bindings[tp.topic], tp.partition, self._with)
+            self.watchdog.watch(f"{tp.topic}[{tp.partition}]", partial(self._read_partition, tp))
+            self.watchdog.watch(f"the snapshot of {tp.topic}[{tp.partition}]", partial(self._read_snapshot, tp))
         self._partitions = kept
         await asyncio.gather(*(partition.own(lambda: self._assignment_number == number) for partition in kept.values()))
         self._tell()
@@ -290,40 +315,64 @@ class Worker:
 
     # Watching ----------------------------------------------------------------------------------------------
 
-    def _watch_loop(self) -> None:
-        """In a thread of its own: an event loop that stands still cannot watch itself."""
-        while not self._stopping.is_set():
-            time.sleep(1.0)
-            if time.monotonic() - self._loop_seen > self._host.stall_s:
-                stop_process(f"the event loop stood still for more than {self._host.stall_s} s")
+    async def _watch(self) -> None:
+        """Looks at what only the event loop may: Faust, the group, the log's ends. The watchdog's thread does the rest.
 
-    async def _watch_progress(self) -> None:
-        """Faust can die without a word (a task that ended, a recovery that hangs)."""
-        seen: dict[TP, tuple[tuple[int, int], float]] = {}
+        Faust can die without a word (a task that ended, a recovery that hangs)."""
+        seen: dict[TP, tuple[tuple[object, ...], float]] = {}
         while True:
             await asyncio.sleep(0.5)
-            self._loop_seen = time.monotonic()
+            self._loop_turns += 1
             if self._app.should_stop:
                 raise RuntimeError(f"Faust has stopped: {self._app.crash_reason!r}")
             self._app.consumer.check_group()
+            self._joined = self._app.consumer.is_member()
+            now = time.monotonic()
+            ends: dict[TP, int] = {}
             for tp, partition in list(self._partitions.items()):
+                ends[tp] = self._end(tp, partition)
                 progress = partition.progress
                 if seen.get(tp, (None, 0.0))[0] != progress:
-                    seen[tp] = (progress, self._loop_seen)
-                elif self._loop_seen - seen[tp][1] > self._host.stall_s:
-                    if await self._is_behind(tp, partition):
-                        raise RuntimeError(f"{partition}: no progress for {self._host.stall_s} s, and there is work")
-                    seen[tp] = (progress, self._loop_seen)
+                    seen[tp] = (progress, now)
+                # What stands before the end may be nothing but a transaction's marks: looked up once it stands still.
+                long = now - seen[tp][1] > self._host.stall_s / 2
+                self._behind[tp] = await self._is_behind(partition, ends[tp], long)
+                if partition.owned and not partition.state.caught_up and now - seen[tp][1] > 1.0:
+                    await asyncio.wait_for(partition.look_whether_caught_up(), _LOOK_TIMEOUT_S)
+            self._ends = ends
 
-    async def _is_behind(self, tp: TP, partition: Partition) -> bool:
+    def _end(self, tp: TP, partition: Partition) -> int:
+        """The end of the log as the last fetch had it."""
+        try:
+            found = self._app.consumer.highwater(tp) or 0
+        except AssertionError:  # aiokafka, between two assignments
+            found = 0
+        return max(found, partition.state.position)
+
+    async def _is_behind(self, partition: Partition, end: int, look: bool) -> bool:
         """Whether there is something to do: not owned yet, or messages from the position on."""
         if not partition.owned:
             return True
-        try:
-            end = self._app.consumer.highwater(tp) or 0
-        except AssertionError:
-            return False  # aiokafka, between two assignments
-        return end > partition.position and not await partition.is_drained(end)
+        if end <= partition.position:
+            return False
+        return not (look and await asyncio.wait_for(partition.is_drained(end), _LOOK_TIMEOUT_S))
+
+    def _read_group(self) -> Reading:
+        """A join that hangs, or a rebalance that never ends. Without its broker a worker stops too: the start waits."""
+        return Reading(self._joined, not self._joined, "joining it, or a rebalance of it, does not end")
+
+    def _read_partition(self, tp: TP) -> Reading:
+        partition = self._partitions.get(tp)
+        if partition is None:
+            return Reading(None, False, "not ours")
+        return Reading(partition.progress, self._behind.get(tp, not partition.owned), f"{partition.doing}, {partition}")
+
+    def _read_snapshot(self, tp: TP) -> Reading:
+        partition = self._partitions.get(tp)
+        if partition is None or not partition.saving_s:
+            return Reading(None, False, "none is being written")
+        counters = partition.counters
+        return Reading((counters.snapshots, counters.failed_snapshots), True, f"being written, {partition}")
 
 
 async def _all(actions: Any) -> None:
@@ -344,7 +393,9 @@ def _credentials(settings: KafkaSettings) -> Any:
     return faust.SSLCredentials(context=context) if context is not None else None
 
 
-async def _run_until_signalled(worker: Worker) -> None:
+async def _run_until_signalled(worker: Worker, on_start: Callable[[Worker], None] | None) -> None:
+    if on_start is not None:
+        on_start(worker)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, worker.stop)
@@ -357,14 +408,16 @@ def run_worker(
     snapshots: SnapshotStore,
     host: HostSettings | None = None,
     on_state: Callable[[WorkerState], None] | None = None,
+    on_start: Callable[[Worker], None] | None = None,
 ) -> int:
     """Runs a worker until SIGTERM or SIGINT, then stops it cleanly. Returns the exit status 0.
 
+    `on_state`: as of `Worker`; `on_start` is given the worker before it runs, for those who look at it from outside.
     Logging is the caller's to set up. The topics must be there (`streams.kafka.admin.ensure_topics`). Any failure
     ends the process with EXIT_FAILED: a supervisor starts it again.
     """
     try:
-        asyncio.run(_run_until_signalled(Worker(settings, bindings, snapshots, host, on_state)))
+        asyncio.run(_run_until_signalled(Worker(settings, bindings, snapshots, host, on_state), on_start))
     except BaseException as error:
         stop_process(f"worker: {error}", error)
     return 0

@@ -138,11 +138,14 @@ class TakeOver:
         self._is_wanted = is_wanted
         self.steps = 0
         """How many are replayed so far."""
+        self.stage = "loading a snapshot"
+        """What is being done; and how far, for who watches that it does not hang."""
         self._name = f"{binding.processor.name} {binding.source}[{partition}]"
 
     async def load(self) -> OwnedState:
         """The newest snapshot, or the state before the first entry. Raises: RestoreError, SnapshotError."""
         snapshot = await asyncio.to_thread(self._with.snapshots.load, self._binding.processor.name, self._partition)
+        self.stage = "opening the state"
         begin, end = await self._reader.bounds(self._binding.journal)
         fetch = partial(self._with.snapshots.fetch, self._binding.processor.name, self._partition)
         if snapshot is None:
@@ -181,9 +184,11 @@ class TakeOver:
         Raises: JournalError, RestoreError, LogUnavailable.
         """
         position = state.journal.position
+        self.stage = "reading the journal"
         batches = await self._open(state)
         if batches is None:
             return None
+        self.stage = f"replaying {len(batches)} steps"
         outputs = await self._replay(state, position, batches)
         fault("after_restore")
         return outputs
@@ -215,6 +220,7 @@ class TakeOver:
                 if state.journal.apply(record) is Verdict.APPLIED and isinstance(record, Batch):
                     batches.append(record)
                 state.journal_next = message.offset + 1
+            self.stage = f"reading the journal, at {state.journal_next} of {end}"
         state.journal_next = max(state.journal_next, end)
 
     async def _replay(self, state: OwnedState, position: int, batches: Sequence[Batch]) -> list[Output] | None:

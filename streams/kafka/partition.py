@@ -7,10 +7,11 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import NamedTuple
+from dataclasses import dataclass, field
+from typing import Final, NamedTuple
 
 from schemas.entry import Entry
+from streams.durations import Durations
 from streams.faults_hook import fault
 from streams.journal import Batch, Done, JournalError, Record, Verdict
 from streams.kafka.binding import Binding, route
@@ -31,6 +32,8 @@ from streams.kafka.source import LogReader, SourceMessage
 from streams.processor import Output
 from streams.snapshots import Snapshot, SnapshotError
 
+IDLE: Final = "waiting for entries"
+
 _logger = logging.getLogger(__name__)
 
 
@@ -45,6 +48,15 @@ class PartitionState(NamedTuple):
     epoch: int
     position: int
     snapshot_position: int
+    writer: str = ""
+    doing: str = ""
+    """`taking over`, `working`, `waiting for entries`, …"""
+    worked_ms: int = 0
+    """The log's time of the newest entry that was worked in by this process; 0 before the first."""
+    snapshot_age_s: float | None = None
+    """Since this process wrote or loaded the last one."""
+    caught_up: bool = False
+    """Owned, and what the log held at the take-over is worked in."""
 
 
 @dataclass
@@ -60,6 +72,9 @@ class Counters:
     snapshots: int = 0
     failed_snapshots: int = 0
     restore_s: float = 0.0
+    step_seconds: dict[float, int] = field(default_factory=dict)
+    """How many steps took at most so long; the greatest bound is infinite."""
+    step_seconds_sum: float = 0.0
 
 
 class Partition:
@@ -78,6 +93,11 @@ class Partition:
         self._lock = asyncio.Lock()
         self._saved_at = time.monotonic()
         self._saving: asyncio.Task[None] | None = None
+        self._saving_since: float | None = None
+        self._worked_ms = 0
+        self._durations = Durations()
+        self._begun_end = 0
+        self.doing = IDLE
 
     def __str__(self) -> str:
         position = self._kept.journal.position if self._kept else "?"
@@ -91,14 +111,28 @@ class Partition:
     @property
     def state(self) -> PartitionState:
         """For health endpoints."""
-        if self._kept is None:
-            return PartitionState(False, 0, 0, 0)
-        return PartitionState(self.owned, self._kept.journal.epoch, self.position, self._kept.saved_position)
+        kept = self._kept
+        if kept is None:
+            return PartitionState(False, 0, 0, 0, doing=self.doing)
+        journal, age = kept.journal, time.monotonic() - self._saved_at
+        state = (self.owned, journal.epoch, journal.position, kept.saved_position)
+        return PartitionState(*state, journal.writer, self.doing, self._worked_ms, age, self._is_caught_up)
 
     @property
-    def progress(self) -> tuple[int, int]:
+    def _is_caught_up(self) -> bool:
+        return self.owned and self.position >= self._begun_end
+
+    @property
+    def progress(self) -> tuple[object, ...]:
         """Changes whenever something is done: while it is restored, and while it is worked."""
-        return self.position if self.owned else -1, self._take_over.steps if self._take_over else 0
+        taking = self._take_over
+        return self.doing, self.position if self.owned else -1, None if taking is None else (taking.stage, taking.steps)
+
+    @property
+    def saving_s(self) -> float:
+        """For how long a snapshot has been on its way to the store; 0 where none is."""
+        since = self._saving_since
+        return 0.0 if since is None else time.monotonic() - since
 
     @property
     def _state(self) -> OwnedState:
@@ -119,6 +153,7 @@ class Partition:
             if not is_wanted():
                 return False
             begun = time.monotonic()
+            self.doing = "taking over"
             take_over = self._take_over = TakeOver(self.binding, self.partition, self._with, reader, is_wanted)
             state = self._kept or await take_over.load()
             self._kept = None
@@ -128,7 +163,9 @@ class Partition:
             self._kept = state
             await self._settle(outputs)
             self._order.forget_gap()
+            _, self._begun_end = await reader.bounds(self.binding.source)
             self.owned = is_wanted()
+            self.doing = IDLE
             self.counters.replayed_steps += take_over.steps
             self.counters.restore_s = time.monotonic() - begun
             epoch, took_s = state.journal.epoch, self.counters.restore_s
@@ -158,10 +195,13 @@ class Partition:
         async with self._lock:
             if not self.owned:
                 return True
+            self.doing = "working"
             following, complete = await self._following(messages)
             for chunk in _chunks(following, self._with.limits):
                 await self._step([entry_of(self.binding, message) for message in chunk])
+                self._worked_ms = chunk[-1].timestamp_ms
                 await self._save_if_due()
+            self.doing = IDLE
             return complete
 
     async def _following(self, messages: Sequence[SourceMessage]) -> tuple[list[SourceMessage], bool]:
@@ -189,6 +229,11 @@ class Partition:
         self.counters.gaps = self._order.gaps
         return following, complete
 
+    async def look_whether_caught_up(self) -> None:
+        """The last offsets of the log may be a transaction's marks: then there is nothing to wait for."""
+        if self._kept is not None and await self.is_drained(self._begun_end):
+            self._begun_end = 0
+
     async def is_drained(self, end: int) -> bool:
         """Whether the log holds nothing more to work in before `end`: its last offsets may be a transaction's marks."""
         return await self._is_empty(self.position, end)
@@ -208,6 +253,7 @@ class Partition:
 
     async def _step(self, entries: Sequence[Entry]) -> None:
         state = self._state
+        read = time.monotonic()
         fault("after_read")
 
         # 2. process
@@ -235,6 +281,8 @@ class Partition:
         # 6. done
         await self._finish(emitted)
         fault("after_done")
+        self._durations.note(time.monotonic() - read)
+        self.counters.step_seconds, self.counters.step_seconds_sum = self._durations.counts, self._durations.sum
         self.counters.steps += 1
         self.counters.entries += len(entries)
 
@@ -313,7 +361,7 @@ class Partition:
         position, journal_next, epoch = state.journal.position, state.journal_next, state.journal.epoch
         saved = await self._with.run(state.processor.snapshot)
         snapshot = Snapshot(position, journal_next, epoch, saved, state.processor.files())
-        self._saved_at = time.monotonic()
+        self._saved_at = self._saving_since = time.monotonic()
         self._saving = asyncio.create_task(self._write(state, snapshot))
 
     async def _write(self, state: OwnedState, snapshot: Snapshot) -> None:
@@ -324,6 +372,8 @@ class Partition:
             self.counters.failed_snapshots += 1
             _logger.error("%s: the snapshot at %d was not written: %s", self, snapshot.position, error)
             return
+        finally:
+            self._saving_since = None
         fault("after_snapshot")
         state.saved_position = snapshot.position
         self.counters.snapshots += 1

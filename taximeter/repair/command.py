@@ -58,8 +58,8 @@ async def repair(
                 return 2
             await asyncio.to_thread(_on_folder, data, snapshots, settings(count), partition, work)
         else:
+            from taximeter.options import kafka_settings
             from taximeter.repair.kafka import repair_kafka
-            from taximeter.workers import kafka_settings
 
             assert bootstrap is not None and snapshots is not None
             cluster = kafka_settings(bootstrap, partitions or 4, prefix, replication, security)

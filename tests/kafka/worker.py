@@ -14,7 +14,8 @@ from streams.kafka.ownership import StepLimits
 from streams.kafka.partition import Partition
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.source import SourceMessage
-from streams.snapshots import SnapshotStore
+from streams.processor import Fetch, PartitionProcessor, no_files
+from streams.snapshots import Snapshot, SnapshotStore
 from tests.kafka.counting import CountingProcessor, ForwardingProcessor, stamped
 
 
@@ -32,11 +33,18 @@ def main() -> int:
     parser.add_argument("--tick-s", type=float)
     parser.add_argument("--version", type=int, default=1)
     parser.add_argument("--forward", action="store_true", help="also work taximeter.events.json")
+    parser.add_argument("--stall-s", type=float, default=120.0)
+    parser.add_argument("--instance-id")
+    parser.add_argument("--hang", choices=["open", "process", "snapshot"], help="never return from it")
+    parser.add_argument("--open-s", type=float, default=0.0, help="how long opening a state takes")
     parser.add_argument("--lose", type=int, help="drop the message at this offset, once in each partition")
     options = parser.parse_args()
     if options.lose is not None:
         lose_once(options.lose)
-    bindings = [Binding(CountingProcessor(options.step_s, options.version), tick_s=options.tick_s)]
+    processor = CountingProcessor(options.step_s, options.version)
+    if options.hang in ("open", "process") or options.open_s:
+        processor = SlowProcessor(options.step_s, options.hang, options.open_s)
+    bindings = [Binding(processor, tick_s=options.tick_s)]
     if options.forward:
         forwarding = ForwardingProcessor(options.partitions)
         bindings.append(Binding(forwarding, topics.EVENTS_JSON, topics.JOURNAL_JSON, entry=stamped))
@@ -58,10 +66,33 @@ def main() -> int:
             heartbeat_s=options.session_s / 5,
         ),
         bindings,
-        SnapshotStore(options.snapshots),
-        HostSettings(limits=StepLimits(entries=options.step_entries, snapshot_entries=options.snapshot_entries)),
+        (HangingStore if options.hang == "snapshot" else SnapshotStore)(options.snapshots),
+        HostSettings(
+            limits=StepLimits(entries=options.step_entries, snapshot_entries=options.snapshot_entries),
+            stall_s=options.stall_s,
+            instance_id=options.instance_id,
+        ),
         say,
     )
+
+
+class SlowProcessor(CountingProcessor):
+    """Takes its time to open a state, or hangs."""
+
+    def __init__(self, step_s: float, hang: str | None, open_s: float) -> None:
+        super().__init__(3600.0 if hang == "process" else step_s)
+        self._open_s = 3600.0 if hang == "open" else open_s
+
+    def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> PartitionProcessor:
+        time.sleep(self._open_s)
+        return super().open(partition, snapshot, fetch)
+
+
+class HangingStore(SnapshotStore):
+    """A store whose disk does not answer when it is written to."""
+
+    def save(self, processor: str, partition: int, snapshot: Snapshot) -> None:
+        time.sleep(3600.0)
 
 
 def lose_once(offset: int) -> None:

@@ -11,6 +11,7 @@ from downstream.notifications.queue import Counts, Queue, QueueRefused
 from downstream.notifications.sender import RETRIES_S
 from downstream.notifications.signing import SecretError, make_secret, read_secret, sign
 from schemas import topics
+from schemas.output import ReconciliationAlert
 from streams.log import TopicRecord
 from tests.notifications.receiver import SECRET
 
@@ -142,3 +143,15 @@ def test_a_queue_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 def test_tries_go_on_for_three_days() -> None:
     assert 3 <= sum(RETRIES_S) / 86400 <= 4
+
+
+def test_what_the_engine_says_of_itself_goes_to_those_who_name_it_and_to_no_customer() -> None:
+    alert = ReconciliationAlert(
+        id="rc_1", kind="reconciliation", partition=0, position=9, what="events", expected="1", found="2", message="…"
+    )
+    told = TopicRecord(topics.ALERTS, 0, 7, 8, b"rc_1", msgspec.json.encode(alert))
+    assert message_of(endpoint(), told) is None
+    assert message_of(endpoint(events=["alert"]), told) is None
+    assert message_of(endpoint(events=["alert.reconciliation"], customers=["acme"]), told) is None
+    found = message_of(endpoint(events=["alert.reconciliation"]), told)
+    assert found is not None and found[:2] == ("rc_1", "alert.reconciliation")

@@ -10,7 +10,6 @@ import pytest
 from rating.spend.clickhouse_store import ClickhouseStore
 from rating.spend.columns import scaled
 from rating.spend.duckdb_store import DuckdbStore
-from rating.spend.progress import Progress
 from rating.spend.spending import spend
 from rating.spend.store import Place, SpendStore, StoreError
 from schemas import topics
@@ -370,7 +369,8 @@ def test_duckdb_rolls_back_what_it_could_not_commit(tmp_path: Any, log: Log, mon
             store.apply(log.records)
     assert everything(store) == before
     store.apply(log.records)
-    assert store.progress()[0] == Progress(1, 5, ())
+    progress = store.progress()[0]
+    assert (progress.epoch, progress.through, progress.pending) == (1, 5, ())
     assert amounts(store) == ["0.000000000001", "2"]
 
 

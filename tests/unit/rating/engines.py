@@ -79,9 +79,11 @@ def event(id: str, time: str, data: str = '{"n": 1}', **changes: Any) -> str:
 
 
 def run(log: Log, engine: RatingEngine | None = None) -> list[Output]:
-    """Everything that an engine says of a log, entry by entry."""
+    """Everything that an engine says of a log, entry by entry. The log goes on where the engine stands."""
     engine = engine or open_engine()
-    return [output for entry in log.entries for output in engine.process([entry]).outputs]
+    on = engine.state.totals.position - log.entries[0].offset if log.entries else 0
+    entries = [Entry(entry.offset + on, entry.end + on, entry.value) for entry in log.entries]
+    return [output for entry in entries for output in engine.process([entry]).outputs]
 
 
 def decoded(outputs: Sequence[Output], topic: str) -> list[dict[str, Any]]:

@@ -1,0 +1,195 @@
+"""`GET /metrics`: a status as Prometheus reads it. The names are documented in docs/operations.md, and a test compares.
+
+Amounts are no metrics: a Prometheus value is a float, and no float ever holds money here.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from ingest.door import DoorCounts
+from streams.sums import CLASSES
+from taximeter.status import PartitionStatus, SpendStatus, Status
+
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What metrics are made of."""
+
+    status: Status
+    steps: Mapping[int, tuple[Mapping[float, int], float]] = field(default_factory=dict)
+    """Partition -> how many steps took at most so long (the last bound is infinite), and their sum in seconds."""
+    door: DoorCounts | None = None
+
+
+def render(measured: Measured) -> bytes:
+    """The text of the answer."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(_Collector(measured))
+    return generate_latest(registry)
+
+
+class _Collector(Collector):
+    def __init__(self, measured: Measured) -> None:
+        self._measured = measured
+
+    def collect(self) -> Iterable[Metric]:
+        return families(self._measured)
+
+
+def families(measured: Measured) -> Iterator[Metric]:
+    """Every metric, those without a value included: so that their names can be listed."""
+    status = measured.status
+    yield InfoMetricFamily("taximeter_build", "The program.", {"version": status.version, "host": status.host})
+    yield GaugeMetricFamily("taximeter_ready", "1 when the process is ready.", float(status.ready))
+    yield GaugeMetricFamily("taximeter_stalls", "Things that have work and stand still for long.", len(status.stalls))
+    for name, help, value in _GAUGES:
+        yield _gauge(name, help, status.partitions, value)
+    for name, help, value in _COUNTERS:
+        yield _counter(name, help, status.partitions, value)
+    yield from _events(status.partitions)
+    yield from _spend(status.spend)
+    yield from _steps(measured.steps)
+    yield from _door(measured.door)
+
+
+_Value = Callable[[PartitionStatus], float | int | bool | None]
+
+
+def _total(name: str) -> _Value:
+    return lambda one: None if one.totals is None else int(getattr(one.totals, name))
+
+
+_GAUGES: tuple[tuple[str, str, _Value], ...] = (
+    ("taximeter_position", "Offset of the next source entry to work in.", lambda one: one.position),
+    ("taximeter_log_end", "Offset after the last source entry.", lambda one: one.end),
+    ("taximeter_lag_offsets", "Offsets of the source that are not worked in.", lambda one: one.lag),
+    ("taximeter_lag_seconds", "Age of the oldest entry that is not worked in.", lambda one: one.lag_seconds),
+    ("taximeter_epoch", "Epoch of the partition's journal.", lambda one: one.epoch),
+    ("taximeter_partition_ready", "1 when the partition is restored and owned.", lambda one: one.ready),
+    ("taximeter_reconciled", "1 while the partition's figures agree on all sides.", lambda one: one.reconciled),
+    ("taximeter_differences", "Comparisons of the partition that differ.", lambda one: len(one.differences)),
+    (
+        "taximeter_snapshot_position",
+        "Position of the newest snapshot.",
+        lambda one: None if one.snapshot is None else one.snapshot.position,
+    ),
+    (
+        "taximeter_snapshot_age_seconds",
+        "Since this process wrote or loaded the newest snapshot.",
+        lambda one: None if one.snapshot is None else one.snapshot.age_seconds,
+    ),
+    ("taximeter_restore_seconds", "How long the last restore of the partition took.", lambda one: one.restore_seconds),
+)
+_COUNTERS: tuple[tuple[str, str, _Value], ...] = (
+    (
+        "taximeter_snapshots",
+        "Snapshots written by this process.",
+        lambda one: None if one.snapshot is None else one.snapshot.written,
+    ),
+    (
+        "taximeter_snapshot_failures",
+        "Snapshots that could not be written.",
+        lambda one: None if one.snapshot is None else one.snapshot.failed,
+    ),
+    ("taximeter_steps", "Steps committed by this process.", lambda one: one.steps),
+    (
+        "taximeter_replayed_steps",
+        "Journalled steps that restores have processed again.",
+        lambda one: one.replayed_steps,
+    ),
+    ("taximeter_emitted_again", "Outputs that were emitted again after a restore.", lambda one: one.emitted_again),
+    ("taximeter_gaps", "Messages that came too early, and were sought back.", lambda one: one.gaps),
+    ("taximeter_repeated_messages", "Messages that came again, and were dropped.", lambda one: one.repeated_messages),
+    ("taximeter_entries", "Source entries worked in.", _total("entries")),
+    (
+        "taximeter_taken_back",
+        "Events that were rated and that a void took back.",
+        _total("taken_back"),
+    ),
+    (
+        "taximeter_rejections",
+        "Rejections, conflicts apart: one for each event and meter.",
+        _total("rejected"),
+    ),
+    ("taximeter_invoices", "Invoices made.", _total("invoices")),
+    ("taximeter_alerts", "Alerts of customers made.", _total("alerts")),
+)
+
+
+def _gauge(name: str, help: str, partitions: Iterable[PartitionStatus], value: _Value) -> Metric:
+    family = GaugeMetricFamily(name, help, labels=["partition"])
+    for one in partitions:
+        found = value(one)
+        if found is not None:
+            family.add_metric([str(one.partition)], float(found))
+    return family
+
+
+def _counter(name: str, help: str, partitions: Iterable[PartitionStatus], value: _Value) -> Metric:
+    family = CounterMetricFamily(name, help, labels=["partition"])
+    for one in partitions:
+        found = value(one)
+        if found is not None:
+            family.add_metric([str(one.partition)], float(found))
+    return family
+
+
+def _events(partitions: Iterable[PartitionStatus]) -> Iterator[Metric]:
+    events = CounterMetricFamily("taximeter_events", "Events worked in, by verdict.", labels=["partition", "kind"])
+    accepted = CounterMetricFamily(
+        "taximeter_accepted_events", "Accepted events, by what became of them.", labels=["partition", "class"]
+    )
+    for one in partitions:
+        if one.totals is not None:
+            for kind in ("accepted", "duplicates", "conflicts"):
+                events.add_metric([str(one.partition), kind], getattr(one.totals, kind))
+            for name in CLASSES:
+                accepted.add_metric([str(one.partition), name], getattr(one.totals, name))
+    yield events
+    yield accepted
+
+
+def _spend(spend: SpendStatus | None) -> Iterator[Metric]:
+    through = GaugeMetricFamily(
+        "taximeter_spend_position", "Source position that the spend store includes.", labels=["partition"]
+    )
+    differences = GaugeMetricFamily("taximeter_spend_differences", "Comparisons of the spend store that differ.")
+    age = GaugeMetricFamily("taximeter_spend_check_age_seconds", "Since the spend store was last compared.")
+    if spend is not None:
+        for partition, position in spend.through.items():
+            through.add_metric([str(partition)], position)
+        differences.add_metric([], len(spend.differences))
+        if spend.checked_seconds_ago is not None:
+            age.add_metric([], spend.checked_seconds_ago)
+    yield from (through, differences, age)
+
+
+def _steps(steps: Mapping[int, tuple[Mapping[float, int], float]]) -> Iterator[Metric]:
+    family = HistogramMetricFamily("taximeter_step_seconds", "How long steps took.", labels=["partition"])
+    for partition, (counts, total) in steps.items():
+        if counts:
+            buckets = [("+Inf" if bound == float("inf") else repr(bound), count) for bound, count in counts.items()]
+            family.add_metric([str(partition)], buckets, total)
+    yield family
+
+
+def _door(door: DoorCounts | None) -> Iterator[Metric]:
+    requests = CounterMetricFamily("taximeter_door_requests", "Requests with events that were answered.")
+    events = CounterMetricFamily("taximeter_door_events", "Events answered by the door.", labels=["verdict"])
+    if door is not None:
+        requests.add_metric([], door.requests)
+        for verdict in ("accepted", "duplicates", "rejected"):
+            events.add_metric([verdict], getattr(door, verdict))
+    yield from (requests, events)

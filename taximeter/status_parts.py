@@ -1,0 +1,163 @@
+"""The status of the parts that run in this process."""
+
+import time
+from collections.abc import Iterable
+
+from rating.spend.proof import Difference
+from rating.spend.view import SpendView
+from schemas import topics
+from streams.embedded.host import EmbeddedHost, HostedPartition
+from streams.embedded.log import SqliteLog
+from streams.kafka.host import Worker, WorkerState
+from streams.kafka.partition import Counters, PartitionState
+from streams.watchdog import Reading, Watchdog
+from taximeter.observe import EngineTotals, Seen
+from taximeter.status import Finding, PartitionStatus, SnapshotStatus, SpendStatus, Status, make_status
+
+
+def embedded_status(host: EmbeddedHost, log: SqliteLog, totals: EngineTotals, view: SpendView, ready: bool) -> Status:
+    """Of `taximeter serve`."""
+    partitions = [_embedded_partition(number, state, log, totals.get(number)) for number, state in host.state().items()]
+    stalls = [str(stall) for stall in host.watchdog.near()]
+    return make_status("embedded", partitions, ready=ready, spend=spend_status(view), stalls=stalls)
+
+
+def _embedded_partition(number: int, state: HostedPartition, log: SqliteLog, seen: Seen | None) -> PartitionStatus:
+    behind = log.written_at(topics.EVENTS, number, state.position) if state.end > state.position else None
+    return PartitionStatus(
+        partition=number,
+        position=state.position,
+        end=state.end,
+        ready=state.restored and state.caught_up,
+        doing=state.doing,
+        lag_seconds=0.0 if behind is None else max(time.time() - behind / 1e6, 0.0),
+        epoch=state.epoch,
+        writer=state.writer,
+        snapshot=SnapshotStatus(
+            position=state.snapshot_position,
+            age_seconds=state.snapshot_age_s,
+            written=state.snapshots,
+            failed=state.failed_snapshots,
+        ),
+        restore_seconds=state.restore_s,
+        replayed_steps=state.replayed_steps,
+        emitted_again=state.emitted_again,
+        steps=state.steps,
+        totals=None if seen is None else seen.counts,
+        through=None if seen is None else seen.position,
+        differences=[] if seen is None else [*seen.findings(number), *log_differences(number, seen, state.position)],
+    )
+
+
+def log_differences(partition: int, seen: Seen, position: int) -> list[Finding]:
+    """The engine's figures against the embedded log's own: its offsets count events, and nobody but the log makes them.
+
+    The engine is at the journal's position, or a step ahead of it."""
+    found = []
+    if seen.numbers + seen.skipped != seen.position or seen.skipped:
+        found.append(("the log's count of events and other entries", seen.numbers, seen.position))
+    if seen.position < position:
+        found.append(("the engine's position, by the journal", position, seen.position))
+    return [
+        Finding(partition=partition, position=position, what=what, expected=str(expected), found=str(there))
+        for what, expected, there in found
+    ]
+
+
+def worker_status(worker: Worker, totals: EngineTotals) -> Status:
+    """Of `taximeter rate`."""
+    state = worker.state
+    partitions = [
+        _worker_partition(number, one, state, state.counters[source, number], totals.get(number))
+        for (source, number), one in state.partitions.items()
+        if source == topics.EVENTS
+    ]
+    stalls = [str(stall) for stall in worker.watchdog.near()]
+    return make_status("kafka worker", partitions, ready=state.caught_up, stalls=stalls)
+
+
+def _worker_partition(
+    number: int, one: PartitionState, state: WorkerState, counters: Counters, seen: Seen | None
+) -> PartitionStatus:
+    end = state.ends.get((topics.EVENTS, number), one.position)
+    behind = end > one.position
+    return PartitionStatus(
+        partition=number,
+        position=one.position,
+        end=end,
+        ready=one.owned and one.caught_up,
+        doing=one.doing,
+        lag_seconds=0.0 if not behind else max(time.time() - one.worked_ms / 1000, 0.0) if one.worked_ms else None,
+        epoch=one.epoch,
+        writer=one.writer,
+        snapshot=SnapshotStatus(
+            position=one.snapshot_position,
+            age_seconds=one.snapshot_age_s,
+            written=counters.snapshots,
+            failed=counters.failed_snapshots,
+        ),
+        restore_seconds=counters.restore_s,
+        replayed_steps=counters.replayed_steps,
+        emitted_again=counters.emitted_again,
+        gaps=counters.gaps,
+        repeated_messages=counters.repeated_messages,
+        steps=counters.steps,
+        totals=None if seen is None else seen.counts,
+        through=None if seen is None else seen.position,
+        differences=[] if seen is None else seen.findings(number),
+    )
+
+
+def spend_status(view: SpendView) -> SpendStatus:
+    """Of a spend view."""
+    verdict = view.verdict
+    if verdict is None:
+        return SpendStatus(through=view.through())
+    return SpendStatus(
+        through=view.through(),
+        compared=verdict.positions,
+        amounts_compared=verdict.amounts,
+        checked_seconds_ago=time.monotonic() - view.verdict_at,
+        differences=list(store_findings(verdict.differences)),
+    )
+
+
+def store_findings(differences: Iterable[Difference]) -> Iterable[Finding]:
+    """As a status shows them."""
+    for one in differences:
+        partition = None if one.partition < 0 else one.partition
+        yield Finding(partition=partition, position=one.position, what=one.what, expected=one.expected, found=one.found)
+
+
+def view_reading(view: SpendView, log: SqliteLog | None = None) -> Reading:
+    """For a watchdog: whether the view stands still. With the log, also when it does not read what is there."""
+    behind = log is not None and any(
+        log.end(topic, partition) > view.store.positions().get((topic, partition), 0)
+        for topic in (topics.JOURNAL, topics.LINE_ITEMS)
+        for partition in range(log.partitions)
+    )
+    doing = "applying records" if view.applying else "reading"
+    return Reading(view.applied, view.applying or behind, f"{doing}, through {view.through()}")
+
+
+def view_status(view: SpendView, ready: bool, watchdog: Watchdog) -> Status:
+    """Of `taximeter spend`: what the journal that it has read says of each partition."""
+    positions = view.store.positions()
+    partitions = []
+    for number, progress in sorted(view.store.progress().items()):
+        sums = progress.sums
+        if sums.begun < 0:
+            continue
+        end = max(positions.get((topics.EVENTS, number), 0), sums.position)
+        partitions.append(
+            PartitionStatus(
+                partition=number,
+                position=sums.position,
+                end=end,
+                epoch=progress.epoch,
+                totals=sums.counts if sums.claims else None,
+                through=sums.position,
+            )
+        )
+    stalls = [str(stall) for stall in watchdog.near()]
+    return make_status("spend", partitions, ready=ready, spend=spend_status(view), stalls=stalls)
