@@ -9,13 +9,14 @@ than the window, before the event that brings this about is looked at, so that n
 
 import tempfile
 from collections.abc import Mapping
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rating.identities.held import Held, Place, leftovers
+from rating.identities.held import ROWS_MAX, Held, Place, leftovers
 from rating.identities.run import Run
 from rating.identities.work import Worker
 from rating.index import Keys
@@ -140,8 +141,7 @@ def _all_of(keys: Keys, contents: NDArray[np.uint32], runs: list[Run]) -> tuple[
 
 
 def _runs(numbers: NDArray[np.int64]) -> list[slice]:
-    """The stretches of rows with the same bucket, in order: nearly always one."""
-    if not len(numbers):
-        return []
+    """The stretches of rows with the same bucket, in order, none too long: nearly always one."""
     cuts = (np.flatnonzero(numbers[1:] != numbers[:-1]) + 1).tolist()
-    return [slice(a, b) for a, b in zip([0, *cuts], [*cuts, len(numbers)], strict=True)]
+    edges = sorted({*range(0, len(numbers), ROWS_MAX), *cuts, len(numbers)})
+    return [slice(a, b) for a, b in pairwise(edges)]

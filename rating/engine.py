@@ -70,7 +70,7 @@ class RatingProcessor:
     def __init__(self, settings: RatingSettings | None = None, worker: Worker | None = None) -> None:
         """`worker`: who writes identities to disk; by default a thread."""
         self.settings = settings or RatingSettings()
-        self._worker = worker or Background()
+        self._worker = Background() if worker is None else worker
         self._opened: WeakValueDictionary[int, Deduplicator] = WeakValueDictionary()
 
     def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> "RatingEngine":

@@ -25,7 +25,7 @@ from streams.embedded.log import SqliteLog
 from streams.snapshots import SnapshotStore
 from taximeter.catalogue_http import CatalogueApi
 from taximeter.documents import CatalogueInForce
-from taximeter.rerate import show
+from taximeter.rerate import clear_previews, show
 from taximeter.rerate_http import Reratings
 
 _RECORDS_MAX = 10_000
@@ -71,8 +71,11 @@ class Embedded:
         try:
             self.catalogue = CatalogueInForce(self._documents())
             self.snapshots = SnapshotStore(settings.snapshots or settings.data / "snapshots")
-            self.rating = replace(settings.rating, partitions=settings.partitions)
-            self.host = EmbeddedHost(self.log, RatingProcessor(self.rating), self.snapshots, settings.host)
+            folder = settings.rating.folder or settings.data / "identities"
+            clear_previews(folder)
+            self.rating = replace(settings.rating, partitions=settings.partitions, folder=folder)
+            self.processor = RatingProcessor(self.rating)
+            self.host = EmbeddedHost(self.log, self.processor, self.snapshots, settings.host)
             self.store = open_or_rebuild(settings.data / "spend.duckdb")
             self.view = SpendView(self.store, self.log)
             self.door = Door(self.log, _Rejections(self.log), self.catalogue.view, settings.door)
@@ -100,6 +103,7 @@ class Embedded:
     async def __aexit__(self, *_: object) -> None:
         await self.door.drain()
         await asyncio.to_thread(self.host.stop)
+        await asyncio.to_thread(self.processor.close)
         self._feed.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await self._feed

@@ -24,6 +24,7 @@ from schemas import topics
 from schemas.catalogue import CatalogueError
 from schemas.rejection import Rejection
 from schemas.times import SECOND
+from streams.embedded.folder import FolderRefused
 from streams.kafka.admin import TopicError, ensure_topics
 from streams.kafka.binding import Binding
 from streams.kafka.host import WorkerState, run_worker
@@ -39,6 +40,7 @@ from taximeter.follower import CatalogueFollower
 from taximeter.http import Unready, make_app, running
 from taximeter.process import complain, say, spare_the_collector, until_signalled, what_failed
 from taximeter.rerate_http import Reratings
+from taximeter.state_folder import state_folder
 from taximeter.webhooks import run_on_kafka
 
 _DAY_SECONDS = 86400
@@ -145,6 +147,7 @@ def rate(
     replication: int,
     security: Sequence[str],
     snapshots: str,
+    state: Path | None,
     health_host: str,
     health_port: int | None,
     lateness: int,
@@ -152,6 +155,27 @@ def rate(
     tick: int,
 ) -> int:
     """Runs a rating worker until it is told to stop. Returns the exit status."""
+    try:
+        with state_folder(state) as folder:
+            rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1), folder=folder)
+            return _rate(rating, bootstrap, prefix, replication, security, snapshots, health_host, health_port, tick)
+    except (FolderRefused, OSError) as error:
+        complain(f"taximeter rate: {error}")
+        return 1
+
+
+def _rate(
+    rating: RatingSettings,
+    bootstrap: str,
+    prefix: str,
+    replication: int,
+    security: Sequence[str],
+    snapshots: str,
+    health_host: str,
+    health_port: int | None,
+    tick: int,
+) -> int:
+    partitions = rating.partitions
     try:
         settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
         ensure_topics(settings)
@@ -162,21 +186,22 @@ def rate(
         complain(f"taximeter rate: {error}")
         return 1
     spare_the_collector()
-    rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1))
-    bindings = rate_bindings(rating, follower, tick or None)
+    processor = RatingProcessor(rating)
+    bindings = rate_bindings(processor, follower, tick or None)
     health = _Health(health_host, health_port)
     try:
         return run_worker(settings, bindings, store, on_state=health.tell)
     finally:
         health.stop()
         follower.stop()
+        processor.close()
 
 
-def rate_bindings(rating: RatingSettings, follower: CatalogueFollower, tick_s: float | None) -> list[Binding]:
+def rate_bindings(processor: RatingProcessor, follower: CatalogueFollower, tick_s: float | None) -> list[Binding]:
     """What a rating worker runs: the engine, and the feed from JSON."""
-    feed = FeedProcessor(follower.catalogue.view, rating.partitions)
+    feed = FeedProcessor(follower.catalogue.view, processor.settings.partitions)
     return [
-        Binding(RatingProcessor(rating), tick_s=tick_s),
+        Binding(processor, tick_s=tick_s),
         Binding(feed, source=topics.EVENTS_JSON, journal=topics.JOURNAL_JSON, entry=_json_entry),
     ]
 

@@ -7,9 +7,9 @@ newest bucket eight runs of a kind are merged into one that is eight times as la
 Work on files is done by a `Worker` and taken over at the next `tend`: until then the table, or the runs that were
 merged, go on to answer. Without a folder nothing is ever written, and each bucket is one table.
 
-Memory: a table of 250,000 identities takes 10.5 MB (21 MB where one batch takes it beyond 314,000), and four may wait
-to be written; a run takes 2.5 bytes an identity for its filter, a merge 30 MB and the filter of its result. Where a file
-cannot be written (a full disk) the open table grows until one can be.
+Memory: a table of 120,000 identities takes 5.2 MB, and four may wait to be written; a run takes 2.25 bytes an identity
+for its filter, a merge 30 MB and the filter of its result. Where a file cannot be written (a full disk) the open table
+grows until one can be.
 """
 
 import logging
@@ -31,7 +31,9 @@ from rating.identities.run import SUFFIX, Run
 from rating.identities.work import Background, Job, Worker
 from rating.index import HashIndex, Keys, without_nought
 
-IN_MEMORY_MAX: Final = 250_000
+IN_MEMORY_MAX: Final = 120_000
+ROWS_MAX: Final = 32_768
+"""How many rows may be added before `tend`: with these a full table does not reach the length at which it doubles."""
 MERGED_AT_ONCE: Final = 8
 WAITING_MAX: Final = 4
 RETRY_SECONDS: Final = 10.0
@@ -73,7 +75,7 @@ class Held:
 
     def __init__(self, place: Place | None = None, worker: Worker | None = None) -> None:
         self.place = place
-        self._worker = worker or Background()
+        self._worker = Background() if worker is None else worker
         self._buckets: dict[int, _Bucket] = {}
         self._merge: _Merge | None = None
         self._abandoned: list[Job] = []

@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from rating.identities.run import READ_KEYS, Rows, Run, starts_of, write_run
+from rating.identities.run import READ_KEYS, Rows, Run, join, starts_of, write_run
 from rating.index import HashIndex
 
 
 def seal(folder: Path, bucket: int, table: HashIndex) -> Run:
     """Writes a table that no longer changes. Raises: OSError."""
     keys, contents = table.items()
-    rows = _ordered([Rows(keys[:, 0], keys[:, 1], contents)])
+    rows = Rows(keys[:, 0], keys[:, 1], contents).ordered()
     return write_run(folder, bucket, starts_of(rows.leads), [rows])
 
 
@@ -29,12 +29,6 @@ def _merged(runs: Sequence[Run], starts: list[NDArray[np.int64]], pause: Callabl
     while slot < last:
         fitting = int(np.searchsorted(total, total[slot] + READ_KEYS, side="right")) - 1
         end = min(max(slot + 1, fitting), last)
-        yield _ordered([run.read(int(at[slot]), int(at[end])) for run, at in zip(runs, starts, strict=True)])
+        yield join([run.read(int(at[slot]), int(at[end])) for run, at in zip(runs, starts, strict=True)]).ordered()
         slot = end
         pause()
-
-
-def _ordered(parts: list[Rows]) -> Rows:
-    joined = Rows(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
-    order = np.argsort(joined.leads)
-    return Rows(*(column.take(order) for column in joined))

@@ -12,7 +12,7 @@ a single slot and takes 20. A file is named by its content (`streams.durable.wri
 import mmap
 import os
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -51,6 +51,21 @@ class Rows(NamedTuple):
     leads: NDArray[np.uint64]
     others: NDArray[np.uint64]
     contents: NDArray[np.uint32]
+
+    def cut(self, begin: int, end: int | None = None) -> "Rows":
+        """Some that follow each other."""
+        return Rows(self.leads[begin:end], self.others[begin:end], self.contents[begin:end])
+
+    def ordered(self) -> "Rows":
+        """The same in the order of their leads."""
+        order = np.argsort(self.leads)
+        return Rows(self.leads.take(order), self.others.take(order), self.contents.take(order))
+
+
+def join(parts: Sequence[Rows]) -> Rows:
+    """All rows of several parts."""
+    leads, others = np.concatenate([p.leads for p in parts]), np.concatenate([p.others for p in parts])
+    return Rows(leads, others, np.concatenate([p.contents for p in parts]))
 
 
 class Run:
@@ -124,9 +139,7 @@ class Run:
             rows = rows[at[rows] < end[rows]]
         return held, contents
 
-    def _first(
-        self, nexts: NDArray[np.uint32], low: NDArray[np.int64], end: NDArray[np.int64]
-    ) -> NDArray[np.int64]:
+    def _first(self, nexts: NDArray[np.uint32], low: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
         """For each row the first place in `[low, end)` that is not less than its next bits, or `end`."""
         high = end.copy()
         going = np.flatnonzero(low < high)
@@ -143,7 +156,7 @@ class Run:
         self._read_ahead(begin, end)
         first, last = begin // _BLOCK, -(-end // _BLOCK)
         cut = slice(begin - first * _BLOCK, end - first * _BLOCK)
-        others, contents = (part[first:last].reshape(-1)[cut] for part in (self._others, self._contents))
+        others, contents = self._others[first:last].reshape(-1)[cut], self._contents[first:last].reshape(-1)[cut]
         return Rows(self._leads(begin, end), others, contents)
 
     def _leads(self, begin: int, end: int) -> NDArray[np.uint64]:
@@ -214,12 +227,13 @@ def _contents(
     rest = Rows(np.empty(0, np.uint64), np.empty(0, np.uint64), np.empty(0, np.uint32))
     for part in parts:
         filter.add(part.leads)
-        joined = Rows(*(np.concatenate(pair) for pair in zip(rest, part, strict=True)))
+        joined = join([rest, part])
         whole = len(joined.leads) // _BLOCK * _BLOCK
-        yield _blocks(Rows(*(column[:whole] for column in joined)), bits)
-        rest = Rows(*(column[whole:] for column in joined))
+        yield _blocks(joined.cut(0, whole), bits)
+        rest = joined.cut(whole)
     if short := -len(rest.leads) % _BLOCK:
-        yield _blocks(Rows(*(np.append(column, np.zeros(short, column.dtype)) for column in rest)), bits)
+        filling = Rows(np.zeros(short, np.uint64), np.zeros(short, np.uint64), np.zeros(short, np.uint32))
+        yield _blocks(join([rest, filling]), bits)
 
 
 def _blocks(rows: Rows, bits: int) -> memoryview:
@@ -227,7 +241,7 @@ def _blocks(rows: Rows, bits: int) -> memoryview:
     nexts = (rows.leads >> np.uint64(32 - bits)).astype(np.uint32)
     rests = (rows.leads & np.uint64((1 << (32 - bits)) - 1)).astype(_rest_type(bits))
     columns = [column.reshape(-1, _BLOCK).view(np.uint8) for column in (nexts, rests, rows.others, rows.contents)]
-    return memoryview(np.concatenate(columns, axis=1).reshape(-1))
+    return np.concatenate(columns, axis=1).reshape(-1).data
 
 
 def _rest_type(bits: int) -> np.dtype[np.unsignedinteger]:
