@@ -313,6 +313,8 @@ class Held:
             job.is_cancelled = True
         for job in jobs:
             self._worker.wait(job)
+            if job.run is not None:
+                self._retire([job.run])
         self._buckets.clear()
 
 
