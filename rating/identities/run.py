@@ -5,7 +5,7 @@
     blocks      of 256 keys: the next 32 bits of their leads, the rest of their leads, their other halves, fingerprints
 
 A key is two 64-bit words; its *lead* is the first of them, and the order is that of the leads. What the slot says is
-left out of the keys: a run of 131,072 or more has 65,536 slots and takes 18 bytes a key and 256 KiB, a smaller one has
+left out of the keys: a run of 65,536 or more has as many slots and takes 18 bytes a key and 256 KiB, a smaller one has
 a single slot and takes 20. A file is named by its content (`streams.durable.write_named`) and never changes.
 """
 
@@ -27,8 +27,9 @@ from streams.durable import write_named
 FORMAT_VERSION: Final = 1
 SUFFIX: Final = ".run"
 COUNT_MAX: Final = 2**32 - 1
-RADIX_FROM: Final = 131_072
-"""The least count at which leaving two bytes of each key out pays for the directory."""
+RADIX_FROM: Final = 65_536
+"""The least count with a directory of all slots: below, it would take more room than the bytes that it saves. Just
+above it pays in time: a search begins among a few keys."""
 RADIX_BITS: Final = 16
 READ_KEYS: Final = 262_144
 """How many keys are read or merged at once: about 30 MB of working memory."""

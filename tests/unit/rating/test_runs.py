@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rating.identities.bloom import BITS_PER_KEY, Filter, Probes
 from rating.identities.merging import merge, seal
-from rating.identities.run import RADIX_FROM, Rows, Run, RunRefused, starts_of, write_run
+from rating.identities.run import Rows, Run, RunRefused, starts_of, write_run
 from rating.index import HashIndex, Keys
 
 BITS = st.sampled_from([0, 16])
@@ -46,6 +46,7 @@ def check(run: Run, held: Keys, others: Keys) -> None:
 
 
 @given(PAIRS, PAIRS, BITS, st.integers(1, 50))
+@settings(deadline=None)  # the disk decides
 def test_exactly_what_was_written_is_found(
     tmp_path_factory: pytest.TempPathFactory, held: list, asked: list, bits: int, part: int
 ) -> None:
@@ -64,6 +65,7 @@ def test_exactly_what_was_written_is_found(
 
 
 @given(st.lists(PAIRS, min_size=2, max_size=4), BITS)
+@settings(deadline=None)
 def test_a_merged_run_holds_what_its_parts_held(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[tuple[int, int]]], bits: int
 ) -> None:
@@ -77,7 +79,8 @@ def test_a_merged_run_holds_what_its_parts_held(
             runs.append(write(folder, keys_of(new), bits))
     keys = keys_of(sorted(seen))
     pauses: list[None] = []
-    check(merge(folder, 7, runs, lambda: pauses.append(None)), keys, keys ^ np.uint64(1 << 40))
+    others = [(lead ^ 1 << 40, other) for lead, other in sorted(seen) if (lead ^ 1 << 40, other) not in seen]
+    check(merge(folder, 7, runs, lambda: pauses.append(None)), keys, keys_of(others))
     assert pauses
 
 
@@ -90,14 +93,13 @@ def test_a_table_becomes_a_run(tmp_path: Path) -> None:
 
 def test_a_large_run_takes_less_than_19_bytes_a_key_on_disk_and_less_than_3_in_memory(tmp_path: Path) -> None:
     keys = random_keys(400_000)
-    runs = [write(tmp_path, keys[a : a + 100_000]) for a in range(0, len(keys), 100_000)]
+    runs = [write(tmp_path, keys[a : a + 50_000]) for a in range(0, len(keys), 50_000)]
     run = merge(tmp_path, 7, runs, lambda: None)
     assert run.radix_bits == 16
     assert runs[0].radix_bits == 0
     check(run, keys, random_keys(400_000, seed=2))
     assert run.file_bytes == run.path.stat().st_size < 19 * run.count
     assert run.filter.nbytes < 3 * run.count
-    assert RADIX_FROM > 100_000
 
 
 def test_the_order_of_the_parts_does_not_show(tmp_path: Path) -> None:
