@@ -218,7 +218,7 @@ def fill(held: Deduplicator, count: int, options: argparse.Namespace) -> Keys:
         keys = random_keys(chance, part)
         arrived = np.full(part, DAY + 34 * DAY * done // count)
         assert held.check(keys, contents_of(keys), arrived).fresh.all()
-        samples.append(keys[:: max(1, count // SAMPLES)])
+        samples.append(keys[:: max(1, count // SAMPLES)].copy())
         done += part
     return chance.permutation(np.concatenate(samples))
 

@@ -117,7 +117,7 @@ STEPS = st.lists(
 
 
 @given(STEPS, st.sampled_from([1, 2, 5, 1000]), st.sampled_from([None, 1, 7, 10, 35]))
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=100, deadline=None)
 def test_verdicts_on_disk_are_those_in_memory_and_those_of_a_twin(
     tmp_path_factory: pytest.TempPathFactory, steps: list, in_memory_max: int, window: int | None
 ) -> None:

@@ -46,7 +46,7 @@ def check(run: Run, held: Keys, others: Keys) -> None:
 
 
 @given(PAIRS, PAIRS, BITS, st.integers(1, 50))
-@settings(deadline=None)  # the disk decides
+@settings(deadline=None, max_examples=50)  # the disk decides how long it takes
 def test_exactly_what_was_written_is_found(
     tmp_path_factory: pytest.TempPathFactory, held: list, asked: list, bits: int, part: int
 ) -> None:
@@ -65,7 +65,7 @@ def test_exactly_what_was_written_is_found(
 
 
 @given(st.lists(PAIRS, min_size=2, max_size=4), BITS)
-@settings(deadline=None)
+@settings(deadline=None, max_examples=40)
 def test_a_merged_run_holds_what_its_parts_held(
     tmp_path_factory: pytest.TempPathFactory, parts: list[list[tuple[int, int]]], bits: int
 ) -> None:
