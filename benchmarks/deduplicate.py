@@ -131,7 +131,7 @@ def filled(count: int, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def rocksdb(count: int, options: argparse.Namespace) -> dict[str, Any]:
-    """The same job on RocksDB (`pip install rocksdict`), if it is there: batches of 2,000, a filter of 10 bits a key."""
+    """The same job on RocksDB (`pip install rocksdict`), if it is there: batches of 2,000, 10 bits a key."""
     try:
         import rocksdict
     except ImportError:

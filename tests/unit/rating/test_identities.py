@@ -1,4 +1,4 @@
-"""Identities on disk: the same verdicts as in memory, whatever is written, merged, dropped, restored or refused when."""
+"""Identities on disk: the same verdicts as in memory, whatever is written, merged, dropped or restored when."""
 
 import itertools
 import logging
@@ -186,7 +186,7 @@ def test_files_go_with_their_bucket_but_not_before_the_next_snapshot(tmp_path: P
     add(held, keys(10, 1), 1)
     worker.work(9)
     add(held, keys(3, 2), 1)
-    [name] = sum(held.dump()["runs"].values(), [])
+    [[name]] = held.dump()["runs"].values()
     assert held.files() == {name: tmp_path / name}
     add(held, keys(3, 3), 100)
     assert held.file_bytes == 0
