@@ -8,6 +8,7 @@ import sys
 
 RUNS = (
     ("engine", "--events", "300000"),
+    ("deduplicate", "--keys", "100000,1000000", "--events", "500000"),
     ("door", "--seconds", "1"),
     ("sqlite_log", "--seconds", "2"),
     ("spend_store", "200000"),

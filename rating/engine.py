@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
+from weakref import WeakValueDictionary
 
 import msgspec
 import numpy as np
@@ -18,7 +19,10 @@ from rating.billing import Biller
 from rating.catalogue import load_catalogue
 from rating.cells import Refusal
 from rating.columns import Batch
+from rating.deduplicate import Deduplicator
 from rating.emit import encode_line_items, encode_refusal, encode_rejection
+from rating.identities.held import IN_MEMORY_MAX, Place
+from rating.identities.work import Background, Worker
 from rating.keeper import keep_again
 from rating.metering import meter_batch
 from rating.reconcile import CHECK_EVERY, reconcile
@@ -44,12 +48,17 @@ class RatingSettings:
     `lateness`: how long after its end a period stays open, in microseconds of the clock.
     `window_days`: the deduplication window; None keeps identities for ever.
     `corrections`: how long after its close a period can be corrected by late events and voids, in microseconds.
+    `folder`: where identities are kept that are not in memory, a folder for each partition; this program's alone.
+    None: all of them are kept in memory, and in each snapshot.
+    `identities_in_memory`: how many identities of a partition are kept in memory before they go to disk.
     """
 
     partitions: int = 1
     lateness: int = 1 * HOUR
     window_days: int | None = 35
     corrections: int = 35 * DAY
+    folder: Path | None = None
+    identities_in_memory: int = IN_MEMORY_MAX
 
 
 FOLDED_PACKS_MAX: Final = 64
@@ -70,18 +79,48 @@ class RatingProcessor:
 
     name = "rating"
 
-    def __init__(self, settings: RatingSettings | None = None, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        settings: RatingSettings | None = None,
+        observer: Observer | None = None,
+        worker: Worker | None = None,
+    ) -> None:
+        """`worker`: who writes identities to disk; by default a thread."""
         self.settings = settings or RatingSettings()
         self.observer = observer
+        self._worker = Background() if worker is None else worker
+        self._opened: WeakValueDictionary[int, Deduplicator] = WeakValueDictionary()
 
     def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> "RatingEngine":
-        """The engine of a partition, as its snapshot has it or at the beginning. Raises: ValueError."""
+        """The engine of a partition, as its snapshot has it or at the beginning. Where identities are kept on disk, an
+        engine of this partition that was opened before is at its end: they share a folder.
+
+        Raises: ValueError, OSError, and what `fetch` raises.
+        """
         settings = self.settings
+        identities = self._identities(partition)
         if snapshot is None:
-            return RatingEngine(State(partition, settings.partitions, settings.window_days), settings, self.observer)
-        state = State.load(snapshot, partition, settings.partitions, settings.window_days)
+            identities.clear_folder()
+            return RatingEngine(State(partition, settings.partitions, identities), settings, self.observer)
+        state = State.load(snapshot, partition, settings.partitions, identities, fetch)
         keep_again(state)
         return RatingEngine(state, settings, self.observer)
+
+    def _identities(self, partition: int) -> Deduplicator:
+        settings = self.settings
+        if settings.folder is None:
+            return Deduplicator(settings.window_days)
+        before = self._opened.pop(partition, None)
+        if before is not None:
+            before.close()
+        place = Place(settings.folder / f"{partition:05d}", settings.identities_in_memory)
+        self._opened[partition] = identities = Deduplicator(settings.window_days, place, self._worker)
+        return identities
+
+    def close(self) -> None:
+        """Ends all that goes on in the background. The engines are at their end."""
+        for identities in list(self._opened.values()):
+            identities.close()
 
 
 class RatingEngine:
@@ -125,12 +164,12 @@ class RatingEngine:
         return self._emit(biller, Counts(), [])
 
     def snapshot(self) -> bytes:
-        """The whole state."""
+        """The whole state, but for the identities in `files`."""
         return self.state.dump()
 
     def files(self) -> Mapping[str, Path]:
-        """None: the whole state is in the snapshot."""
-        return {}
+        """The identities that are on disk."""
+        return self.state.identities.files()
 
     # Inputs ------------------------------------------------------------------------------------------------------
 

@@ -36,7 +36,7 @@ class HashIndex:
 
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """The place of each key in `values`, or -1 where it is not held."""
-        keys = _without_nought(keys)
+        keys = without_nought(keys)
         places, held = self._seek(keys, self._home(keys))
         return places if held.all() else np.where(held, places, -1)
 
@@ -45,7 +45,7 @@ class HashIndex:
 
         The values of new keys have no meaning until the caller writes them. Places hold until the next `add`.
         """
-        keys = _without_nought(keys)
+        keys = without_nought(keys)
         new = np.zeros(len(keys), dtype=np.bool_)
         places, held = self._seek(keys, self._home(keys))
         if held.all():
@@ -117,7 +117,8 @@ class HashIndex:
         return True
 
 
-def _without_nought(keys: Keys) -> Keys:
+def without_nought(keys: Keys) -> Keys:
+    """The keys as they are held: (0, 0) marks an empty place, and is held as another fixed one."""
     nought = (keys[:, 0] | keys[:, 1]) == 0
     if not nought.any():
         return keys

@@ -27,6 +27,7 @@ from schemas.faults import encode_document
 from schemas.identity import partition_of
 from schemas.numbers import SCALED_MAX
 from schemas.period import Calendar
+from streams.processor import Fetch
 
 SNAPSHOT_VERSION: Final = 3
 NO_LEVEL: Final = SCALED_MAX + 1
@@ -131,7 +132,7 @@ class Names:
 class State:
     """Everything that one partition's engine knows."""
 
-    def __init__(self, partition: int, partitions: int, window_days: int | None) -> None:
+    def __init__(self, partition: int, partitions: int, identities: Deduplicator) -> None:
         self.ledger = Ledger()
         self.totals = Totals()
         self.voided = HashIndex()
@@ -163,7 +164,7 @@ class State:
         self.newest = TIME_MIN
         """The greatest event time."""
         self.catalogue: Compiled = load_catalogue(b"{}")
-        self.identities = Deduplicator(window_days)
+        self.identities = identities
         self.customers = Names()  # (tenant, customer)
         self.customer_subscription: NDArray[np.int32] = np.full(1024, NO_SUBSCRIPTION, np.int32)
         self.several: dict[int, list[int]] = {}
@@ -456,7 +457,10 @@ class State:
     # Snapshot ----------------------------------------------------------------------------------------------------
 
     def dump(self) -> bytes:
-        """The whole state as MessagePack: plain values and the bytes of columns, nothing that is executed."""
+        """The whole state as MessagePack: plain values and the bytes of columns, nothing that is executed.
+
+        Identities that are on disk are named only (`Deduplicator.files`).
+        """
         indexes = {name: _dump_index(getattr(self, name)) for name in _INDEXES}
         tables = {name: [getattr(self, name).size, getattr(self, name).dump()] for name in _TABLES}
         del tables["subscriptions"][1]["timeline"]  # `bind` gives it
@@ -493,10 +497,11 @@ class State:
         )
 
     @classmethod
-    def load(cls, raw: bytes, partition: int, partitions: int, window_days: int | None) -> "State":
+    def load(cls, raw: bytes, partition: int, partitions: int, identities: Deduplicator, fetch: Fetch) -> "State":
         """What `dump` wrote; what is kept of events comes after it (`rating.keeper.keep_again`).
 
-        Raises: ValueError where it is of another partition or version.
+        `identities`: an empty one, to be filled. Raises: ValueError where it is of another partition or version; and
+        what `Deduplicator.load` raises.
         """
         dumped = msgspec.msgpack.decode(raw)
         if dumped["version"] != SNAPSHOT_VERSION:
@@ -506,9 +511,9 @@ class State:
             )
         if dumped["partition"] != [partition, partitions]:
             raise ValueError(f"found the state of partition {dumped['partition']}, expected {[partition, partitions]}")
-        state = cls(partition, partitions, window_days)
+        state = cls(partition, partitions, identities)
         state.clock, state.closed_before, state.newest = dumped["clock"]
-        state.identities.load(dumped["identities"])
+        state.identities.load(dumped["identities"], fetch)
         state.customers = Names([tuple(value) for value in dumped["customers"]])
         state.customer_subscription = np.full(max(1024, 2 * len(dumped["customers"])), NO_SUBSCRIPTION, np.int32)
         state.subscription_names = Names([tuple(value) for value in dumped["subscription_names"]])

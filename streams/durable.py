@@ -27,7 +27,7 @@ def write_named(folder: Path, parts: Iterable[bytes | memoryview], suffix: str) 
             os.fsync(file.fileno())
         path = folder / (digest.hexdigest() + suffix)
         temporary.replace(path)
-    except OSError:
+    except BaseException:  # of the disk, or of whoever makes the parts
         temporary.unlink(missing_ok=True)
         raise
     sync_folder(folder)

@@ -27,7 +27,7 @@ from taximeter.catalogue_http import CatalogueApi
 from taximeter.documents import CatalogueInForce
 from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
-from taximeter.rerate import show
+from taximeter.rerate import clear_previews, show
 from taximeter.rerate_http import Reratings
 from taximeter.status_http import watch_routes
 from taximeter.status_parts import embedded_status, view_reading
@@ -75,10 +75,12 @@ class Embedded:
         try:
             self.catalogue = CatalogueInForce(self._documents())
             self.snapshots = SnapshotStore(settings.snapshots or settings.data / "snapshots")
-            self.rating = replace(settings.rating, partitions=settings.partitions)
+            folder = settings.rating.folder or settings.data / "identities"
+            clear_previews(folder)
+            self.rating = replace(settings.rating, partitions=settings.partitions, folder=folder)
             self.totals = EngineTotals()
-            processor = RatingProcessor(self.rating, self.totals)
-            self.host = EmbeddedHost(self.log, processor, self.snapshots, settings.host)
+            self.processor = RatingProcessor(self.rating, self.totals)
+            self.host = EmbeddedHost(self.log, self.processor, self.snapshots, settings.host)
             self.store = open_or_rebuild(settings.data / "spend.duckdb")
             self.view = SpendView(self.store, self.log)
             self.door = Door(self.log, _Rejections(self.log), self.catalogue.view, settings.door)
@@ -107,6 +109,7 @@ class Embedded:
     async def __aexit__(self, *_: object) -> None:
         await self.door.drain()
         await asyncio.to_thread(self.host.stop)
+        await asyncio.to_thread(self.processor.close)
         self._feed.cancel()
         with contextlib.suppress(asyncio.CancelledError, Exception):
             await self._feed

@@ -4,7 +4,12 @@ The difference is found by an engine of its own, fed from the newest snapshot an
 shown is what the entry would do if it stood next in the log. Nothing is written until it is applied.
 """
 
+import shutil
+from contextlib import closing
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Final
 from uuid import uuid4
 
@@ -20,12 +25,14 @@ from schemas.limits import EVENT_TEXT_LENGTH_MAX
 from schemas.numbers import format_scaled, parse_scaled
 from schemas.output import Invoice, LineItem
 from schemas.times import TimeError, format_time, parse_time
+from streams.durable import make_folder
 from streams.embedded.log import SqliteLog
 from streams.snapshots import SnapshotStore
 
 _ENTRIES_MAX: Final = 4096
 _EVENTS_MAX: Final = 100_000
 _BYTES_MAX: Final = 32 * 1024 * 1024
+_PREVIEW: Final = "preview-"
 
 
 class RerateRefused(ValueError):
@@ -84,9 +91,15 @@ def partition_for(asked: Rerate, partitions: int) -> int:
 
 
 def show(log: SqliteLog, snapshots: SnapshotStore, settings: RatingSettings, asked: Rerate) -> Preview:
-    """What the entry would do next. Raises: RerateRefused; LogError, SnapshotError."""
-    engine = _engine_at_end(log, snapshots, settings, partition_for(asked, log.partitions))
-    found = preview(engine.state, asked)
+    """What the entry would do next. Raises: RerateRefused; LogError, SnapshotError, OSError."""
+    if settings.folder is not None:
+        make_folder(settings.folder)
+    with (
+        TemporaryDirectory(prefix=_PREVIEW, dir=settings.folder) as folder,
+        closing(RatingProcessor(replace(settings, folder=Path(folder)))) as processor,
+    ):
+        engine = _engine_at_end(log, snapshots, processor, partition_for(asked, log.partitions))
+        found = preview(engine.state, asked)
     if found.rerated.refused:
         raise RerateRefused(found.rerated.refused)
     if not found.rerated.heads:
@@ -95,9 +108,16 @@ def show(log: SqliteLog, snapshots: SnapshotStore, settings: RatingSettings, ask
     return found
 
 
-def _engine_at_end(log: SqliteLog, snapshots: SnapshotStore, settings: RatingSettings, partition: int) -> RatingEngine:
+def clear_previews(folder: Path) -> None:
+    """Removes what the previews of a process that was killed have left in the folder of the identities."""
+    for left in folder.glob(f"{_PREVIEW}*"):
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _engine_at_end(
+    log: SqliteLog, snapshots: SnapshotStore, processor: RatingProcessor, partition: int
+) -> RatingEngine:
     """An engine of one's own that has seen everything in the partition."""
-    processor = RatingProcessor(settings)
     snapshot = snapshots.load(processor.name, partition)
     engine = processor.open(
         partition, None if snapshot is None else snapshot.state, partial(snapshots.fetch, processor.name, partition)

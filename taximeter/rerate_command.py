@@ -100,7 +100,9 @@ async def _on_folder(asked: RerateRequest, data: Path, partitions: int) -> Rerat
     settings = EmbeddedSettings(data=data, partitions=partitions, host=HostSettings(tick_seconds=None))
     log = SqliteLog(data, partitions)
     try:
-        found = show(log, SnapshotStore(data / "snapshots"), RatingSettings(partitions), entry)
+        found = show(
+            log, SnapshotStore(data / "snapshots"), RatingSettings(partitions, folder=data / "identities"), entry
+        )
     finally:
         log.close()
     if asked.dry_run:

@@ -20,6 +20,7 @@ from schemas import topics
 from schemas.catalogue import CatalogueError
 from schemas.rejection import Rejection
 from schemas.times import DAY, SECOND
+from streams.embedded.folder import FolderRefused
 from streams.kafka.admin import TopicError, ensure_topics
 from streams.kafka.binding import Binding
 from streams.kafka.host import HostSettings, run_worker
@@ -39,6 +40,7 @@ from taximeter.observe import EngineTotals
 from taximeter.options import kafka_settings
 from taximeter.process import complain, say, spare_the_collector, until_signalled, what_failed
 from taximeter.rerate_http import Reratings
+from taximeter.state_folder import state_folder
 from taximeter.status import make_status
 from taximeter.status_http import watch_routes
 from taximeter.status_parts import view_reading, view_status
@@ -131,8 +133,19 @@ async def _ingest(
     return 0
 
 
-def rate(
+def rate(*, state: Path | None, **options: Any) -> int:
+    """Runs a rating worker until it is told to stop. Returns the exit status."""
+    try:
+        with state_folder(state) as folder:
+            return _rate(folder=folder, **options)
+    except (FolderRefused, OSError) as error:
+        complain(f"taximeter rate: {error}")
+        return 1
+
+
+def _rate(
     *,
+    folder: Path,
     bootstrap: str,
     partitions: int,
     prefix: str,
@@ -150,7 +163,6 @@ def rate(
     stall: int,
     instance_id: str | None,
 ) -> int:
-    """Runs a rating worker until it is told to stop. Returns the exit status."""
     try:
         settings = kafka_settings(bootstrap, partitions, prefix, replication, security, session_timeout)
         ensure_topics(settings)
@@ -161,9 +173,10 @@ def rate(
         complain(f"taximeter rate: {error}")
         return 1
     spare_the_collector()
-    rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1))
+    rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1), folder=folder)
     totals = EngineTotals()
-    bindings = rate_bindings(rating, follower, tick or None, max_ahead * SECOND if max_ahead else None, totals)
+    processor = RatingProcessor(rating, totals)
+    bindings = rate_bindings(processor, follower, tick or None, max_ahead * SECOND if max_ahead else None)
     health = WorkerHealth(totals, health_host, health_port)
     try:
         limits = StepLimits(snapshot_s=snapshot_every)
@@ -172,19 +185,16 @@ def rate(
     finally:
         health.stop()
         follower.stop()
+        processor.close()
 
 
 def rate_bindings(
-    rating: RatingSettings,
-    follower: CatalogueFollower,
-    tick_s: float | None,
-    max_ahead: int | None = DAY,
-    totals: EngineTotals | None = None,
+    processor: RatingProcessor, follower: CatalogueFollower, tick_s: float | None, max_ahead: int | None = DAY
 ) -> list[Binding]:
     """What a rating worker runs: the engine, and the feed from JSON (`max_ahead` as `FeedProcessor` has it)."""
-    feed = FeedProcessor(follower.catalogue.view, rating.partitions, max_ahead=max_ahead)
+    feed = FeedProcessor(follower.catalogue.view, processor.settings.partitions, max_ahead=max_ahead)
     return [
-        Binding(RatingProcessor(rating, totals), tick_s=tick_s),
+        Binding(processor, tick_s=tick_s),
         Binding(feed, source=topics.EVENTS_JSON, journal=topics.JOURNAL_JSON, entry=_json_entry),
     ]
 

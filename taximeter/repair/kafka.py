@@ -5,7 +5,7 @@ from collections.abc import Iterable
 
 from aiokafka.errors import KafkaError
 
-from rating.engine import RatingSettings
+from rating.engine import RatingProcessor, RatingSettings
 from rating.rise import rise_above
 from schemas import topics
 from schemas.times import DAY
@@ -37,7 +37,7 @@ async def repair_kafka(
     await asyncio.to_thread(follower.start)
     producer = KafkaProducer(settings)
     try:
-        for binding in rate_bindings(rating, follower, None, max_ahead):
+        for binding in rate_bindings(RatingProcessor(rating), follower, None, max_ahead):
             rise = rise_above if binding.source == topics.EVENTS else _nothing
             for partition in partitions:
                 await repair_partition(settings, producer, binding, store, partition, rise, repair)
