@@ -1,13 +1,46 @@
 """Files and folders that survive a power cut: a new file is safe only when the folder that names it is synced too."""
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
+from urllib.parse import unquote, urlsplit
 
 _NAME_BYTES: Final = 16
 _CHUNK_BYTES: Final = 4 * 1024 * 1024
+
+
+def local_folder(url: str) -> Path | None:
+    """The absolute folder that a path or `file://` names; None for an object store."""
+    if "://" not in url:
+        return Path(url).absolute()
+    parts = urlsplit(url)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def write_durably(path: Path, parts: Iterable[bytes], before_naming: Callable[[], object] = lambda: None) -> None:
+    """Writes a file that is there whole or not at all, and stays through a power cut.
+
+    The object store library renames a temporary file too, but does not fsync: after a power cut the name could
+    stand over nothing. So the file is synced before it gets its name, and the folders after. Raises: OSError.
+    """
+    make_folder(path.parent)
+    for leftover in path.parent.glob("*.tmp"):
+        leftover.unlink(missing_ok=True)  # of a crash in the middle of a file
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            for part in parts:
+                file.write(part)
+            file.flush()
+            os.fsync(file.fileno())
+        before_naming()
+        temporary.replace(path)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
 
 
 def write_named(folder: Path, parts: Iterable[bytes | memoryview], suffix: str) -> Path:

@@ -23,17 +23,17 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from hashlib import blake2b
 from pathlib import Path
 from typing import Final
-from urllib.parse import unquote, urlsplit
 
 import msgspec
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
-from streams.durable import is_whole, make_folder, sync_folder
+from streams.durable import is_whole, local_folder, make_folder, sync_folder, write_durably
 from streams.faults_hook import fault
 
 FORMAT_VERSION: Final = 2
@@ -82,7 +82,7 @@ class SnapshotStore:
 
     def __init__(self, url: str | os.PathLike[str]) -> None:
         self.url = os.fspath(url)
-        self._folder = _local_folder(self.url)
+        self._folder = local_folder(self.url)
         try:
             if self._folder is None:
                 self._store: ObjectStore = from_url(self.url)
@@ -108,7 +108,7 @@ class SnapshotStore:
             if self._folder is None:
                 obstore.put(self._store, path, b"".join(_encode(snapshot)))
             else:
-                _write_durably(self._folder / path, _encode(snapshot))
+                write_durably(self._folder / path, _encode(snapshot), partial(fault, "in_snapshot"))
             self._named[path] = frozenset(snapshot.files)
             self._damaged.discard(path)
             self._remove_old(prefix)
@@ -226,14 +226,6 @@ class SnapshotStore:
         return self._named[path]
 
 
-def _local_folder(url: str) -> Path | None:
-    """The absolute folder that a path or `file://` names; None for an object store."""
-    if "://" not in url:
-        return Path(url).absolute()
-    parts = urlsplit(url)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
-
-
 def _prefix(processor: str, partition: int) -> str:
     if not _PROCESSOR.match(processor):
         raise ValueError(f"found the processor name {processor!r}, expected letters, digits and . _ -, at most 64")
@@ -290,27 +282,3 @@ def _decode(data: bytes, path: str) -> tuple[Snapshot, frozenset[str]]:
         frozenset(msgspec.json.decode(body[_HEADER.size + length :], type=list[str])) if version > 1 else frozenset()
     )
     return Snapshot(position, journal_offset, epoch, state), names
-
-
-def _write_durably(path: Path, parts: tuple[bytes, ...]) -> None:
-    """Writes a file that is there whole or not at all, and stays through a power cut.
-
-    The object store library renames a temporary file too, but does not fsync: after a power cut the name could
-    stand over nothing. So the file is synced before it gets its name, and the folders after. Raises: OSError.
-    """
-    make_folder(path.parent)
-    for leftover in path.parent.glob("*.tmp"):
-        leftover.unlink(missing_ok=True)  # of a crash in the middle of a snapshot
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
-            for part in parts:
-                file.write(part)
-            file.flush()
-            os.fsync(file.fileno())
-        fault("in_snapshot")
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)

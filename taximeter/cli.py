@@ -12,7 +12,19 @@ from typing import Any
 import click
 
 from schemas.catalogue import CatalogueError
-from taximeter.options import DURATION, FILE, FOLDER, SOME_TIME, TIME, kafka, listening, periods, read_settings, watched
+from taximeter.options import (
+    DURATION,
+    FILE,
+    FOLDER,
+    SOME_TIME,
+    TIME,
+    audited,
+    kafka,
+    listening,
+    periods,
+    read_settings,
+    watched,
+)
 from taximeter.process import complain, run, set_up_logging
 from taximeter.text import WIDTH_MAX
 
@@ -51,6 +63,7 @@ def main(context: click.Context, settings: Path | None, log_level: str) -> None:
     help="Engine threads; fixed when the folder is made.",
 )
 @click.option("--snapshots", help="Folder or object store URL for snapshots (default: in --data).")
+@click.option("--archive", help="Folder or object store URL for raw events as Parquet (default: in --data), or none.")
 @click.option(
     "--max-ahead", default="1d", show_default=True, type=DURATION, help="How far ahead an event's time may be."
 )
@@ -204,6 +217,20 @@ def status(**options: Any) -> None:
     _exit(run(start(**options, width=_width())))
 
 
+@main.command()
+@kafka
+@click.option("--to", required=True, help="Folder or object store URL of the archive.")
+@click.option("--every", default="60s", show_default=True, type=DURATION, help="How often files are written.")
+def archive(**options: Any) -> None:
+    """Keeps raw events on Kafka as Parquet: follows `taximeter.events`, and catches up with what it has missed.
+
+    One is enough. `taximeter audit` reads what it writes.
+    """
+    from taximeter.archive import archive as start
+
+    _exit(run(start(**options)))
+
+
 @main.command("rate-file")
 @click.option("--catalogue", type=FILE, required=True, help="The price books, as YAML.")
 @click.option("--events", type=FILE, required=True, help="CloudEvents as NDJSON, .gz too.")
@@ -299,6 +326,34 @@ def repair(**options: Any) -> None:
     from taximeter.repair.command import repair as start
 
     _exit(run(start(**options)))
+
+
+@main.command()
+@audited
+@click.option("--customer", multiple=True, help="Only this customer; may be repeated.")
+@click.option("--json", is_flag=True, help="One JSON object in place of text.")
+def audit(**options: Any) -> None:
+    """Computes every line item and invoice again from the kept raw events, by another road than the engine's.
+
+    SQL over the archive, compared with what the engine wrote; it says through which offsets. Exit status 1: there are
+    differences, each with the events behind it. What cannot be computed again is named as `not audited`.
+    """
+    from taximeter.audit.command import audit as start
+
+    _exit(run(start(**options, width=_width())))
+
+
+@main.command()
+@click.argument("line_item")
+@audited
+@click.option("--limit", default=50, show_default=True, type=click.IntRange(1), help="Events on a page.")
+@click.option("--page", default=1, show_default=True, type=click.IntRange(1), help="Which page of the events.")
+@click.option("--json", is_flag=True, help="One JSON object in place of text.")
+def explain(**options: Any) -> None:
+    """Shows how a line item came about: prices, tiers, and every single event, from the kept raw events."""
+    from taximeter.audit.explain import explain as start
+
+    _exit(run(start(**options, width=_width())))
 
 
 @main.command()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -11,6 +12,8 @@ from starlette.routing import BaseRoute
 from ingest.app import routes as door_routes
 from ingest.columns import rejection_record
 from ingest.door import Door, DoorSettings
+from rating.archive.archiver import Archiver, ArchiveSettings
+from rating.archive.store import Archive, ArchiveError
 from rating.engine import RatingProcessor, RatingSettings
 from rating.rerate import Preview
 from rating.spend.app import routes as spend_routes
@@ -34,6 +37,8 @@ from taximeter.status_parts import embedded_status, view_reading
 
 _RECORDS_MAX = 10_000
 
+_logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True, slots=True)
 class EmbeddedSettings:
@@ -43,6 +48,9 @@ class EmbeddedSettings:
     partitions: int = 1
     snapshots: str | None = None
     """Where snapshots go: a folder or a URL of an object store; by default a folder in `data`."""
+    archive: str | None = None
+    """Where raw events are kept as Parquet: a folder or a URL of an object store; None: nowhere."""
+    archiving: ArchiveSettings = field(default_factory=ArchiveSettings)
     rating: RatingSettings = field(default_factory=RatingSettings)
     host: HostSettings = field(default_factory=HostSettings)
     door: DoorSettings = field(default_factory=DoorSettings)
@@ -61,12 +69,15 @@ class _Rejections:
 class Embedded:
     """The running parts. Use as an asynchronous context manager: they start with it and are stopped in order.
 
-    Raises on entry: FolderRefused, SnapshotError; and CatalogueError where documents on disk contradict each other.
+    Raises on entry: FolderRefused, SnapshotError, ArchiveError; and CatalogueError where documents on disk contradict
+    each other.
     """
 
     def __init__(self, settings: EmbeddedSettings) -> None:
         self.settings = settings
         self.failure: asyncio.Future[None] | None = None
+        self.failed = ""
+        """Which part has set `failure`."""
 
     async def __aenter__(self) -> "Embedded":
         settings = self.settings
@@ -83,11 +94,17 @@ class Embedded:
             self.host = EmbeddedHost(self.log, self.processor, self.snapshots, settings.host)
             self.store = open_or_rebuild(settings.data / "spend.duckdb")
             self.view = SpendView(self.store, self.log)
+            archive = None if settings.archive is None else Archive(settings.archive)
+            self.archiver = None if archive is None else Archiver(archive, self.log, settings.archiving)
             self.door = Door(self.log, _Rejections(self.log), self.catalogue.view, settings.door)
             self.host.watchdog.watch("the spend store", lambda: view_reading(self.view, self.log))
             self.host.start()
-            self._feed = asyncio.create_task(self.view.run())
-            self._feed.add_done_callback(self._feed_ended)
+            self._feed = asyncio.create_task(self.view.run(), name="spend store")
+            self._archiving = (
+                None if self.archiver is None else asyncio.create_task(self.archiver.run(), name="archive")
+            )
+            for task in filter(None, (self._feed, self._archiving)):
+                task.add_done_callback(self._feed_ended)
         except BaseException:
             self.log.close()
             raise
@@ -104,17 +121,28 @@ class Embedded:
     def _feed_ended(self, task: asyncio.Task[None]) -> None:
         failed = None if task.cancelled() else task.exception()
         if failed is not None and self.failure is not None and not self.failure.done():
+            self.failed = task.get_name()
             self.failure.set_exception(failed)
 
     async def __aexit__(self, *_: object) -> None:
         await self.door.drain()
         await asyncio.to_thread(self.host.stop)
         await asyncio.to_thread(self.processor.close)
-        self._feed.cancel()
-        with contextlib.suppress(asyncio.CancelledError, Exception):
-            await self._feed
+        for task in filter(None, (self._feed, self._archiving)):
+            task.cancel()
+            with contextlib.suppress(asyncio.CancelledError, Exception):
+                await task
+        await self._end_archive()
         self.store.close()
         self.log.close()
+
+    async def _end_archive(self) -> None:
+        """Archives what is left. What cannot be written now is caught up with after the next start."""
+        if self.archiver is not None:
+            try:
+                await self.archiver.close()
+            except ArchiveError as error:
+                _logger.warning("%s; it is done after the next start", error)
 
     async def apply(self, catalogue: Catalogue) -> bool:
         """Brings documents into force; False where they were already. Raises: CatalogueError, LogUnavailable."""

@@ -108,6 +108,16 @@ watched = grouped(
         help="What has work and does not move for so long is hung: the process says so and ends with status 70.",
     ),
 )
+audited = grouped(
+    click.option("--data", type=FOLDER, help="The data folder of `taximeter serve`, running or not."),
+    click.option("--archive", help="Folder or object store URL of the archive (default: in --data)."),
+    click.option("--bootstrap", help="Kafka brokers, in place of --data."),
+    click.option("--partitions", default=4, show_default=True, type=click.IntRange(1, 10_000), help="On Kafka."),
+    click.option("--prefix", default="", help="Stands before every topic's name on Kafka."),
+    click.option("--security", multiple=True, metavar="NAME=VALUE", help="TLS and SASL, by librdkafka's names."),
+    click.option("--lateness", default="1h", show_default=True, type=DURATION, help="As the engine was run."),
+    click.option("--window", default="35d", show_default=True, type=DURATION, help="As the engine was run."),
+)
 
 
 def kafka_settings(

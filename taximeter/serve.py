@@ -8,6 +8,7 @@ from pathlib import Path
 from downstream.notifications.endpoints import Endpoint, EndpointsError, load_endpoints
 from downstream.notifications.queue import Queue, QueueRefused
 from ingest.door import DoorSettings
+from rating.archive.store import ArchiveError
 from rating.engine import RatingSettings
 from rating.spend.store import StoreDamaged, StoreError, StoreFull
 from schemas.catalogue import CatalogueError
@@ -35,6 +36,7 @@ async def serve(
     catalogue: Path | None,
     partitions: int,
     snapshots: str | None,
+    archive: str | None,
     max_ahead: int,
     webhooks: Path | None,
     lateness: int,
@@ -48,6 +50,7 @@ async def serve(
         data=data,
         partitions=partitions,
         snapshots=snapshots,
+        archive=str(data / "archive") if archive is None else None if archive == "none" else archive,
         rating=RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1)),
         host=HostSettings(tick_seconds=tick or None, snapshot_seconds=snapshot_every, stall_s=stall or STALL_S),
         door=DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None),
@@ -68,7 +71,17 @@ async def serve(
     except (CatalogueError, EndpointsError) as error:
         complain(str(error))
         return 2
-    except (LogError, LogUnavailable, SnapshotError, *_STORE, QueueRefused, sqlite3.Error, Unready, OSError) as error:
+    except (
+        ArchiveError,
+        LogError,
+        LogUnavailable,
+        SnapshotError,
+        *_STORE,
+        QueueRefused,
+        sqlite3.Error,
+        Unready,
+        OSError,
+    ) as error:
         complain(f"taximeter serve: {error}")
         return 1
 
@@ -81,7 +94,7 @@ async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint]) -> 
     try:
         await asyncio.wait({stopped, parts.failure, told}, return_when=asyncio.FIRST_COMPLETED)
         if parts.failure.done():
-            complain(f"taximeter serve: the spend store failed: {what_failed(parts.failure.exception())}")
+            complain(f"taximeter serve: the {parts.failed} failed: {what_failed(parts.failure.exception())}")
             return 1
         if told.done():
             complain(f"taximeter serve: the webhooks failed: {told.exception()!r}")

@@ -293,7 +293,7 @@ class Writer:
         partitions = self.connection.execute("SELECT partitions FROM log").fetchone()[0]
         for number, topic in topics:
             for partition in range(partitions):
-                if (table := _table(number, partition)) in names:
+                if (table := table_name(number, partition)) in names:
                     last = self.connection.execute(f"SELECT after FROM {table} ORDER BY position DESC LIMIT 1")
                     row = last.fetchone()
                     self.tables[topic, partition] = table
@@ -305,7 +305,7 @@ class Writer:
         self.connection.execute("BEGIN IMMEDIATE")
         self.connection.execute("INSERT OR IGNORE INTO topics (name) VALUES (?)", (topic,))
         number = self.connection.execute("SELECT id FROM topics WHERE name = ?", (topic,)).fetchone()[0]
-        table = _table(number, partition)
+        table = table_name(number, partition)
         self.connection.execute(
             f"CREATE TABLE IF NOT EXISTS {table} (position INTEGER PRIMARY KEY, after INTEGER NOT NULL, "
             "written INTEGER NOT NULL, value BLOB NOT NULL, checksum INTEGER) STRICT"
@@ -314,7 +314,7 @@ class Writer:
         self.ends[key], self.tables[key] = 0, table
 
 
-def _table(topic_number: int, partition: int) -> str:
+def table_name(topic_number: int, partition: int) -> str:
     return f"topic_{topic_number}_{partition}"
 
 

@@ -96,8 +96,8 @@ class OwnedConsumer(Consumer):
     def check_group(self) -> None:
         """Raises what ended the membership of the group for good. Faust does not notice: it waits for ever."""
         consumer = self._thread._consumer
-        if consumer is not None:
-            coordinator = consumer._coordinator
+        coordinator = None if consumer is None else consumer._coordinator  # none yet, where it is about to start
+        if coordinator is not None:
             if coordinator._coordination_task.done() and not coordinator._closing.done():
                 coordinator._coordination_task.result()
             if coordinator._pending_exception is not None:

@@ -1,0 +1,1 @@
+"""The archive: raw events and every other entry of the source log, kept as Parquet files."""

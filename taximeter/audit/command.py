@@ -1,0 +1,82 @@
+"""`taximeter audit`: what it was asked, what it found, and the exit status."""
+
+import asyncio
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import msgspec
+from aiokafka.errors import KafkaError
+
+from rating.archive.store import Archive, ArchiveError
+from schemas.times import DAY, SECOND
+from streams.embedded.folder import LogError
+from streams.log import LogUnavailable
+from taximeter.audit.found import Found
+from taximeter.audit.run import Audit, AuditSettings
+from taximeter.audit.sources import catch_up, read_embedded, read_kafka
+from taximeter.audit.tell import as_json, as_text
+from taximeter.options import kafka_settings
+from taximeter.process import complain, say
+
+FAILURES = (ArchiveError, LogError, LogUnavailable, KafkaError, duckdb.Error, msgspec.MsgspecError, OSError, ValueError)
+
+
+async def open_audit(
+    name: str,
+    *,
+    data: Path | None,
+    archive: str | None,
+    bootstrap: str | None,
+    partitions: int,
+    prefix: str,
+    security: Sequence[str],
+    lateness: int,
+    window: int,
+    customers: Sequence[str] = (),
+) -> tuple[Audit | None, int]:
+    """The audit of a data folder or of Kafka's topics; or None and the exit status, with the reason said."""
+    if (data is None) == (bootstrap is None):
+        complain(f"taximeter {name}: give either --data (a folder of `taximeter serve`) or --bootstrap (Kafka)")
+        return None, 2
+    if bootstrap is not None and archive is None:
+        complain(f"taximeter {name}: give --archive, where `taximeter archive` writes to")
+        return None, 2
+    settings = AuditSettings(lateness=lateness * SECOND, window_days=max(window * SECOND // DAY, 1))
+    try:
+        place = Archive(archive or str((data or Path()) / "archive"), make=data is not None)
+        found = await _gather(place, data, bootstrap, partitions, prefix, security)
+        if any(found.ahead.values()) and not any(found.through.values()):
+            complain(
+                f"taximeter {name}: the archive in {place.url} covers nothing of the log yet: try again in a minute"
+            )
+            return None, 1
+        return await asyncio.to_thread(Audit, place, found, settings, customers), 0
+    except FAILURES as error:
+        complain(f"taximeter {name}: {error}")
+        return None, 2 if isinstance(error, ValueError) else 1
+
+
+async def _gather(
+    archive: Archive, data: Path | None, bootstrap: str | None, partitions: int, prefix: str, security: Sequence[str]
+) -> Found:
+    if data is not None:
+        await catch_up(data, archive)
+        return await asyncio.to_thread(read_embedded, data, archive)
+    assert bootstrap is not None
+    return await read_kafka(kafka_settings(bootstrap, partitions, prefix, 1, security), archive)
+
+
+async def audit(*, customer: Sequence[str], json: bool, width: int, **options: Any) -> int:
+    """Returns 0 where all is as it should be, 1 where something is not or could not be read, 2 for bad arguments."""
+    opened, status = await open_audit("audit", customers=customer, **options)
+    if opened is None:
+        return status
+    try:
+        report = await asyncio.to_thread(opened.run)
+    except FAILURES as error:
+        complain(f"taximeter audit: {error}")
+        return 1
+    say(as_json(report) if json else "\n".join(as_text(report, width)))
+    return 1 if report.differences else 0
