@@ -33,7 +33,7 @@ def long_log() -> Log:
 @pytest.mark.parametrize(("in_memory", "worked"), [(2, 1), (8, 0), (8, 100), (1000, 1)])
 def test_outputs_and_snapshots_are_the_same(tmp_path: Path, in_memory: int, worked: int) -> None:
     memory, worker = open_engine(settings=RatingSettings()), ByHand()
-    processor = RatingProcessor(RatingSettings(folder=tmp_path / "held", identities_in_memory=in_memory), worker)
+    processor = RatingProcessor(RatingSettings(folder=tmp_path / "held", identities_in_memory=in_memory), worker=worker)
     store = SnapshotStore(tmp_path / "snapshots")
     disk = processor.open(0, None)
     duplicates = conflicts = 0
@@ -70,7 +70,7 @@ def test_a_partition_that_is_opened_again_has_one_engine(tmp_path: Path) -> None
 
 def test_a_snapshot_does_not_hold_what_is_on_disk(tmp_path: Path) -> None:
     worker = ByHand()
-    processor = RatingProcessor(RatingSettings(folder=tmp_path, identities_in_memory=50), worker)
+    processor = RatingProcessor(RatingSettings(folder=tmp_path, identities_in_memory=50), worker=worker)
     engine = processor.open(0, None)
     log = Log().catalogue(BOOK)
     for pack in range(20):
