@@ -41,6 +41,10 @@ class Cluster:
         self.logs: defaultdict[Key, list[Stored]] = defaultdict(list)
         self.owners: dict[int, tuple[int, str]] = {}
         """By partition, the newest epoch in the journal, and which process wrote it."""
+        self.fenced: set[tuple[str, int]] = set()
+        """Which process has written into which partition's journal after its epoch was over."""
+        self.problems: list[str] = []
+        """What was seen to be sent in the wrong order."""
         self.on_entry: list[Callable[[], object]] = []
         """Called when something was written to the source."""
 
@@ -75,6 +79,7 @@ class Cluster:
             elif record.epoch < epoch:
                 late = ", too late"
                 self.world.happened["records of a zombie"] += 1
+                self.fenced.add((writer, partition))
             self.world.say(f"{writer} has written journal/{partition} {offset}: {said}, epoch {record.epoch}{late}")
 
 
@@ -113,6 +118,8 @@ class SimulatedProducer:
         self._timeout_s, self._whose = timeout_s, whose
         self._lanes: defaultdict[Key, _Lane] = defaultdict(_Lane)
         self._dice = random.Random(f"{self._world.story.seed} {process.name} producer")
+        self._journalled: dict[int, str] = {}
+        """By partition, the record of the journal that was acknowledged last: `Open`, `Batch` or `Done`."""
 
     async def produce(self, topic: str, partition: int, key: bytes | None, value: bytes) -> int:
         """See `KafkaProducer.produce`."""
@@ -123,6 +130,7 @@ class SimulatedProducer:
         await self._process.awake()
         if not messages:
             return []
+        self._watch(messages)
         call = _Call(self._process.loop.create_future(), [-1] * len(messages), 0)
         for at, message in enumerate(messages):
             call.places.setdefault((message.topic, message.partition), []).append(at)
@@ -130,7 +138,29 @@ class SimulatedProducer:
         call.missing = len(parts)
         for lane, part in parts:
             self._send(call, lane, part, [(messages[at].key or b"", messages[at].value) for at in part])
-        return list(await call.future)
+        offsets = list(await call.future)
+        for message in messages:
+            if message.topic == topics.JOURNAL:
+                self._journalled[message.partition] = type(decode_record(message.value)).__name__
+        return offsets
+
+    def _watch(self, messages: Sequence[Message]) -> None:
+        """What is sent here was journalled before, by an owner, and is not yet said to be done.
+
+        Replays say the same again, so that most of what is sent too early or too late does no harm to a bill; it must
+        not be sent all the same."""
+        if self._whose == "door":
+            return
+        for topic, partition in dict.fromkeys((message.topic, message.partition) for message in messages):
+            if topic == topics.JOURNAL:
+                continue
+            last = self._journalled.get(partition, "nothing")
+            if (self._process.name, partition) in self._cluster.fenced:
+                last = "a record of an epoch that was over"
+            if last not in ("Open", "Batch"):
+                text = f"{self._process.name} sends outputs to {topic}/{partition} after it has journalled {last}"
+                self._world.say(text)
+                self._cluster.problems.append(f"{text}, expected Batch or Open")
 
     def _cut(self, places: list[int]) -> list[list[int]]:
         """Records of one partition may travel in two requests."""

@@ -27,6 +27,8 @@ class Group:
         self._waiting: dict[Process, asyncio.Future[set[TP]]] = {}
         self._unsettled = False
         self._changed = asyncio.Event()
+        self.acknowledged: dict[TP, int] = {}
+        """What Faust would have committed: it acknowledges what an exception leaves undone. Nobody may rely on it."""
         self.cut_off: dict[Process, float] = {}
         """Whose heartbeats do not come through, and until when."""
 
@@ -51,6 +53,10 @@ class Group:
         future = self._waiting[process] = self._world.loop.create_future()
         self._unsettle()
         return await future
+
+    def acknowledge(self, tp: TP, offset: int) -> None:
+        """A message was taken from the stream, whatever became of it."""
+        self.acknowledged[tp] = max(offset + 1, self.acknowledged.get(tp, 0))
 
     def leave(self, process: Process) -> None:
         """The member says goodbye."""

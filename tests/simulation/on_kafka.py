@@ -49,7 +49,7 @@ class _Telling:
             client = loop.run(self._main())
         except Stuck as stuck:
             self.problems.append(f"stuck: {stuck}")
-        self.problems += loop.problems
+        self.problems += self.cluster.problems + loop.problems
         return Outcome(
             self.story,
             {

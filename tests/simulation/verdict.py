@@ -6,8 +6,9 @@ journal is folded by a plain loop, and the bills are the oracle's.
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -17,6 +18,7 @@ from schemas import topics
 from schemas.entry import CATALOGUE, EVENTS
 from schemas.identity import partition_of
 from streams.journal import Batch, Done, Open, decode_record
+from tests.oracle.calendars import moment
 from tests.oracle.engine import canonical
 from tests.oracle.oracle import Ledger
 from tests.oracle.oracle import Tick as OracleTick
@@ -30,6 +32,7 @@ _REVISED = (topics.LINE_ITEMS, topics.INVOICES, topics.ALERTS)
 def judge(outcome: Outcome) -> list[str]:
     """Everything that is not as it must be, each with what was expected and what was found."""
     found: list[str] = []
+    read_pack.cache_clear()
     for partition in sorted(outcome.entries):
         inputs, identities, events = _read_source(outcome, partition)
         found += _judge_journal(outcome, partition, identities, events)
@@ -59,15 +62,18 @@ def _read_source(outcome: Outcome, partition: int) -> tuple[list[Any], Counter[A
     return inputs, identities, events
 
 
-def read_pack(payload: bytes) -> Iterable[tuple[dict[str, Any], str]]:
+@cache
+def read_pack(payload: bytes) -> list[tuple[dict[str, Any], str]]:
     """The events of a pack as the oracle reads them, and the customer of each."""
     table = pa.ipc.open_stream(payload).read_all()
     names = ("customer", "subject", "source", "type", "id", "time", "data")
+    found = []
     for customer, subject, source, kind, id, time, data in zip(
         *(table.column(name).to_pylist() for name in names), strict=True
     ):
         event = {"specversion": "1.0", "id": id, "source": source, "type": kind, "subject": subject}
-        yield event | {"time": _iso(time), "data": _read(data)}, customer
+        found.append((event | {"time": _iso(time), "data": _read(data)}, customer))
+    return found
 
 
 def _read(text: str | bytes) -> Any:
@@ -231,7 +237,7 @@ def expect(story: Story, partition: int, inputs: list[Any]) -> Any:
     ledger = Ledger(book)
     for arrival, one in enumerate(inputs):
         if isinstance(one, OracleTick):
-            ledger.tick(_moment(one.time))
+            ledger.tick(moment(one.time))
         else:
             ledger.take(arrival, one)
     ledger.bring_up()
@@ -242,8 +248,3 @@ def expect(story: Story, partition: int, inputs: list[Any]) -> Any:
         "rejections": ledger.rejections,
     }
 
-
-def _moment(time: str) -> int:
-    from tests.oracle.calendars import moment
-
-    return moment(time)

@@ -93,7 +93,11 @@ class SimulatedWorker:
         """The agent, as `Worker._add_agent` has it."""
         while True:
             events = await consumer.take(limits.entries, limits.wait_s)
-            await or_stop("work", host._work(events))
+            try:
+                await or_stop("work", host._work(events))
+            finally:
+                for event in events:
+                    self._group.acknowledge(event.message.tp, event.message.offset)
             fault("after_step")
 
     async def _be_member(self, host: Worker, consumer: SimulatedConsumer) -> None:
