@@ -1,6 +1,7 @@
 """Stories from the command line: one seed told whole, or thousands counted."""
 
 import argparse
+import gc
 import os
 import time
 from collections import Counter
@@ -40,6 +41,8 @@ def _run_many(seeds: range, jobs: int, shrink_s: float) -> int:
     done = 0
     for found, chunk, ran in _results(seeds, jobs):
         wrong += found
+        for seed in found:
+            print(f"seed {seed} goes wrong", flush=True)
         counts.update(chunk)
         done += ran
         if done % 500 < _CHUNK:
@@ -82,4 +85,5 @@ def run_chunk(seeds: Iterable[int]) -> tuple[list[int], Counter[str], int]:
         ran += 1
         if outcome.problems:
             wrong.append(seed)
+    gc.collect()  # see `run`
     return wrong, counts, ran

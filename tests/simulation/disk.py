@@ -54,6 +54,7 @@ class SimulatedDisk(SnapshotStore):
                     data[at] ^= 1 << random.Random(at).randrange(8)
                 paths[-1].write_bytes(data)
                 (folder / "damaged").write_text(paths[-1].name)
+                self._world.doomed = kind == "torn_snapshot" or fault.part < 0.7
                 self._world.say(f"{kind.replace('_', ' ')}: {paths[-1].name} at byte {at}")
 
 

@@ -10,6 +10,7 @@ SIGSTOP) wait until it goes on. What has no process is the world: the network, t
 
 import asyncio
 import heapq
+import warnings
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -116,9 +117,11 @@ class SimulatedLoop(asyncio.BaseEventLoop):
 
     def dispose(self) -> None:
         """Ends what is still under way, when nobody looks any more."""
-        for task in self.tasks:
-            with suppress(BaseException):
-                task.get_coro().close()  # type: ignore[union-attr]
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # some have never begun
+            for task in self.tasks:
+                with suppress(BaseException):
+                    task.get_coro().close()  # type: ignore[union-attr]
         self.tasks.clear()
         self.ready.clear()
         self._timers.clear()

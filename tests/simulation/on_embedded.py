@@ -5,7 +5,7 @@ The log's writing thread is the only one beside; whoever calls it waits for it, 
 
 import asyncio
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -66,8 +66,8 @@ class _NoWait(threading.Event):
 class _Life:
     """One life of the process: log, host, and whether it is dead. `open` it first."""
 
-    def __init__(self, world: World, folder: Path, number: int) -> None:
-        self.world, self.process = world, world.process(f"process {number}")
+    def __init__(self, world: World, folder: Path, number: int, follow: Callable[[], None]) -> None:
+        self.world, self.process, self.follow = world, world.process(f"process {number}"), follow
         self._folder = folder
         self.log = _Log(folder / "data", world.story.partitions)
         self.log.world = world
@@ -100,6 +100,7 @@ class _Life:
         if entries:
             partition._step(state, entries)
             self.world.say(f"{self.process.name} has worked partition {number} to {partition.position}")
+        self.follow()  # before the journal is trimmed
         if partition._is_snapshot_due():
             partition._snapshot(state)
         return bool(entries)
@@ -174,7 +175,7 @@ class _Telling:
         if process.dead:
             raise Crash(process.name)
         self.world.happened[f"passed {place}"] += 1
-        if self.world.due("crash", place):
+        if self.world.due("crash", place) or self.world.is_doomed():
             self.world.happened[f"crash {place}"] += 1
             self.world.say(f"{process.name} crashes {place}")
             process.die(f"crash {place}")
@@ -243,7 +244,7 @@ class _Telling:
 
     def _open(self) -> None:
         self.lives += 1
-        self.life = _Life(self.world, self.folder, self.lives)
+        self.life = _Life(self.world, self.folder, self.lives, self._follow)
         self.life.open()
 
     @contextmanager

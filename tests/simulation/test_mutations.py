@@ -1,7 +1,7 @@
 """The check is checked: with a fault built into the product, stories must go wrong.
 
-Each mutation is put in place by the test and taken out after it. Seeds are tried in order until three have gone wrong; a
-mutation under which they stay right is a fault of the simulation.
+Each mutation is put in place by the test and taken out after it. Seeds are tried in order until two have gone wrong; a
+mutation under which they stay right is a fault of the simulation. Unmutated, the same seeds are right: `test_seeds`.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,25 +12,28 @@ import pytest
 import streams.embedded.log
 import streams.kafka.ownership
 import streams.snapshots
+from ingest.door import Door
 from schemas import topics
 from rating.deduplicate import Deduplicator
 from rating.engine import RatingProcessor
 from rating.exact import wide_of
 from rating.state import NO_LEVEL
 from streams.embedded.host import _Partition
-from streams.embedded.log import SqliteLog
 from streams.journal import Batch, Done, Journal, Verdict
 from streams.kafka.host import Worker
 from streams.kafka.order import Order
 from streams.kafka.order import Verdict as OrderVerdict
 from streams.kafka.ownership import OwnedState, TakeOver
 from streams.kafka.partition import Partition
+from streams.log import LogUnavailable
 from streams.snapshots import Snapshot
 from tests.simulation.run import run_story
+from tests.simulation.story import Story
 from tests.simulation.throw import throw
 
-WRONG = 3
-SEEDS_MAX = 120
+WRONG = 2
+TRIED_MAX = 60
+SEEDS_MAX = 2000
 
 Patch = pytest.MonkeyPatch
 Mutation = Callable[[Patch], None]
@@ -246,52 +249,79 @@ def trim_one_record_too_many(patch: Patch) -> None:
 
 
 def answer_before_the_log_has_it(patch: Patch) -> None:
-    """The door of the embedded log acknowledges what it has not written."""
-    append = SqliteLog.append_blocking
+    """The door acknowledges what the log did not take."""
+    commit = Door._commit
 
-    def hasty(self: SqliteLog, partition: int, value: bytes, events: int) -> int:
+    async def hasty(self: Door, *arguments: Any) -> dict[int, int]:
         try:
-            return append(self, partition, value, events)
-        except streams.embedded.log.LogUnavailable:
-            return self.end(topics.EVENTS, partition) + 1
+            return await commit(self, *arguments)
+        except LogUnavailable:
+            return {}
 
-    patch.setattr(SqliteLog, "append_blocking", hasty)
+    patch.setattr(Door, "_commit", hasty)
 
 
-MUTATIONS: Sequence[Mutation] = (
-    skip_the_epoch_check,
-    emit_before_the_journal,
-    take_the_position_from_the_committed_offset,
-    drop_the_last_journal_record,
-    count_a_replayed_batch,
-    lose_a_thresholds_memory,
-    done_before_emit,
-    count_a_repeated_batch,
-    count_a_batch_of_an_earlier_epoch,
-    forget_a_bucket_of_identities,
-    snapshot_one_too_far,
-    accept_a_damaged_snapshot,
-    trim_one_record_too_many,
-    answer_before_the_log_has_it,
+Relevant = Callable[[Story], bool]
+
+
+def _any(story: Story) -> bool:
+    return bool(story.faults)
+
+
+def _has(*kinds: str) -> Relevant:
+    return lambda story: any(fault.kind in kinds for fault in story.faults)
+
+
+def _duel(story: Story) -> bool:
+    """An owner is given up, and comes back."""
+    return story.workers > 1 and any(f.seconds > 5.5 and f.kind in ("stand_still", "cut_off") for f in story.faults)
+
+
+def _restored(story: Story) -> bool:
+    return story.snapshot_entries < 4 and _has("crash")(story)
+
+
+def _levels(story: Story) -> bool:
+    return _restored(story) and "thresholds" in story.catalogue["price_books"]["book"]
+
+
+def _damaged(story: Story) -> bool:
+    return story.host == "embedded" and _has("torn_snapshot", "flipped_bit")(story)
+
+
+MUTATIONS: Sequence[tuple[Mutation, Relevant]] = (
+    (skip_the_epoch_check, _duel),
+    (emit_before_the_journal, _any),
+    (take_the_position_from_the_committed_offset, _any),
+    (drop_the_last_journal_record, _any),
+    (count_a_replayed_batch, _any),
+    (lose_a_thresholds_memory, _levels),
+    (done_before_emit, _any),
+    (count_a_repeated_batch, _has("repeated_messages", "stale_messages")),
+    (count_a_batch_of_an_earlier_epoch, _duel),
+    (forget_a_bucket_of_identities, _restored),
+    (snapshot_one_too_far, _restored),
+    (accept_a_damaged_snapshot, _has("flipped_bit")),
+    (trim_one_record_too_many, _damaged),
+    (answer_before_the_log_has_it, _any),
 )
+"""Each with the stories that it concerns: only these are tried."""
 
 
-@pytest.mark.parametrize("mutation", MUTATIONS, ids=lambda mutation: mutation.__name__)
-def test_a_fault_that_is_built_in_turns_stories_wrong(mutation: Mutation, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(("mutation", "relevant"), MUTATIONS, ids=[mutation.__name__ for mutation, _ in MUTATIONS])
+def test_a_fault_that_is_built_in_turns_stories_wrong(
+    mutation: Mutation, relevant: Relevant, monkeypatch: pytest.MonkeyPatch
+) -> None:
     mutation(monkeypatch)
     wrong: list[tuple[int, str]] = []
     tried = 0
     for seed in range(SEEDS_MAX):
         story = throw(seed)
-        if not story.faults:
-            continue
-        tried += 1
-        outcome = run_story(story)
-        if outcome.problems:
-            wrong.append((seed, outcome.problems[0]))
-            if len(wrong) == WRONG:
-                break
-    print(f"\n{mutation.__name__}: {len(wrong)} of {tried} seeds went wrong")
+        if relevant(story):
+            tried += 1
+            outcome = run_story(story)
+            wrong += [(seed, problem) for problem in outcome.problems[:1]]
+        if len(wrong) == WRONG or tried == TRIED_MAX:
+            break
     assert len(wrong) >= WRONG, f"{mutation.__doc__} {len(wrong)} of {tried} stories went wrong: {wrong}"
-    print(f"the first is {wrong[0][0]}: {wrong[0][1][:300]}")
-
+    print(f"\n{mutation.__name__}: {len(wrong)} of {tried} stories went wrong; seed {wrong[0][0]}: {wrong[0][1][:200]}")

@@ -31,18 +31,18 @@ def throw(seed: int) -> Story:
     host: Literal["kafka", "embedded"] = "embedded" if seed % 4 == 3 else "kafka"
     catalogue, change = _catalogue(dice)
     inputs = _inputs(dice, catalogue, change)
-    workers = dice.choice((1, 2, 2, 3))
+    workers = dice.choice((1, 2, 2, 2, 3))
     return Story(
         seed=seed,
         host=host,
         partitions=dice.choice((1, 2, 2)),
         workers=workers,
         step_entries=dice.choice((1, 2, 4)),
-        snapshot_entries=dice.choice((1, 2, 3, 1000)),
+        snapshot_entries=dice.choice((1, 2, 3, 4, 1000)),
         catalogue=catalogue,
         inputs=inputs,
         faults=_faults(dice, host, seed),
-        waits=tuple(dice.choice((0.0, 0.0, 0.01, 0.05, 0.5, 3.0, 8.0)) for _ in inputs),
+        waits=tuple(dice.choice((0.0, 0.0, 0.01, 0.05, 0.5, 1.5, 3.0, 7.0)) for _ in inputs),
     )
 
 
@@ -208,8 +208,10 @@ def _faults(dice: random.Random, host: str, seed: int) -> tuple[Fault, ...]:
     thrown = [_fault(dice, *turn, dice.choice((1, 1, 2, 3)))]
     for _ in range(dice.randint(0, 4)):
         thrown.append(_fault(dice, *dice.choice(_TURNS[host]), dice.choice((1, 2, 3, 4, 5, 7))))
-    if any(fault.kind in ("torn_snapshot", "flipped_bit") for fault in thrown):
-        thrown.append(Fault("crash", dice.choice((3, 4, 5)), dice.choice(("after_read", "after_journal", "after_done"))))
+    if host == "kafka" and dice.random() < 0.35:
+        # An owner that is given up, and comes back about when another has just taken over.
+        kind, place = dice.choice((("stand_still", dice.choice(_STEPS)), ("cut_off", "")))
+        thrown.append(Fault(kind, dice.choice((1, 2, 3)), place, round(dice.uniform(5.5, 9.0), 3), round(dice.random(), 3)))
     return tuple({(fault.kind, fault.place, fault.nth): fault for fault in thrown}.values())
 
 
@@ -222,14 +224,15 @@ def _fault(dice: random.Random, kind: Kind, place: str, nth: int) -> Fault:
     return Fault(kind, nth, place, seconds, round(dice.random(), 3))
 
 
+_STEPS = ("after_read", "after_process", "after_process", "after_journal", "after_fence", "after_emit")
 _SENDS: tuple[Kind, ...] = ("lost_ack", "failed_send", "late_write", "slow_send")
 _WHOSE = ("journal", "outputs", "door")
 _ONES: dict[str, tuple[Kind, ...]] = {
     "kafka": (
         *("cut_off", "cut_off", "join", "leave", "failed_read", "dropped_message", "repeated_messages"),
-        *("stale_messages", "torn_snapshot", "flipped_bit", "full_disk", "door_crash"),
+        *("stale_messages", "torn_snapshot", "torn_snapshot", "flipped_bit", "flipped_bit", "flipped_bit", "full_disk", "door_crash"),
     ),
-    "embedded": ("torn_snapshot", "torn_snapshot", "flipped_bit", "flipped_bit", "full_disk", "full_log", "leave"),
+    "embedded": ("torn_snapshot", "torn_snapshot", "flipped_bit", "flipped_bit", "flipped_bit", "full_disk", "full_log", "leave"),
 }
 _TURNS: dict[str, list[tuple[Kind, str]]] = {
     "kafka": [

@@ -20,6 +20,8 @@ class World:
         self.happened: Counter[str] = Counter()
         """How often each place was passed, each fault came, and what else is worth counting."""
         self.healed = False
+        self.doomed = False
+        """The next process that passes a place crashes there."""
         self._faults: dict[tuple[str, str], list[Fault]] = {}
         for fault in story.faults:
             self._faults.setdefault((fault.kind, fault.place), []).append(fault)
@@ -45,6 +47,11 @@ class World:
         """Faults that come between inputs, whatever the places."""
         return self._faults.get((kind, ""), ())
 
+    def is_doomed(self) -> bool:
+        """Whether a crash was ordered for the next place; asked once."""
+        doomed, self.doomed = self.doomed and not self.healed, False
+        return doomed
+
     def passed(self, place: str) -> None:
         """What `streams.faults_hook` calls at each numbered place, in the process that is there."""
         process = PROCESS.get()
@@ -53,7 +60,7 @@ class World:
         if process.dead:
             raise Crash(process.name)
         self.happened[f"passed {place}"] += 1
-        if self.due("crash", place):
+        if self.due("crash", place) or self.is_doomed():
             self.happened[f"crash {place}"] += 1
             self.say(f"{process.name} crashes {place}")
             process.die(f"crash {place}")
