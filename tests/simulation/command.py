@@ -21,16 +21,17 @@ _CHUNK = 25
 def main(arguments: list[str] | None = None) -> int:
     """`--seed 7` tells one story; `--seeds 10000 --from 0 --jobs 2` runs many. Returns 1 where one is wrong."""
     parser = argparse.ArgumentParser(prog="python -m tests.simulation", description=__doc__)
-    parser.add_argument("--seed", type=int, help="tell the story of this seed, whole")
+    parser.add_argument("--seed", type=int, nargs="+", help="tell the stories of these seeds, whole")
     parser.add_argument("--seeds", type=int, default=200, help="how many seeds to run (200)")
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first of them (0)")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once (1)")
     parser.add_argument("--shrink", type=float, default=60.0, help="seconds to cut each failing story down (60)")
     given = parser.parse_args(arguments)
     if given.seed is not None:
-        outcome = run_story(throw(given.seed))
-        print("\n".join(narrative(outcome)))
-        return 1 if outcome.problems else 0
+        outcomes = [run_story(throw(seed)) for seed in given.seed]
+        for outcome in outcomes:
+            print("\n".join(narrative(outcome)))
+        return 1 if any(outcome.problems for outcome in outcomes) else 0
     return _run_many(range(given.first, given.first + given.seeds), given.jobs, given.shrink)
 
 

@@ -129,6 +129,7 @@ class SimulatedConsumer:
         self._positions: dict[TP, int | None] = {}
         """Where to fetch next; None for one that is paused."""
         self._buffer: deque[Event] = deque()
+        self._dropped: set[int] = set()
         self._woken = asyncio.Event()
         self._arrived = asyncio.Event()
         self._dice = random.Random(f"{self._world.story.seed} {process.name} consumer")
@@ -168,7 +169,8 @@ class SimulatedConsumer:
             return
         end = min(at + self._dice.choice((1, 2, 4)), len(log))
         for offset in range(at, end):
-            if offset + 1 < len(log) and self._world.due("dropped_message"):
+            if offset + 1 < len(log) and offset not in self._dropped and self._world.due("dropped_message"):
+                self._dropped.add(offset)  # the same one twice is an error, and stops the worker by design
                 self._world.say(f"{self._process.name} is not told of entry {offset} of partition {tp.partition}")
                 continue
             self._buffer.append(Event(Message(tp, offset, 0.0, log[offset].key, log[offset].value)))

@@ -282,11 +282,23 @@ def _restored(story: Story) -> bool:
 
 
 def _levels(story: Story) -> bool:
-    return _restored(story) and "thresholds" in story.catalogue["price_books"]["book"]
+    levels = story.catalogue["price_books"]["book"].get("thresholds", ())
+    return _restored(story) and len(story.inputs) > 4 and any(level.get("repeat") for level in levels)
 
 
 def _damaged(story: Story) -> bool:
-    return story.host == "embedded" and _has("torn_snapshot", "flipped_bit")(story)
+    return story.host == "embedded" and story.snapshot_entries < 4 and _has("torn_snapshot", "flipped_bit")(story)
+
+
+def _long_duel(story: Story) -> bool:
+    return _duel(story) and story.snapshot_entries > 4 and len(story.inputs) > 3
+
+
+def _refused(story: Story) -> bool:
+    return any(fault.kind == "full_log" or (fault.kind, fault.place) == _FAILED for fault in story.faults)
+
+
+_FAILED = ("failed_send", "door")
 
 
 MUTATIONS: Sequence[tuple[Mutation, Relevant]] = (
@@ -298,12 +310,12 @@ MUTATIONS: Sequence[tuple[Mutation, Relevant]] = (
     (lose_a_thresholds_memory, _levels),
     (done_before_emit, _any),
     (count_a_repeated_batch, _has("repeated_messages", "stale_messages")),
-    (count_a_batch_of_an_earlier_epoch, _duel),
+    (count_a_batch_of_an_earlier_epoch, _long_duel),
     (forget_a_bucket_of_identities, _restored),
     (snapshot_one_too_far, _restored),
     (accept_a_damaged_snapshot, _has("flipped_bit")),
     (trim_one_record_too_many, _damaged),
-    (answer_before_the_log_has_it, _any),
+    (answer_before_the_log_has_it, _refused),
 )
 """Each with the stories that it concerns: only these are tried."""
 
