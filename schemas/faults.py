@@ -5,11 +5,11 @@ place that says what it holds; its JSON Schema comes from the same class.
 """
 
 import difflib
-from functools import cache
 import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec

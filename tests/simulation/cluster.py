@@ -1,9 +1,9 @@
 """The simulated log: topics in memory, a producer and a reader with the interfaces of `streams.kafka`.
 
-The producer does what an idempotent one with `acks=all` may do. Records of one producer and partition stand in the order
-in which they were given, each at most once. One that is not acknowledged in time has failed for the caller, and may have
-been written all the same, or be written later. What a killed process had handed to the network may still arrive; what a
-standing one still holds waits, and expires.
+The producer does what an idempotent one with `acks=all` may do. Records of one producer and partition stand in the
+order in which they were given, each at most once. One that is not acknowledged in time has failed for the caller, and
+may have been written all the same, or be written later. What a killed process had handed to the network may still
+arrive; what a standing one still holds waits, and expires.
 """
 
 import asyncio

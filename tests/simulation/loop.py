@@ -1,7 +1,7 @@
 """An event loop on simulated time, and the simulated processes that run on it.
 
-Time jumps to the next timer as soon as nothing else is ready, so a minute of waiting costs nothing. What is ready runs in
-the order in which it became ready, so the same calls give the same run.
+Time jumps to the next timer as soon as nothing else is ready, so a minute of waiting costs nothing. What is ready runs
+in the order in which it became ready, so the same calls give the same run.
 
 A process is a context variable: every task, timer and callback carries that of the process which made it. A dead
 process's callbacks are never run (as by kill -9: no `finally`, no goodbye); those of one that stands still (as by
@@ -154,19 +154,23 @@ class SimulatedLoop(asyncio.BaseEventLoop):
     def time(self) -> float:
         return self._now
 
-    def call_soon(self, callback: Any, *args: Any, context: Context | None = None) -> asyncio.Handle:
+    def call_soon(  # type: ignore[override]
+        self, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.Handle:
         handle = asyncio.Handle(callback, args, self, context)
         self.ready.append(handle)
         return handle
 
-    call_soon_threadsafe = call_soon
+    call_soon_threadsafe = call_soon  # type: ignore[assignment]
 
-    def call_at(self, when: float, callback: Any, *args: Any, context: Context | None = None) -> asyncio.TimerHandle:
+    def call_at(  # type: ignore[override]
+        self, when: float, callback: Any, *args: Any, context: Context | None = None
+    ) -> asyncio.TimerHandle:
         handle = asyncio.TimerHandle(when, callback, args, self, context)
         heapq.heappush(self._timers, (when, next(self._numbers), handle))
         return handle
 
-    def call_later(
+    def call_later(  # type: ignore[override]
         self, delay: float, callback: Any, *args: Any, context: Context | None = None
     ) -> asyncio.TimerHandle:
         return self.call_at(self._now + delay, callback, *args, context=context)

@@ -3,9 +3,10 @@
 import json
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
-from tests.simulation.story import Change, Events, Story
+from tests.simulation.story import Change, Events, Input, Story
 
 Fails = Callable[[Story], bool]
 
@@ -61,15 +62,24 @@ def _parts(items: tuple[Any, ...]) -> Iterator[tuple[Any, ...]]:
 def _plainer(story: Story) -> Iterator[Story]:
     """With less in its catalogue."""
     for charge in ("d", "n", "f"):
-        yield from _without(story, lambda book, charge=charge: book["charges"].pop(charge, None))
+        yield from _without(story, partial(_take, ("charges", charge)))
     for word in ("thresholds", "budget", "minimum"):
-        yield from _without(story, lambda book, word=word: book.pop(word, None))
+        yield from _without(story, partial(_take, (word,)))
     for word in ("discount", "free_units", "maximum", "group_by"):
-        yield from _without(story, lambda book, word=word: book["charges"]["c"].pop(word, None))
+        yield from _without(story, partial(_take, ("charges", "c", word)))
     for word in ("coupons", "credit_grants", "taxes"):
         catalogue = json.loads(json.dumps(story.catalogue))
-        if catalogue["customers"]["acme"].pop(word, None) is not None:
-            yield _with(story, catalogue, lambda other, word=word: other["customers"]["acme"].pop(word, None))
+        take = partial(_take, ("customers", "acme", word))
+        if take(catalogue) is not None:
+            yield _with(story, catalogue, take)
+
+
+def _take(path: tuple[str, ...], document: dict[str, Any]) -> Any:
+    """Takes out what stands at the end of a path; None where nothing does."""
+    *way, last = path
+    for name in way:
+        document = document.get(name) or {}
+    return document.pop(last, None)
 
 
 def _without(story: Story, take: Callable[[dict[str, Any]], Any]) -> Iterator[Story]:
@@ -86,7 +96,7 @@ def _without(story: Story, take: Callable[[dict[str, Any]], Any]) -> Iterator[St
 
 def _with(story: Story, catalogue: dict[str, Any], change: Callable[[dict[str, Any]], Any]) -> Story:
     """The story with another catalogue; its changes lose the same."""
-    inputs = []
+    inputs: list[Input] = []
     for one in story.inputs:
         if isinstance(one, Change):
             other = json.loads(one.catalogue)

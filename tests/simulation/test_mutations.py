@@ -4,6 +4,7 @@ Each mutation is put in place by the test and taken out after it. Seeds are trie
 mutation under which they stay right is a fault of the simulation. Unmutated, the same seeds are right: `test_seeds`.
 """
 
+import hashlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -13,11 +14,11 @@ import streams.embedded.log
 import streams.kafka.ownership
 import streams.snapshots
 from ingest.door import Door
-from schemas import topics
 from rating.deduplicate import Deduplicator
 from rating.engine import RatingProcessor
 from rating.exact import wide_of
 from rating.state import NO_LEVEL
+from schemas import topics
 from streams.embedded.host import _Partition
 from streams.journal import Batch, Done, Journal, Verdict
 from streams.kafka.host import Worker
@@ -223,7 +224,7 @@ def accept_a_damaged_snapshot(patch: Patch) -> None:
 
         __hash__ = bytes.__hash__
 
-    real = streams.snapshots.blake2b
+    real = hashlib.blake2b
 
     class Blind:
         def __init__(self, *arguments: Any, **options: Any) -> None:

@@ -200,6 +200,7 @@ def _text(time: datetime) -> str:
 
 # Faults --------------------------------------------------------------------------------------------------------------
 
+
 def _faults(dice: random.Random, host: str, seed: int) -> tuple[Fault, ...]:
     """Mostly up to five faults; of each kind and place one comes in its turn, so that none is left to luck."""
     if dice.random() < 0.05:
@@ -210,8 +211,11 @@ def _faults(dice: random.Random, host: str, seed: int) -> tuple[Fault, ...]:
         thrown.append(_fault(dice, *dice.choice(_TURNS[host]), dice.choice((1, 2, 3, 4, 5, 7))))
     if host == "kafka" and dice.random() < 0.35:
         # An owner that is given up, and comes back about when another has just taken over.
-        kind, place = dice.choice((("stand_still", dice.choice(_STEPS)), ("cut_off", "")))
-        thrown.append(Fault(kind, dice.choice((1, 2, 3)), place, round(dice.uniform(5.5, 9.0), 3), round(dice.random(), 3)))
+        comes: tuple[tuple[Kind, str], ...] = (("stand_still", dice.choice(_STEPS)), ("cut_off", ""))
+        kind, place = dice.choice(comes)
+        thrown.append(
+            Fault(kind, dice.choice((1, 2, 3)), place, round(dice.uniform(5.5, 9.0), 3), round(dice.random(), 3))
+        )
     return tuple({(fault.kind, fault.place, fault.nth): fault for fault in thrown}.values())
 
 
@@ -230,9 +234,27 @@ _WHOSE = ("journal", "outputs", "door")
 _ONES: dict[str, tuple[Kind, ...]] = {
     "kafka": (
         *("cut_off", "cut_off", "join", "leave", "failed_read", "dropped_message", "repeated_messages"),
-        *("stale_messages", "torn_snapshot", "torn_snapshot", "flipped_bit", "flipped_bit", "flipped_bit", "full_disk", "door_crash"),
+        *(
+            "stale_messages",
+            "torn_snapshot",
+            "torn_snapshot",
+            "flipped_bit",
+            "flipped_bit",
+            "flipped_bit",
+            "full_disk",
+            "door_crash",
+        ),
     ),
-    "embedded": ("torn_snapshot", "torn_snapshot", "flipped_bit", "flipped_bit", "flipped_bit", "full_disk", "full_log", "leave"),
+    "embedded": (
+        "torn_snapshot",
+        "torn_snapshot",
+        "flipped_bit",
+        "flipped_bit",
+        "flipped_bit",
+        "full_disk",
+        "full_log",
+        "leave",
+    ),
 }
 _TURNS: dict[str, list[tuple[Kind, str]]] = {
     "kafka": [

@@ -17,7 +17,7 @@ import pyarrow as pa
 from schemas import topics
 from schemas.entry import CATALOGUE, EVENTS
 from schemas.identity import partition_of
-from streams.journal import Batch, Done, Open, decode_record
+from streams.journal import Done, Open, decode_record
 from tests.oracle.calendars import moment
 from tests.oracle.engine import canonical
 from tests.oracle.oracle import Ledger
@@ -247,4 +247,3 @@ def expect(story: Story, partition: int, inputs: list[Any]) -> Any:
         "alerts": ledger.alerts,
         "rejections": ledger.rejections,
     }
-
