@@ -121,7 +121,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
             warnings.simplefilter("ignore", RuntimeWarning)  # some have never begun
             for task in self.tasks:
                 with suppress(BaseException):
-                    task.get_coro().close()  # type: ignore[union-attr]
+                    task.get_coro().close()
         self.tasks.clear()
         self.ready.clear()
         self._timers.clear()
@@ -137,7 +137,7 @@ class SimulatedLoop(asyncio.BaseEventLoop):
         while self._timers and self._timers[0][0] <= self._now:
             self.ready.append(heapq.heappop(self._timers)[2])
         handle = self.ready.popleft()
-        if handle._cancelled:  # type: ignore[attr-defined]
+        if handle._cancelled:
             return
         process = handle._context.get(PROCESS)  # type: ignore[attr-defined]
         if process is None:

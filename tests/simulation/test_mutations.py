@@ -291,8 +291,8 @@ def _damaged(story: Story) -> bool:
     return story.host == "embedded" and story.snapshot_entries < 4 and _has("torn_snapshot", "flipped_bit")(story)
 
 
-def _long_duel(story: Story) -> bool:
-    return _duel(story) and story.snapshot_entries > 4 and len(story.inputs) > 3
+def _slow_heir(story: Story) -> bool:
+    return _duel(story) and any(f.kind == "stand_still" and f.seconds < 3.5 for f in story.faults)
 
 
 def _refused(story: Story) -> bool:
@@ -311,7 +311,7 @@ MUTATIONS: Sequence[tuple[Mutation, Relevant]] = (
     (lose_a_thresholds_memory, _levels),
     (done_before_emit, _any),
     (count_a_repeated_batch, _has("repeated_messages", "stale_messages")),
-    (count_a_batch_of_an_earlier_epoch, _long_duel),
+    (count_a_batch_of_an_earlier_epoch, _slow_heir),
     (forget_a_bucket_of_identities, _restored),
     (snapshot_one_too_far, _restored),
     (accept_a_damaged_snapshot, _has("flipped_bit")),

@@ -31,17 +31,17 @@ def throw(seed: int) -> Story:
     host: Literal["kafka", "embedded"] = "embedded" if seed % 4 == 3 else "kafka"
     catalogue, change = _catalogue(dice)
     inputs = _inputs(dice, catalogue, change)
-    workers = dice.choice((1, 2, 2, 2, 3))
+    workers, partitions = dice.choice((1, 2, 2, 2, 3)), dice.choice((1, 2, 2))
     return Story(
         seed=seed,
         host=host,
-        partitions=dice.choice((1, 2, 2)),
+        partitions=partitions,
         workers=workers,
         step_entries=dice.choice((1, 2, 4)),
         snapshot_entries=dice.choice((1, 2, 3, 4, 1000)),
         catalogue=catalogue,
         inputs=inputs,
-        faults=_faults(dice, host, seed),
+        faults=_faults(dice, host, partitions, seed),
         waits=tuple(dice.choice((0.0, 0.0, 0.01, 0.05, 0.5, 1.5, 3.0, 7.0)) for _ in inputs),
     )
 
@@ -201,7 +201,7 @@ def _text(time: datetime) -> str:
 # Faults --------------------------------------------------------------------------------------------------------------
 
 
-def _faults(dice: random.Random, host: str, seed: int) -> tuple[Fault, ...]:
+def _faults(dice: random.Random, host: str, partitions: int, seed: int) -> tuple[Fault, ...]:
     """Mostly up to five faults; of each kind and place one comes in its turn, so that none is left to luck."""
     if dice.random() < 0.05:
         return ()
@@ -210,13 +210,21 @@ def _faults(dice: random.Random, host: str, seed: int) -> tuple[Fault, ...]:
     for _ in range(dice.randint(0, 4)):
         thrown.append(_fault(dice, *dice.choice(_TURNS[host]), dice.choice((1, 2, 3, 4, 5, 7))))
     if host == "kafka" and dice.random() < 0.35:
-        # An owner that is given up, and comes back about when another has just taken over.
-        comes: tuple[tuple[Kind, str], ...] = (("stand_still", dice.choice(_STEPS)), ("cut_off", ""))
-        kind, place = dice.choice(comes)
-        thrown.append(
-            Fault(kind, dice.choice((1, 2, 3)), place, round(dice.uniform(5.5, 9.0), 3), round(dice.random(), 3))
-        )
+        thrown += _duel(dice, partitions)
     return tuple({(fault.kind, fault.place, fault.nth): fault for fault in thrown}.values())
+
+
+def _duel(dice: random.Random, partitions: int) -> list[Fault]:
+    """An owner is given up, and comes back about when another takes over; that one may be slow to do so."""
+    comes: tuple[tuple[Kind, str], ...] = (("stand_still", dice.choice(_STEPS)), ("cut_off", ""))
+    kind, place = dice.choice(comes)
+    seconds, part = round(dice.uniform(5.5, 9.0), 3), round(dice.random(), 3)
+    found = [Fault(kind, dice.choice((1, 2, 3)), place, seconds, part)]
+    if dice.random() < 0.6:
+        place = dice.choice(("after_open", "after_restore", "after_read"))
+        nth = partitions + dice.choice((1, 1, 2))
+        found.append(Fault("stand_still", nth, place, round(dice.uniform(0.5, 3.5), 3)))
+    return found
 
 
 def _fault(dice: random.Random, kind: Kind, place: str, nth: int) -> Fault:
