@@ -22,6 +22,8 @@ OUTPUTS = (topics.LINE_ITEMS, topics.INVOICES, topics.ALERTS, topics.REJECTIONS)
 _DRAIN_S = 300.0
 _MAY_STOP = (Crash, Fenced, LogUnavailable)
 """What a worker may stop itself for. Anything else is a broken promise."""
+_MAY_LOSE = ("stand_still", "cut_off", "slow_send", "lost_ack", "failed_send", "late_write")
+"""Without any of these no worker is late, and so none may lose its partitions to another."""
 
 
 def tell(world: World, folder: Path) -> Outcome:
@@ -158,6 +160,8 @@ class _Telling:
                     self.problems.append(f"{process.name} stopped: {type(error).__name__}: {error}")
                 if isinstance(process.error, Fenced):
                     self.world.happened["fenced workers"] += 1
+                    if not any(self.world.happened[kind] for kind in _MAY_LOSE):
+                        self.problems.append(f"{process.name} was fenced, and nothing had kept it from its partitions")
                 if not process.reason.startswith("crash"):
                     self.world.say(f"{process.name} has ended: {process.reason[:200]}")
                 if name.startswith("guest"):
