@@ -26,16 +26,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--from", type=int, default=0, dest="first", help="the first of them (0)")
     parser.add_argument("--jobs", type=int, default=1, help="processes at once (1)")
     parser.add_argument("--shrink", type=float, default=60.0, help="seconds to cut each failing story down (60)")
+    parser.add_argument("--minutes", type=float, default=1440.0, help="stop after so long, with what was told (1440)")
     given = parser.parse_args(arguments)
     if given.seed is not None:
         outcomes = [run_story(throw(seed)) for seed in given.seed]
         for outcome in outcomes:
             print("\n".join(narrative(outcome)))
         return 1 if any(outcome.problems for outcome in outcomes) else 0
-    return _run_many(range(given.first, given.first + given.seeds), given.jobs, given.shrink)
+    return _run_many(range(given.first, given.first + given.seeds), given.jobs, given.shrink, given.minutes)
 
 
-def _run_many(seeds: range, jobs: int, shrink_s: float) -> int:
+def _run_many(seeds: range, jobs: int, shrink_s: float, minutes: float) -> int:
     began = time.monotonic()
     counts: Counter[str] = Counter()
     wrong: list[int] = []
@@ -48,10 +49,12 @@ def _run_many(seeds: range, jobs: int, shrink_s: float) -> int:
         done += ran
         if done % 500 < _CHUNK:
             print(f"{done} seeds, {len(wrong)} wrong, {done / (time.monotonic() - began):.1f} a second", flush=True)
+        if time.monotonic() - began > minutes * 60:
+            break
     print("\n".join(table(counts)))
     for name in never_seen(counts):
         print(f"never seen: {name}")
-    print(f"{len(seeds)} seeds from {seeds.start}, {len(wrong)} wrong, {time.monotonic() - began:.0f} s")
+    print(f"{done} seeds from {seeds.start}, {len(wrong)} wrong, {time.monotonic() - began:.0f} s")
     for seed in sorted(wrong)[:3]:
         print(f"\nseed {seed}, cut down:")
         print("\n".join(explain(seed, shrink_s)))
@@ -72,7 +75,7 @@ def _results(seeds: range, jobs: int) -> Iterator[tuple[list[int], Counter[str],
         yield from map(run_chunk, chunks)
         return
     with get_context("spawn").Pool(jobs) as pool:
-        yield from pool.imap_unordered(run_chunk, chunks)
+        yield from pool.imap(run_chunk, chunks)  # in order, so that what was told has no holes
 
 
 def run_chunk(seeds: Iterable[int]) -> tuple[list[int], Counter[str], int]:
