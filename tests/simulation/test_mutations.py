@@ -206,7 +206,9 @@ def snapshot_one_too_far(patch: Patch) -> None:
     save = streams.snapshots.SnapshotStore.save
 
     def wrong(self: Any, processor: str, partition: int, snapshot: Snapshot) -> None:
-        further = Snapshot(snapshot.position + 1, snapshot.journal_offset, snapshot.epoch, snapshot.state)
+        further = Snapshot(
+            snapshot.position + 1, snapshot.journal_offset, snapshot.epoch, snapshot.state, snapshot.files
+        )
         save(self, processor, partition, further)
 
     patch.setattr(streams.snapshots.SnapshotStore, "save", wrong)
