@@ -232,7 +232,7 @@ def _fault(dice: random.Random, kind: Kind, place: str, nth: int) -> Fault:
     if kind in ("stand_still", "cut_off"):
         seconds = dice.choice((0.5, 4.0, 7.0, 9.0, 15.0))
     elif kind in ("late_write", "slow_send"):
-        seconds = dice.choice((0.5, 1.0, 3.0, 8.0))
+        seconds = dice.choice((1.0, 5.0, 8.0, 10.0))
     return Fault(kind, nth, place, seconds, round(dice.random(), 3))
 
 
