@@ -89,6 +89,9 @@ class _Lane:
 
     free_at: float = 0.0
     closed: bool = False
+    """Something was not written: nothing after it is."""
+    late: bool = False
+    """Something comes late: nothing that was given after it is written."""
 
 
 @dataclass
@@ -190,6 +193,9 @@ class SimulatedProducer:
         sent = kind == "late_write" or self._dice.random() < 0.5
         """Whether it is on the network already, whatever becomes of the process."""
 
+        behind_late = state.late
+        state.late = state.late or kind == "late_write"
+
         def fail(reason: str) -> None:
             if self._lanes[lane] is state:
                 del self._lanes[lane]  # the producer is renewed
@@ -200,7 +206,7 @@ class SimulatedProducer:
             loop.call_at(when, fail, reason, context=process.context)
 
         def arrive() -> None:
-            if kind != "late_write" and (state.closed or kind == "failed_send" or (process.dead and not sent)):
+            if state.closed or behind_late or kind == "failed_send" or (process.dead and not sent):
                 state.closed = True
                 fail_at(deadline, "timed out")
             elif process.still_until > loop.time() and not sent:
@@ -218,8 +224,6 @@ class SimulatedProducer:
                     back = loop.time() + self._dice.uniform(0.001, 0.005)
                     loop.call_at(back, call.settle, context=process.context)
 
-        if kind == "late_write":
-            state.closed = True
         loop.call_in_world(arrives, arrive)
         if kind in ("lost_ack", "late_write"):
             fail_at(deadline, "timed out")
