@@ -196,7 +196,12 @@ class SimulatedProducer:
         behind_late = state.late
         state.late = state.late or kind == "late_write"
 
+        failed: list[str] = []
+
         def fail(reason: str) -> None:
+            if failed:
+                return
+            failed.append(reason)
             if self._lanes[lane] is state:
                 del self._lanes[lane]  # the producer is renewed
             call.error = f"{lane[0]} partition {lane[1]}: {reason}"
