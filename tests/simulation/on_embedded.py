@@ -84,7 +84,7 @@ class _Life:
             tick_seconds=None,
             writer=self.process.name,
         )
-        processor = make_processor(story.partitions)
+        processor = make_processor(story, self._folder / "identities")
         self.partitions = [
             _Partition(number, self.log, processor, disk, settings, lambda: None, _NoWait())
             for number in range(story.partitions)

@@ -2,10 +2,12 @@
 
 import asyncio
 from concurrent.futures import Executor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from rating.engine import RatingProcessor
+from rating.engine import RatingProcessor, RatingSettings
+from rating.identities.work import ByHand, Job
 from streams.faults_hook import fault
 from streams.kafka.binding import Binding
 from streams.kafka.host import HostSettings, Worker, or_stop
@@ -16,6 +18,7 @@ from tests.simulation.cluster import Cluster, SimulatedProducer, SimulatedReader
 from tests.simulation.disk import SimulatedDisk
 from tests.simulation.group import Group, SimulatedConsumer
 from tests.simulation.loop import Process
+from tests.simulation.story import Story
 from tests.simulation.world import World
 
 
@@ -65,7 +68,7 @@ class SimulatedWorker:
         limits = StepLimits(
             entries=story.step_entries, wait_s=0.02, snapshot_s=30.0, snapshot_entries=story.snapshot_entries
         )
-        processor = make_processor(story.partitions)
+        processor = make_processor(story, self._disk.with_name(f"state of {self.process.name}"))
         disk = SimulatedDisk(self._world, self._disk)
         binding = Binding(processor)
         host = Worker(settings, [binding], disk, HostSettings(limits=limits))
@@ -124,8 +127,17 @@ class SimulatedWorker:
         self.process.die("left")
 
 
-def make_processor(partitions: int) -> Processor:
-    """The real engine, set as the oracle reads the contracts."""
-    from rating.engine import RatingSettings
+class _AtOnce(ByHand):
+    """Writes and merges identities the moment it is asked to."""
 
-    return RatingProcessor(RatingSettings(partitions=partitions, lateness=0, corrections=2**60))
+    def submit(self, job: Job) -> None:
+        super().submit(job)
+        self.work()
+
+
+def make_processor(story: Story, folder: Path) -> Processor:
+    """The real engine, set as the oracle reads the contracts. In every other story identities lie in the folder."""
+    settings = RatingSettings(partitions=story.partitions, lateness=0, corrections=2**60)
+    if story.seed % 2:
+        settings = replace(settings, folder=folder, identities_in_memory=3)
+    return RatingProcessor(settings, worker=_AtOnce())
