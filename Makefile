@@ -11,7 +11,7 @@ PARALLEL := -n $(JOBS) --dist loadfile
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup kafka-jars demo demo-kafka test check bench chaos lock clean
+.PHONY: help setup kafka-jars demo demo-kafka test check bench chaos lock simulate-faults clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +51,9 @@ check: $(STAMP) ## Format, lint, types, import arrows and unit tests: under a mi
 test: check kafka-jars ## Everything: check, then all tests, those on a real Kafka broker included
 	@echo "==> all tests"
 	@$(BIN)/python -m pytest tests -q --ignore=tests/unit $(PARALLEL)
+
+simulate-faults: $(STAMP) ## Many seeded stories of faults against the oracle (SEEDS=10000 FROM=0 JOBS=2)
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --from $(or $(FROM),0) --jobs $(or $(JOBS),2)
 
 bench: $(STAMP) ## Measure speed on this machine
 	@$(BIN)/python -m benchmarks

@@ -26,6 +26,7 @@ from rating.lines import (
 )
 from rating.metering import bill_keys, index_bills, make_periods
 from rating.naming import Naming
+from rating.standing import Standing, lines_to_tell
 from rating.state import NO_LEVEL, State
 from rating.table import Table
 from rating.tally import Tally
@@ -248,11 +249,11 @@ class Biller(Naming):
 
     # A changed catalogue -----------------------------------------------------------------------------------------
 
-    def rerate_open(self) -> None:
+    def rerate_open(self, before: Standing) -> None:
         """The catalogue has changed: every line of an open period comes to what its totals cost now.
 
         Closed periods are cut where their subscription's timeline changes now, so that late usage finds its segment;
-        what was billed of them stays (see `rating.rerate`)."""
+        what was billed of them stays (see `rating.rerate`). `before`: taken before the catalogue took force."""
         state = self.state
         size = state.bills.size
         state.ticks += 1  # lines of gauges count their revisions by it
@@ -267,6 +268,9 @@ class Biller(Naming):
                 for line in state.bill_lines[bill]:
                     if state.lines["events"][line] or len(state.cells_of(line)):
                         self.rerate(line)
+        for line in list(lines_to_tell(state, before)):
+            state.lines["revision"][line] += 1
+            self.changed.append(line)
 
     def _closed_to_cut(self) -> list[int]:
         """The closed periods in a segment of which the timeline changes."""

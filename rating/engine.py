@@ -28,6 +28,7 @@ from rating.metering import meter_batch
 from rating.reconcile import CHECK_EVERY, reconcile
 from rating.rerate import rerate
 from rating.stages import fold_batch
+from rating.standing import standing
 from rating.state import State
 from rating.tally import Tally, count_batch
 from rating.totals import Totals
@@ -217,8 +218,9 @@ class RatingEngine:
         merged = merge(before, load_catalogue(payload).documents)
         if encode_document(merged) == encode_document(before):
             return
+        before_it = standing(self.state)
         self.state.bind(load_catalogue(encode_document(merged), self.state.rebooked()))
-        biller.rerate_open()
+        biller.rerate_open(before_it)
 
     def _rerate(self, entry: Entry, biller: Biller, rejections: list[Output]) -> Counts:
         """Who appends the entry checks it first; one that does not fit by now changes nothing, and is a rejection."""

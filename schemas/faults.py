@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
+from functools import cache
 from typing import Any, NamedTuple
 
 import msgspec
@@ -56,13 +57,15 @@ class Number:
         return self.text
 
 
+_type_info = cache(inspect.type_info)  # it takes longer than the reading
+
 MISSING: Any = object()
 """What `read` returns for a value that could not be read (its fault is noted)."""
 
 
 def read(kind: Any, value: Any, path: str, faults: Faults) -> Any:
     """`value` as an instance of `kind` (a msgspec struct or a type that one may hold), or `MISSING`."""
-    return _read(inspect.type_info(kind), value, path, faults)
+    return _read(_type_info(kind), value, path, faults)
 
 
 def join(path: str, key: str | int) -> str:

@@ -32,6 +32,9 @@ from streams.processor import Summary
 RECORD_VERSION: Final = 1
 """0 was plain JSON, without a checksum; it is still read."""
 
+REPAIR: Final = "repair-"
+"""How the names of writers begin who open an epoch to leave damaged records behind (`streams.mending`)."""
+
 
 class Open(msgspec.Struct, frozen=True, tag="open"):
     """A writer takes the partition."""

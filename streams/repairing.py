@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import NamedTuple
 
-from streams.journal import JournalError
+from streams.journal import REPAIR, JournalError
 from streams.mending import Mended
 from streams.processor import Output, PartitionProcessor, Processor, Step
 from streams.snapshots import Snapshot, SnapshotError, SnapshotStore
@@ -92,7 +92,7 @@ def check_summary(name: str, mended: Mended, index: int, step: Step) -> None:
 
 def writer_name() -> str:
     """What a repair is called in the journal."""
-    return f"repair-{os.getpid()}"
+    return f"{REPAIR}{os.getpid()}"
 
 
 def describe(mended: Mended) -> str:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 
 import msgspec
 
-from streams.journal import Batch, Record
+from streams.journal import REPAIR, Batch, Open, Record
 from streams.processor import CARRIED, Counts
 
 CLASSES = ("rated", "refused", "voids", "voided", "unused")
@@ -59,6 +59,18 @@ class Sums(msgspec.Struct, frozen=True, omit_defaults=True):
         counts = own.plus(summary.carried())
         return Sums(begun, base, batch.end, counts, wrong or _check(batch, counts), through is not None)
 
+    def take(self, record: Record) -> "Sums":
+        """The sums with one more record that counts.
+
+        A repair leaves records behind that cannot be read, and a state that has been made again without them: what is
+        added up begins anew there.
+        """
+        if isinstance(record, Batch):
+            return self.add(record)
+        if isinstance(record, Open) and record.writer.startswith(REPAIR):
+            return Sums(position=self.position)
+        return self
+
     @classmethod
     def of(cls, records: Iterable[Record]) -> "Sums":
         """The sums of a whole journal, by the journal's rule."""
@@ -66,7 +78,7 @@ class Sums(msgspec.Struct, frozen=True, omit_defaults=True):
         for record in records:
             if record.epoch >= epoch:  # what an earlier owner wrote after a later one opened does not count
                 epoch = record.epoch
-                sums = sums.add(record) if isinstance(record, Batch) else sums
+                sums = sums.take(record)
         return sums
 
 

@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 from schemas.topics import LINE_ITEMS
-from streams.journal import Batch, Done, Record
+from streams.journal import Done, Record
 from streams.sums import Sums
 
 PENDING_MAX: Final = 256
@@ -54,9 +54,8 @@ class Progress(msgspec.Struct, frozen=True):
             if record.epoch < epoch:
                 continue
             epoch = record.epoch  # also where the `Open` could not be read
-            if isinstance(record, Batch):
-                sums = sums.add(record)
-            elif isinstance(record, Done):
+            sums = sums.take(record)
+            if isinstance(record, Done):
                 lines = max(lines, record.emitted.get(LINE_ITEMS, 0))
                 if record.end > end:
                     pending.append(Pending(record.end, record.emitted))

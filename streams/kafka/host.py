@@ -267,7 +267,7 @@ class Worker:
         number = self._assignment_number
         assigned = {tp for tp in self._app.consumer.assignment() if tp.topic in self._bindings}
         kept = {tp: partition for tp, partition in self._partitions.items() if tp in assigned}
-        for tp in assigned - kept.keys():
+        for tp in sorted(assigned - kept.keys()):
             kept[tp] = Partition(self._bindings[tp.topic], tp.partition, self._with)
             self.watchdog.watch(f"{tp.topic}[{tp.partition}]", partial(self._read_partition, tp))
             self.watchdog.watch(f"the snapshot of {tp.topic}[{tp.partition}]", partial(self._read_snapshot, tp))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from streams.journal import Batch, Done, Open, Record
+from streams.journal import REPAIR, Batch, Done, Open, Record
 from streams.processor import Counts, Summary
 from streams.sums import Sums
 
@@ -96,3 +96,16 @@ def test_what_a_fenced_owner_wrote_does_not_count() -> None:
 def test_a_processor_without_totals_is_added_up_and_not_compared() -> None:
     sums = Sums().add(Batch(1, 0, 3, Summary(entries=1, events=3)))
     assert (sums.claims, sums.wrong, sums.counts.events) == (False, None, 3)
+
+
+@given(STEPS, STEPS)
+def test_after_a_repair_the_sums_begin_anew(before: list[tuple[int, int]], after: list[tuple[int, int]]) -> None:
+    writer = Writer()
+    steps = [writer.step(events, 0, amount) for events, amount in [*before, *after]]
+    lost = len(before) - 1  # a step whose record cannot be read
+    damaged = [*steps[:lost], *steps[len(before) :]]
+    assert (Sums.of(damaged).wrong is None) == (lost == 0)
+    later = [msgspec.structs.replace(step, epoch=4) for step in steps[len(before) :]]
+    repaired = Sums.of([*steps[:lost], Open(2, f"{REPAIR}7"), Open(3, f"{REPAIR}7"), Open(4, "a"), *later])
+    assert repaired.wrong is None and repaired.claims
+    assert repaired.counts == Sums.of(steps).counts
