@@ -46,7 +46,8 @@ def test_the_command_shows_the_same_to_people(server: Server) -> None:
     assert done.returncode == 0, done.stderr
     assert "embedded, ready" in done.stdout and "everything agrees" in done.stdout
     assert re.search(
-        r"partition 0: \d+ events = \d+ accepted \+ \d+ duplicates \+ \d+ conflicts; .* rated ✓", done.stdout
+        r"partition 0: \d+ events = \d+ accepted \+ \d+ duplicates \+ \d+ conflicts; .* rated ✓",
+        " ".join(done.stdout.split()),
     )
     shown = json.loads(taximeter("status", "--url", server.url, "--json").stdout)
     assert shown["partitions"][1]["totals"] == server.get("/v1/status")["partitions"][1]["totals"]
