@@ -9,6 +9,7 @@ import msgspec
 
 from rating.spend.store import StoreError
 from streams.embedded.folder import LogError
+from streams.journal import JournalError
 from streams.log import LogUnavailable
 from streams.snapshots import SnapshotError
 from taximeter.options import kafka_settings
@@ -54,7 +55,7 @@ async def status(
     except ValueError as error:
         complain(f"taximeter status: {error}")
         return 2
-    except (LogError, LogUnavailable, SnapshotError, StoreError, httpx.HTTPError, OSError) as error:
+    except (JournalError, LogError, LogUnavailable, SnapshotError, StoreError, httpx.HTTPError, OSError) as error:
         complain(f"taximeter status: {str(error) or type(error).__name__}")
         return 1
     say(msgspec.json.encode(found).decode() if json else "\n".join(explain(found, width)))

@@ -12,12 +12,12 @@ from aiokafka.errors import KafkaError
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 from schemas import topics
-from streams.journal import Record, decode_record
+from streams.journal import REPAIR, Open, Place, Record, RecordDamaged, decode_record
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.source import LogReader
 from streams.log import LogUnavailable
 from streams.sums import Sums
-from taximeter.status import PartitionStatus, Status, make_status
+from taximeter.status import Finding, PartitionStatus, Status, make_status
 from taximeter.status_data import journal_findings
 
 _LAST_RECORDS: Final = 20_000
@@ -40,11 +40,20 @@ async def kafka_status(settings: KafkaSettings, group: str, whole: bool) -> Stat
 
 async def _partition(settings: KafkaSettings, number: int, committed: int | None, whole: bool) -> PartitionStatus:
     records: list[Record] = []
+    damaged: list[Finding] = []
     async with LogReader(settings, number) as reader:
         begin, end = await reader.bounds(topics.JOURNAL)
         start = begin if whole else max(begin, end - _LAST_RECORDS)
         async for messages in reader.read(topics.JOURNAL, start, end):
-            records += (decode_record(message.value) for message in messages)
+            for message in messages:
+                try:
+                    record = decode_record(message.value, Place(topics.JOURNAL, number, message.offset))
+                except RecordDamaged as error:
+                    damaged.append(_damage(number, message.offset, error))
+                    continue
+                records.append(record)
+                if isinstance(record, Open) and record.writer.startswith(REPAIR):
+                    damaged.clear()  # what a repair has left behind
         sums = Sums.of(records)
         source = await reader.bounds(topics.EVENTS)
         lag_seconds = 0.0
@@ -65,8 +74,13 @@ async def _partition(settings: KafkaSettings, number: int, committed: int | None
         committed=committed,
         totals=sums.counts if sums.claims else None,
         through=sums.position,
-        differences=journal_findings(number, sums),
+        differences=[*damaged, *journal_findings(number, sums)],
     )
+
+
+def _damage(number: int, offset: int, error: RecordDamaged) -> Finding:
+    what = f"journal: the record at offset {offset}"
+    return Finding(partition=number, position=offset, what=what, expected="whole", found=str(error))
 
 
 def _committed(settings: KafkaSettings, group: str) -> dict[int, int]:

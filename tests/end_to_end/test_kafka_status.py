@@ -10,7 +10,7 @@ import pytest
 from confluent_kafka import Producer
 
 from schemas import topics
-from streams.journal import Batch, encode_record
+from streams.journal import REPAIR, Batch, Open, encode_record
 from streams.processor import Counts, Summary
 from tests.end_to_end.kafka import PARTITIONS, Deployment
 from tests.end_to_end.processes import Processes, free_port
@@ -76,6 +76,13 @@ def test_every_process_and_the_topics_alone_say_the_same(
     assert finding["what"] == "journal: accepted" and finding["expected"] != finding["found"]
     assert "does not reconcile" in taximeter("status", *map(str, outside)).stdout
 
+    _append(kafka_bootstrap, deployment, 0, b"\x01torn")
+    [finding] = status(*outside)[1]["partitions"][0]["differences"]
+    assert finding["what"].startswith("journal: the record at offset") and "found 5 bytes" in finding["found"]
+    epoch = found["partitions"][0]["epoch"]
+    _append(kafka_bootstrap, deployment, 0, encode_record(Open(epoch + 1, f"{REPAIR}1")))
+    assert status(*outside)[1]["partitions"][0]["differences"] == [], "a repair has left it behind"
+
 
 def _tamper(bootstrap: str, deployment: Deployment, partition: int) -> None:
     """One more step in the journal, which claims one event too many."""
@@ -83,7 +90,10 @@ def _tamper(bootstrap: str, deployment: Deployment, partition: int) -> None:
     through = msgspec.convert(one["totals"], Counts)
     wrong = msgspec.structs.replace(through, entries=through.entries + 1, accepted=through.accepted + 1)
     step = Batch(one["epoch"], one["position"], one["position"] + 1, Summary(entries=1, through=wrong))
+    _append(bootstrap, deployment, partition, encode_record(step))
+
+
+def _append(bootstrap: str, deployment: Deployment, partition: int, value: bytes) -> None:
     producer = Producer({"bootstrap.servers": bootstrap})
-    name = deployment._prefix + topics.JOURNAL
-    producer.produce(name, encode_record(step), key=b"%d" % partition, partition=partition)
+    producer.produce(deployment._prefix + topics.JOURNAL, value, key=b"%d" % partition, partition=partition)
     assert producer.flush(10) == 0
