@@ -61,7 +61,7 @@ bench: $(STAMP) ## Measure speed on this machine
 CHAOS_ARGS ?= --report docs/evidence/chaos.md
 
 chaos: kafka-jars ## Kill, stop and starve real processes for half an hour, and compare every cent (CHAOS_ARGS="--help")
-	@$(BIN)/python -m benchmarks.chaos --report docs/evidence/chaos.md $(CHAOS_ARGS)
+	@$(BIN)/python -m benchmarks.chaos $(CHAOS_ARGS)
 
 lock: ## Resolve requirements.lock anew from pyproject.toml (LOCK_ARGS="--upgrade-package polars" moves one)
 	@test -x build/lock/bin/uv || { $(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install --quiet uv; }
