@@ -20,6 +20,7 @@ READY_S: Final = 60.0
 STOP_S: Final = 40.0
 _RESTART_PAUSE_S: Final = 0.3
 _PORTS: Final = range(15_000, 30_000)
+_given: set[int] = set()
 """Below those that outgoing connections get: a client that tries a closed port again cannot meet itself there."""
 _TAIL: Final = 3000
 
@@ -253,12 +254,15 @@ def free_port() -> int:
     """A port that a server can have again after it was killed."""
     while True:
         port = random.choice(_PORTS)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
 
 

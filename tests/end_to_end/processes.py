@@ -20,6 +20,7 @@ STOP_S = 20.0
 _POLL_S = 0.01
 _LOG_TAIL = 2500
 _PORTS = range(15_000, 30_000)
+_given: set[int] = set()
 """Below those that outgoing connections get: a client that tries a closed port again cannot meet itself there."""
 
 
@@ -145,9 +146,12 @@ def free_port() -> int:
     """A port that a server can have again after it was killed."""
     while True:
         port = random.choice(_PORTS)
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
+            _given.add(port)
             return port
