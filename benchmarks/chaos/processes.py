@@ -20,8 +20,8 @@ READY_S: Final = 60.0
 STOP_S: Final = 40.0
 _RESTART_PAUSE_S: Final = 0.3
 _PORTS: Final = range(15_000, 30_000)
-_given: set[int] = set()
 """Below those that outgoing connections get: a client that tries a closed port again cannot meet itself there."""
+_given: set[int] = set()
 _TAIL: Final = 3000
 
 

@@ -20,8 +20,8 @@ STOP_S = 20.0
 _POLL_S = 0.01
 _LOG_TAIL = 2500
 _PORTS = range(15_000, 30_000)
-_given: set[int] = set()
 """Below those that outgoing connections get: a client that tries a closed port again cannot meet itself there."""
+_given: set[int] = set()
 
 
 class Process:
