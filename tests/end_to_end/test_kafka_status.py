@@ -81,7 +81,7 @@ def test_every_process_and_the_topics_alone_say_the_same(
     assert finding["what"].startswith("journal: the record at offset") and "found 5 bytes" in finding["found"]
     epoch = found["partitions"][0]["epoch"]
     _append(kafka_bootstrap, deployment, 0, encode_record(Open(epoch + 1, f"{REPAIR}1")))
-    assert status(*outside)[1]["partitions"][0]["differences"] == [], "a repair has left it behind"
+    assert "differences" not in status(*outside)[1]["partitions"][0], "a repair has left it behind"
 
 
 def _tamper(bootstrap: str, deployment: Deployment, partition: int) -> None:

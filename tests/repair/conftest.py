@@ -23,7 +23,9 @@ class Folder:
 
 @pytest.fixture(scope="session")
 def killed(tmp_path_factory: pytest.TempPathFactory) -> Folder:
-    """Two snapshots from clean stops, a journal behind them, and a kill."""
+    """Two snapshots from clean stops, a journal behind them, and a kill.
+
+    Look at copies only: SQLite puts a write-ahead log away when it closes a file."""
     data = tmp_path_factory.mktemp("killed") / "data"
     for run in range(3):
         with Server(data) as server:

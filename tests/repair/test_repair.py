@@ -52,8 +52,12 @@ def mended(data: Path, killed: Folder, *patterns: str) -> None:
     ],
 )
 def test_a_damaged_journal(killed: Folder, damaged: Damaged, rows: tuple[int, ...], says: str) -> None:
-    assert len(rows_of(killed.data, topics.JOURNAL)) > 7
-    data = damaged(lambda folder: [flip(folder, topics.JOURNAL, row) for row in rows])
+    def spoil(folder: Path) -> None:
+        assert len(rows_of(folder, topics.JOURNAL)) > 7
+        for row in rows:
+            flip(folder, topics.JOURNAL, row)
+
+    data = damaged(spoil)
     refused(data, r"taximeter\.journal/0, offset \d+: found a row with the checksum \w{8}, expected \w{8}")
     mended(data, killed, says)
 
