@@ -10,7 +10,7 @@ from typing import Any
 
 import httpx
 
-from taximeter.client.courier import Courier, Deadline, Settings, Totals, Unsent
+from taximeter.client.courier import Courier, Settings, Totals, Unsent
 
 
 class AsyncClient:
@@ -83,9 +83,7 @@ class AsyncClient:
 
     async def spend(self, customer: str, **parameters: str) -> dict[str, Any]:
         """See `taximeter.Client.spend`. Raises: httpx.HTTPError."""
-        parameters = {"position": self.totals.token} | parameters
-        path = f"{self._url}/v1/customers/{customer}/spend"
-        wanted = {name: value for name, value in parameters.items() if value}
+        path, wanted = self._courier.spend_request(self._url, customer, parameters)
         response = await self._http.get(path, params=wanted, headers=self._courier.headers)
         response.raise_for_status()
         answer: dict[str, Any] = response.json()
@@ -116,11 +114,14 @@ class AsyncClient:
                 if self._flushing:
                     await asyncio.sleep(0)
             elif delay:
-                await asyncio.sleep(Deadline(delay).left)
+                await asyncio.sleep(delay)
 
     async def _send(self) -> float:
         """Sends one parcel, if there is one. Returns how many seconds to wait."""
-        parcel = self._courier.next()
+        try:
+            parcel = self._courier.next()
+        except OSError as error:
+            return self._courier.unreadable(error)
         if parcel is None:
             return 0.0
         try:

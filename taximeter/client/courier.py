@@ -3,7 +3,7 @@
 import logging
 import os
 import random
-import time
+import sys
 import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
 from typing import Any, Final, NamedTuple
+from urllib.parse import quote
 
 import msgspec
 
@@ -118,7 +119,7 @@ class Courier:
         self.outbox = Outbox(folder, settings.memory_bytes, settings.buffer_bytes)
         self._counting = Lock()
         self._failures = 0
-        self._source = settings.source or f"python:{Path(_program()).name}"
+        self._source = settings.source or f"python:{Path(sys.argv[0] or 'python').name}"
         self._halves: list[Parcel] = []
         """Parts of a parcel that was too large, to be sent before anything else."""
 
@@ -201,6 +202,18 @@ class Courier:
         self.outbox.done(parcel)
         return 0.0
 
+    def unreadable(self, error: OSError) -> float:
+        """The buffer could not be read. Returns how many seconds to wait before the next try."""
+        if not self.error:
+            _logger.error("the buffer cannot be read, %d events wait: %s", len(self.outbox), error)
+        self.error = f"the buffer cannot be read: {error}"
+        return self.settings.backoff_max_s
+
+    def spend_request(self, url: str, customer: str, parameters: Mapping[str, str]) -> tuple[str, dict[str, str]]:
+        """The URL and parameters that ask for a customer's spend, all that was acknowledged included."""
+        wanted = {"position": self.totals.token, **parameters}
+        return f"{url}/v1/customers/{quote(customer, safe='')}/spend", {k: v for k, v in wanted.items() if v}
+
     def failed(self, parcel: Parcel, why: str) -> float:
         """There was no answer. Returns how many seconds to wait before the next try."""
         return self._again(parcel, why, "")
@@ -250,26 +263,8 @@ class Courier:
             _logger.error("%d events were never acknowledged and end with this process: %s", lost, self.error)
 
 
-class Deadline:
-    """Seconds that run out."""
-
-    def __init__(self, seconds: float) -> None:
-        self._at = time.monotonic() + seconds
-
-    @property
-    def left(self) -> float:
-        """Never below nought."""
-        return max(0.0, self._at - time.monotonic())
-
-
 def _detail(status: int, body: bytes) -> str:
     try:
         return f"{status}: {msgspec.json.decode(body)['detail']}"
     except (msgspec.MsgspecError, KeyError, TypeError):
         return f"{status}: {body[:200].decode(errors='replace')}"
-
-
-def _program() -> str:
-    import sys
-
-    return sys.argv[0] or "python"

@@ -64,10 +64,14 @@ class Outbox:
             os.close(self._lock_file)
             self._lock_file = None
             raise BufferInUse(f"{folder}: another process keeps its unsent events here; give each its own") from None
-        for path in sorted(folder.glob(f"*{_SUFFIX}")):
-            content = path.read_bytes()
-            self._files.append((path, content.count(b"\n") + 1, len(content)))
-            self._last_number = int(path.stem)
+        try:
+            for path in sorted(folder.glob(f"*{_SUFFIX}")):
+                content = path.read_bytes()
+                self._files.append((path, content.count(b"\n") + 1, len(content)))
+                self._last_number = int(path.stem)
+        except OSError:
+            os.close(self._lock_file)
+            raise
 
     def __len__(self) -> int:
         """Events that are not acknowledged."""

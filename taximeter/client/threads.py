@@ -11,7 +11,7 @@ from typing import Any
 
 import httpx
 
-from taximeter.client.courier import Courier, Deadline, Settings, Totals, Unsent
+from taximeter.client.courier import Courier, Settings, Totals, Unsent
 
 
 class Client:
@@ -90,11 +90,8 @@ class Client:
 
         `parameters`: those of `GET /v1/customers/{customer}/spend`. Raises: httpx.HTTPError.
         """
-        parameters = {"position": self.totals.token} | parameters
-        path = f"{self._url}/v1/customers/{customer}/spend"
-        response = self._http.get(
-            path, params={k: v for k, v in parameters.items() if v}, headers=self._courier.headers
-        )
+        path, wanted = self._courier.spend_request(self._url, customer, parameters)
+        response = self._http.get(path, params=wanted, headers=self._courier.headers)
         response.raise_for_status()
         answer: dict[str, Any] = response.json()
         return answer
@@ -136,16 +133,18 @@ class Client:
         return self._closing or flush or self._courier.is_batch_ready
 
     def _rest(self, seconds: float) -> None:
-        """Before the next try; cut short by `close`, and by a flush that would not wait so long."""
-        deadline = Deadline(seconds)
+        """Before the next try; cut short by `close`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closing, deadline.left)
+            self._changed.wait_for(lambda: self._closing, seconds)
 
     def _send(self) -> float:
         """Sends one parcel, if there is one. Returns how many seconds to wait."""
         self._under_way = True
         try:
-            parcel = self._courier.next()
+            try:
+                parcel = self._courier.next()
+            except OSError as error:
+                return self._courier.unreadable(error)
             if parcel is None:
                 return 0.0
             try:

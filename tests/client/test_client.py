@@ -58,6 +58,43 @@ async def test_the_same_on_an_event_loop(server: Server) -> None:
         client.record("llm.request", subject="async")
 
 
+def test_a_customer_whose_id_means_something_in_a_url_is_asked_for(server: Server) -> None:
+    with Client(server.url, **QUICK) as client:
+        for customer in ("team/a", "team/spend", "b:c@d/usage"):
+            record(client, customer, 10)
+            client.flush(30)
+            assert (client.spend(customer)["customer"], total(client.spend(customer))) == (customer, "1.1")
+
+
+def test_a_buffer_that_cannot_be_read_is_said_and_its_events_stay(server: Server, tmp_path: Path) -> None:
+    with Client(NOWHERE, **QUICK, buffer=tmp_path) as client:
+        record(client, "unreadable", 3)
+    (kept,) = tmp_path.glob("*.ndjson")
+    kept.rename(tmp_path / "aside")
+    kept.mkdir()
+    with pytest.raises(IsADirectoryError):
+        Client(server.url, buffer=tmp_path)
+    kept.rmdir()
+    (tmp_path / "aside").rename(kept)
+    with Client(server.url, **{**QUICK, "flush_s": 30}, buffer=tmp_path) as client:
+        client.flush(30)
+        assert client.totals.accepted == 3
+
+
+async def test_a_buffer_that_becomes_unreadable_does_not_end_the_client(server: Server, tmp_path: Path) -> None:
+    with Client(NOWHERE, **QUICK, buffer=tmp_path) as down:
+        record(down, "mended", 3)
+    (kept,) = tmp_path.glob("*.ndjson")
+    client = AsyncClient(server.url, **QUICK, buffer=tmp_path)
+    kept.rename(tmp_path / "aside")  # after the client has seen it, before it reads it
+    async with client:
+        with pytest.raises(Unsent, match=r"3 events are unsent after 0.3 s: the buffer cannot be read"):
+            await client.flush(0.3)
+        (tmp_path / "aside").rename(kept)
+        await client.flush(30)
+        assert client.totals.accepted == 3
+
+
 def test_many_threads_share_a_client(server: Server) -> None:
     with Client(server.url, **{**QUICK, "flush_s": 30}, batch_events=50) as client:
         threads = [threading.Thread(target=record, args=(client, "threads", 200)) for _ in range(5)]
