@@ -15,12 +15,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.content import BodyRefused, header, too_large
 from ingest.door import Door
+from schemas.access import tenant_of
 from schemas.limits import BODY_BYTES_MAX
 from schemas.times import TimeError, format_time, parse_time
 from streams.log import LogUnavailable
-
-TenantOf = Callable[[Scope], str]
-"""Whose request it is: from what the application in front has found out (an API key, say)."""
 
 EVENTS_PATH: Final = "/v1/events"
 TICKS_PATH: Final = "/v1/ticks"
@@ -55,15 +53,10 @@ class Disconnected(Exception):
     """The client went away before its request was whole."""
 
 
-def default_tenant(scope: Scope) -> str:
-    """The tenant of every request where there is only one."""
-    return "default"
-
-
-def routes(door: Door, tenant_of: TenantOf = default_tenant) -> list[BaseRoute]:
+def routes(door: Door) -> list[BaseRoute]:
     """The door's routes, for an application's router."""
     return [
-        Route(EVENTS_PATH, EventsEndpoint(door, tenant_of)),
+        Route(EVENTS_PATH, EventsEndpoint(door)),
         Route(TICKS_PATH, TicksEndpoint(door)),
     ]
 
@@ -82,12 +75,10 @@ def health_routes(ready: Callable[[], bool]) -> list[BaseRoute]:
     return [Route("/health/live", live, methods=["GET"]), Route("/health/ready", is_ready, methods=["GET"])]
 
 
-def application(
-    door: Door, tenant_of: TenantOf = default_tenant, others: Sequence[BaseRoute] = (), prefix: str = ""
-) -> ASGIApp:
+def application(door: Door, others: Sequence[BaseRoute] = (), prefix: str = "") -> ASGIApp:
     """An ASGI application: the hot route first and without a router, then all others."""
-    events = EventsEndpoint(door, tenant_of)
-    router = Router([*routes(door, tenant_of), *others])
+    events = EventsEndpoint(door)
+    router = Router([*routes(door), *others])
     hot = prefix + EVENTS_PATH
 
     async def call(scope: Scope, receive: Receive, send: Send) -> None:
@@ -102,9 +93,8 @@ def application(
 class EventsEndpoint:
     """`POST /v1/events`, as an ASGI callable. Raises nothing that a client can bring about."""
 
-    def __init__(self, door: Door, tenant_of: TenantOf = default_tenant) -> None:
+    def __init__(self, door: Door) -> None:
         self._door = door
-        self._tenant_of = tenant_of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Reads the body up to its bound, lets the door take it, answers."""
@@ -113,7 +103,7 @@ class EventsEndpoint:
             return
         try:
             body = await read_body(scope, receive, BODY_BYTES_MAX)
-            receipt = await self._door.take(body, scope["headers"], self._tenant_of(scope))
+            receipt = await self._door.take(body, scope["headers"], tenant_of(scope))
         except Disconnected:
             return
         except BodyRefused as refused:
