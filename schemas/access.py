@@ -19,7 +19,7 @@ SCOPE_NAME: Final = "taximeter.access"
 
 
 class Access(msgspec.Struct, frozen=True, kw_only=True):
-    """What a request may do. `key` is the id of the key that it came with, never the key itself; None: none is asked."""
+    """What a request may do. `key` is the id of the key that it came with, never the key itself; None: none asked."""
 
     tenant: str = DEFAULT_TENANT
     scopes: frozenset[KeyScope] = frozenset(SCOPES)
