@@ -14,16 +14,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from rating.spend.gauges import TooManyWindows
-from rating.spend.parameters import WAIT_MS_DEFAULT, WAIT_MS_MAX, Parameters, Problem, cursor_of, invalid
+from rating.spend.parameters import WAIT_MS_DEFAULT, WAIT_MS_MAX, Parameters, Problem, cursor_of
 from rating.spend.spending import spend
 from rating.spend.store import Listing, SpendStore
-from rating.spend.usage import Question, measure, read_meters, stretch
+from rating.spend.usage_http import answer_events, answer_usage, read_events, read_usage
 from rating.spend.view import Of, PositionNotReached, SpendView
-from rating.spend.windows import UNITS
-from schemas.catalogue import Meter
-from schemas.faults import unknown
-from schemas.identity import partition_of
 from schemas.output import InvoiceKind
 from schemas.rejection import CODES
 from streams.log import encode_position
@@ -42,6 +37,8 @@ def routes(view: SpendView) -> list[Route]:
     return [
         Route("/v1/customers/{customer:path}/spend", _endpoint(view, _spend, "spend"), methods=["GET"]),
         Route("/v1/customers/{customer:path}/usage", _endpoint(view, _usage, "usage"), methods=["GET"]),
+        Route("/v1/usage", _endpoint(view, _usage_of_all, "usage"), methods=["GET"]),
+        Route("/v1/events", _endpoint(view, _events, "usage"), methods=["GET"]),
         Route("/v1/line-items", _endpoint(view, _line_items, "spend"), methods=["GET"]),
         Route("/v1/invoices", _endpoint(view, _invoices, "spend"), methods=["GET"]),
         Route("/v1/invoices/{id:path}", _endpoint(view, _invoice, "spend"), methods=["GET"]),
@@ -80,47 +77,21 @@ def _spend(parameters: Parameters, view: SpendView) -> Query:
 
 
 def _usage(parameters: Parameters, view: SpendView) -> Query:
-    tenant, customer, name = _tenant(parameters), parameters.path["customer"], parameters.text("meter")
-    unit = parameters.choice("window", UNITS, "day")
-    zone, first, last = parameters.zone("timezone"), parameters.time("from"), parameters.time("to")
-    group_by = tuple(dict.fromkeys(part for text in parameters.texts("group_by") for part in text.split(",")))
-    if name is None:
-        raise invalid("meter", "missing, expected the name of a meter")
-    if first is not None and last is not None and first > last:
-        raise invalid("from", "found a time after `to`, expected one at or before it")
-    question = Question(unit, zone, first, last, group_by)  # type: ignore[arg-type]  # `choice` has checked the unit
-    partition = partition_of(tenant, customer, view.partitions)
-
-    def query(store: SpendStore) -> Mapping[str, Any]:
-        meter = _meter(store, partition, name, group_by)
-        events = store.events(tenant, customer, meter.event, *stretch(meter, question))
-        newest = store.newest(tenant, customer, partition) if meter.aggregate == "time_weighted" else None
-        try:
-            usage = measure(meter, events, question._replace(newest=newest))
-        except TooManyWindows as error:
-            raise invalid("window", str(error)) from None
-        return {
-            "customer": customer,
-            "meter": name,
-            "aggregate": meter.aggregate,
-            "window": unit,
-            "timezone": zone,
-            "windows": usage.windows,
-            "rejected": usage.rejected,
-        }
-
-    return query
+    return _of_usage(parameters, view, parameters.path["customer"])
 
 
-def _meter(store: SpendStore, partition: int, name: str, group_by: tuple[str, ...]) -> Meter:
-    catalogue = store.catalogue(partition)
-    meters = {} if catalogue is None else read_meters(catalogue)
-    if name not in meters:
-        raise Problem(404, "Unknown meter", "unknown_meter", unknown(name, list(meters)), meters=sorted(meters))
-    for dimension in group_by:
-        if dimension not in meters[name].dimensions:
-            raise invalid("group_by", unknown(dimension, list(meters[name].dimensions)))
-    return meters[name]
+def _usage_of_all(parameters: Parameters, view: SpendView) -> Query:
+    return _of_usage(parameters, view, None)
+
+
+def _of_usage(parameters: Parameters, view: SpendView, customer: str | None) -> Query:
+    asked = read_usage(parameters, _tenant(parameters), view.partitions, customer)
+    return lambda store: answer_usage(store, asked, store.catalogue(asked.partition or 0))
+
+
+def _events(parameters: Parameters, view: SpendView) -> Query:
+    whose, where, after, limit = read_events(parameters, _tenant(parameters))
+    return lambda store: answer_events(store, whose, where, after, limit)
 
 
 def _line_items(parameters: Parameters, view: SpendView) -> Query:

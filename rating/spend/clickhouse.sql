@@ -47,5 +47,6 @@ CREATE TABLE IF NOT EXISTS {database}.rejections (
 CREATE TABLE IF NOT EXISTS {database}.events (
     log_partition Int64, log_offset Int64, log_index Int64,
     tenant LowCardinality(String), customer String, identity FixedString(16),
-    type LowCardinality(String), time Int64, data String CODEC(ZSTD)
+    type LowCardinality(String), time Int64, data String CODEC(ZSTD),
+    subject String, source LowCardinality(String), id String, arrived Int64, extensions Nullable(String)
 ) ENGINE = ReplacingMergeTree ORDER BY (tenant, customer, log_partition, log_offset, log_index);

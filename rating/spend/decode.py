@@ -80,6 +80,11 @@ EVENTS: Final = pa.schema(
         ("type", _TEXT),
         ("time", _WHOLE),
         ("data", pa.binary()),
+        ("subject", _TEXT),
+        ("source", _TEXT),
+        ("id", _TEXT),
+        ("arrived", _WHOLE),
+        ("extensions", _TEXT),
     ]
 )
 
@@ -315,6 +320,11 @@ def _pack_rows(batch: pa.RecordBatch, record: TopicRecord, tenant: str) -> pa.Re
         batch.column("type").cast(_TEXT),
         batch.column("time"),
         batch.column("data"),
+        batch.column("subject").cast(_TEXT),
+        batch.column("source").cast(_TEXT),
+        batch.column("id"),
+        batch.column("arrived"),
+        batch.column("extensions"),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=EVENTS)
 

@@ -20,6 +20,10 @@ _TABLE = re.compile(r"\{(\w+)\}")
 _APPENDED = ("events", "line_items")
 _VALUE = re.compile(r"\{:(\w+)\}")
 _LOCKED = "Could not set lock"
+FORMAT = 2
+"""Of the tables. A file of another one is as good as damaged: everything in it can be made again from the topics."""
+
+_REBUILD = "cannot open the spend store {path}: {said}. Move the file away, and it is built again from the topics"
 
 _logger = logging.getLogger(__name__)
 
@@ -44,12 +48,26 @@ class DuckdbStore(SqlStore):
         except duckdb.Error as error:
             raise _refusal(path, error) from error
         try:
+            self._check_format(path)
             self._connection.execute((files("rating.spend") / "duckdb.sql").read_text())
             self._compaction = Compaction(self._connection, self._writing, compact_rows_min)
             super().__init__()
         except duckdb.Error as error:
             self._connection.close()
             raise _refusal(path, error) from error
+
+    def _check_format(self, path: Path | str) -> None:
+        tables = {name for (name,) in self._connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        if not tables:
+            self._connection.execute("CREATE TABLE format (version INTEGER NOT NULL)")
+            self._connection.execute("INSERT INTO format VALUES ($version)", {"version": FORMAT})
+            return
+        found = self._connection.execute("SELECT version FROM format").fetchall() if "format" in tables else [(1,)]
+        if found != [(FORMAT,)]:
+            self._connection.close()
+            raise StoreDamaged(
+                _REBUILD.format(path=path, said=f"its format is {found[0][0]}, this version has {FORMAT}")
+            )
 
     def check(self) -> None:
         """Reads everything once. Raises: duckdb.Error where a block is not what was written."""
@@ -146,9 +164,7 @@ def _refusal(path: Path | str, error: duckdb.Error) -> Exception:
         return StoreError(f"cannot open the spend store {path}: another process holds it ({said})")
     if finds_no_room(error):
         return StoreFull(f"cannot open the spend store {path}: {said}")
-    return StoreDamaged(
-        f"cannot open the spend store {path}: {said}. Move the file away, and it is built again from the topics"
-    )
+    return StoreDamaged(_REBUILD.format(path=path, said=said))
 
 
 def _insert(table: str, columns: list[str]) -> str:

@@ -72,6 +72,19 @@ def integrate(
     )
 
 
+def integrate_whole(meter: Meter, readings: Sequence[Reading], window: Period, end: int) -> Iterator[Span]:
+    """One window of any bounds in place of those that clocks and calendars cut; nothing, where there is no usage."""
+    integral, level, now, events = 0, 0, window.start, 0
+    for time, change in _changes(meter, readings):
+        if time >= window.start:
+            integral += level * (time - now)
+            now, events = time, events + 1
+        level += change
+    integral += level * max(end - now, 0)
+    if integral or events:
+        yield Span(window, events, divide_half_up(integral, _length(meter, window)))
+
+
 def _length(meter: Meter, window: Period) -> int:
     """How long the meter's unit is; of `period` it is the whole window."""
     return window.end - window.start if meter.unit == "period" else _UNITS[meter.unit or "hour"]

@@ -16,7 +16,7 @@ import pyarrow.compute as pc
 
 from rating.spend.decode import INVOICES, LINE_ITEMS, Staged, journal_records, stage, stage_positions, stage_progress
 from rating.spend.progress import Progress
-from rating.spend.store import TOPICS, Listing, Place, Row
+from rating.spend.store import EVENT_COLUMNS, TOPICS, EventFilter, EventPlace, Listing, Place, Row, Whose
 from schemas import topics
 from schemas.event import VOID_TYPE
 from schemas.identity import event_identity
@@ -120,32 +120,67 @@ class SqlStore(ABC):
         sql = f"SELECT {columns} FROM {{alerts}} WHERE {_OF_CUSTOMER} AND {_OF_THRESHOLD}"
         return self._select(sql, {"tenant": tenant, "customer": customer})
 
-    def events(self, tenant: str, customer: str, type: str, first: int | None, last: int | None) -> pa.Table:
-        """`time` and `data` of a customer's events of one type, each identity once, in order of arrival."""
-        later = self._later(tenant, customer)
+    def events(
+        self,
+        whose: Whose,
+        type: str,
+        first: int | None,
+        last: int | None,
+        known_at: int | None = None,
+        columns: Sequence[str] = ("time", "data"),
+    ) -> pa.Table:
+        """`columns` of the events of one type, each identity once, in order of arrival."""
+        later = self._later(whose, known_at)
+        voids = self._firsts(whose, VOID_TYPE, None, None, known_at, later, ("customer", "data"))
         voided = {
-            event_identity(tenant, customer, void.source, void.id)
-            for void in map(
-                _read_void, self._firsts(tenant, customer, VOID_TYPE, None, None, later)["data"].to_pylist()
+            event_identity(whose.tenant, customer, void.source, void.id)
+            for customer, void in zip(
+                voids["customer"].to_pylist(), map(_read_void, voids["data"].to_pylist()), strict=True
             )
             if void is not None
         }
-        found = self._firsts(tenant, customer, type, first, last, later)
+        found = self._firsts(whose, type, first, last, known_at, later, columns)
         if voided:
-            found = found.filter(pa.array([identity not in voided for identity in found["identity"].to_pylist()]))
-        return found.select(["time", "data"])
+            found = found.filter(pa.array([known not in voided for known in found["identity"].to_pylist()], pa.bool_()))
+        return found.select(list(columns))
 
-    def newest(self, tenant: str, customer: str, partition: int) -> int | None:
-        """The greatest time known for a customer: of its events (voids have none) and of its partition's ticks."""
-        clocks = self._rows("SELECT revision FROM {clocks} WHERE id = {:id}", {"id": str(partition)})
+    def newest(self, whose: Whose, partition: int | None) -> int | None:
+        """The greatest time known: of the events (voids have none) and of the ticks of the partition, else of all."""
+        id = {} if partition is None else {"id": str(partition)}
+        clocks = self._rows("SELECT revision FROM {clocks}" + (" WHERE id = {:id}" if id else ""), id)
         known = [int(row["revision"]) for row in clocks]
-        later = self._later(tenant, customer)
-        sql = f"SELECT time, {_PLACE} FROM {{events}} WHERE {_OF_CUSTOMER} AND type <> {{:void}} ORDER BY time DESC"
-        values: dict[str, str | int] = {"tenant": tenant, "customer": customer, "void": VOID_TYPE}
-        found = self._select(sql if later else sql + " LIMIT 1", values)
+        later = self._later(whose, None)
+        condition, values = _of(whose)
+        sql = f"SELECT time, {_PLACE} FROM {{events}} WHERE {condition} AND type <> {{:void}} ORDER BY time DESC"
+        found = self._select(sql if later else sql + " LIMIT 1", values | {"void": VOID_TYPE})
         times = zip(found["time"].to_pylist(), _places(found), strict=True)
         known += [time for time, place in times if place not in later][:1]
         return max(known, default=None)
+
+    def kept_events(self, whose: Whose, where: EventFilter, after: EventPlace | None, limit: int) -> pa.Table:
+        """Kept events as they came, duplicates and voids too, the last one to arrive first."""
+        condition, values = _of(whose)
+        conditions = [condition]
+        for name, operator, bound in (
+            ("type", "=", where.type),
+            ("source", "=", where.source),
+            ("id", "=", where.id),
+            ("time", ">=", where.first),
+            ("time", "<", where.last),
+            ("arrived", ">=", where.arrived_from),
+            ("arrived", "<", where.arrived_to),
+        ):
+            if bound is not None:
+                conditions.append(f"{name} {operator} {{:where_{len(values)}}}")
+                values[f"where_{len(values)}"] = bound
+        if after is not None:
+            conditions.append(f"({_EVENT_ORDER}) < ({{:at_0}}, {{:at_1}}, {{:at_2}}, {{:at_3}})")
+            values |= {f"at_{number}": value for number, value in enumerate(after)}
+        order = ", ".join(f"{name} DESC" for name in _EVENT_ORDER.split(", "))
+        names = ", ".join(EVENT_COLUMNS)
+        sql = f"SELECT {names} FROM {{events}} WHERE {' AND '.join(conditions)} ORDER BY {order} LIMIT {limit:d}"
+        found = self._select(sql, values)
+        return found.set_column(found.schema.get_field_index("data"), "data", pc.cast(found["data"], pa.binary()))
 
     def page(self, listing: Listing, where: Mapping[str, str | int], after: Place | None, limit: int) -> list[Row]:
         """The next rows after a place whose columns equal `where`; nought line items are not listed."""
@@ -198,16 +233,21 @@ class SqlStore(ABC):
                 changed[partition] = after
         return changed
 
-    def _later(self, tenant: str, customer: str) -> set[tuple[bytes, int, int, int]]:
-        """Where a customer's identities stand for the second time and later: duplicates."""
+    def _later(self, whose: Whose, known_at: int | None) -> set[tuple[bytes, int, int, int]]:
+        """Where identities stand for the second time and later: duplicates. Of what had arrived by `known_at`."""
+        # An identity is of one customer. A subject's may have come first from another subject of the same customer.
+        condition, values = _of(whose._replace(subjects=()))
+        if known_at is not None:
+            condition += " AND arrived <= {:known_at}"
+            values["known_at"] = known_at
         sql = (
-            f"SELECT {_PLACE} FROM {{events}} WHERE {_OF_CUSTOMER} AND identity IN "
-            f"(SELECT identity FROM {{events}} WHERE {_OF_CUSTOMER} GROUP BY identity HAVING count(*) > 1) "
+            f"SELECT {_PLACE} FROM {{events}} WHERE {condition} AND identity IN "
+            f"(SELECT identity FROM {{events}} WHERE {condition} GROUP BY identity HAVING count(*) > 1) "
             "ORDER BY log_partition, log_offset, log_index"
         )
         first: set[bytes] = set()
         later: set[tuple[bytes, int, int, int]] = set()
-        for place in _places(self._select(sql, {"tenant": tenant, "customer": customer})):
+        for place in _places(self._select(sql, values)):
             if place[0] in first:
                 later.add(place)
             first.add(place[0])
@@ -215,28 +255,49 @@ class SqlStore(ABC):
 
     def _firsts(
         self,
-        tenant: str,
-        customer: str,
+        whose: Whose,
         type: str,
         first: int | None,
         last: int | None,
+        known_at: int | None,
         later: set[tuple[bytes, int, int, int]],
+        columns: Sequence[str],
     ) -> pa.Table:
-        """`time`, `data` and `identity` of the events that are no duplicates, in order of arrival."""
-        values: dict[str, str | int] = {"tenant": tenant, "customer": customer, "type": type}
-        conditions = [_OF_CUSTOMER, "type = {:type}"]
-        for name, operator, bound in (("first", ">=", first), ("last", "<", last)):
+        """`columns` and places of the events that are no duplicates, in order of arrival."""
+        # A void may come from any subject of the customer whose event it names.
+        condition, values = _of(whose._replace(subjects=()) if type == VOID_TYPE else whose)
+        conditions = [condition, "type = {:type}"]
+        values["type"] = type
+        for name, column, operator, bound in (
+            ("first", "time", ">=", first),
+            ("last", "time", "<", last),
+            ("known_at", "arrived", "<=", known_at),
+        ):
             if bound is not None:
-                conditions.append(f"time {operator} {{:{name}}}")
+                conditions.append(f"{column} {operator} {{:{name}}}")
                 values[name] = bound
+        names = ", ".join(dict.fromkeys([*columns, *_PLACE.split(", ")]))
         sql = (
-            f"SELECT time, data, {_PLACE} FROM {{events}} WHERE {' AND '.join(conditions)} "
+            f"SELECT {names} FROM {{events}} WHERE {' AND '.join(conditions)} "
             "ORDER BY log_partition, log_offset, log_index"
         )
         found = self._select(sql, values)
         if later:
             found = found.filter(pa.array([place not in later for place in _places(found)], pa.bool_()))
-        return found.set_column(1, "data", pc.cast(found["data"], pa.binary()))
+        if "data" not in found.column_names:
+            return found
+        return found.set_column(found.schema.get_field_index("data"), "data", pc.cast(found["data"], pa.binary()))
+
+
+def _of(whose: Whose) -> tuple[str, dict[str, str | int]]:
+    """The condition that an event is one of theirs, and its values."""
+    conditions, values = ["tenant = {:tenant}"], dict[str, str | int](tenant=whose.tenant)
+    for column, names in (("customer", whose.customers), ("subject", whose.subjects)):
+        bound = {f"{column}_{number}": name for number, name in enumerate(names)}
+        if bound:
+            conditions.append(f"{column} IN ({', '.join(f'{{:{name}}}' for name in bound)})")
+            values |= bound
+    return " AND ".join(conditions), values
 
 
 def _begun(progress: Progress, records: Sequence[TopicRecord], position: int) -> Progress:
@@ -272,6 +333,7 @@ _OF_CUSTOMER: Final = "tenant = {:tenant} AND customer = {:customer}"
 _OF_THRESHOLD: Final = 'body LIKE \'%"kind":"threshold"%\''
 """No text of an alert can hold these letters elsewhere: quotes in a text are escaped."""
 _PLACE: Final = "identity, log_partition, log_offset, log_index"
+_EVENT_ORDER: Final = "arrived, log_partition, log_offset, log_index"
 
 
 def _places(found: pa.Table) -> list[tuple[bytes, int, int, int]]:

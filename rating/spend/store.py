@@ -52,6 +52,52 @@ class Row(NamedTuple):
     body: bytes
 
 
+class Whose(NamedTuple):
+    """Whose events: a tenant's; of some customers, or of all; of some subjects, or of all."""
+
+    tenant: str
+    customers: tuple[str, ...] = ()
+    subjects: tuple[str, ...] = ()
+
+
+class EventFilter(NamedTuple):
+    """Which kept events; times are microseconds, stretches half-open."""
+
+    type: str | None = None
+    source: str | None = None
+    id: str | None = None
+    first: int | None = None
+    last: int | None = None
+    arrived_from: int | None = None
+    arrived_to: int | None = None
+
+
+class EventPlace(NamedTuple):
+    """Where an event stands in the listing of kept events: by falling places."""
+
+    arrived: int
+    log_partition: int
+    log_offset: int
+    log_index: int
+
+
+EVENT_COLUMNS: Final = (
+    "log_partition",
+    "log_offset",
+    "log_index",
+    "customer",
+    "subject",
+    "source",
+    "id",
+    "type",
+    "time",
+    "arrived",
+    "data",
+    "extensions",
+)
+"""What is kept of an event and can be shown. Times are microseconds; `data` is JSON text, `extensions` too or null."""
+
+
 class SpendStore(Protocol):
     """Keeps the highest revision of every output, the raw events, and how far it has read.
 
@@ -87,15 +133,28 @@ class SpendStore(Protocol):
         """The thresholds that a customer has crossed: subscription, currency and period of each."""
         ...
 
-    def events(self, tenant: str, customer: str, type: str, first: int | None, last: int | None) -> pa.Table:
-        """`time` and `data` of a customer's events of one type with `first <= time < last`, in order of arrival.
+    def events(
+        self,
+        whose: Whose,
+        type: str,
+        first: int | None,
+        last: int | None,
+        known_at: int | None = None,
+        columns: Sequence[str] = ("time", "data"),
+    ) -> pa.Table:
+        """`columns` (of `EVENT_COLUMNS`) of the events of one type with `first <= time < last`, in order of arrival.
 
-        Of one identity only the first to arrive counts, whatever its type and time; voided events do not.
+        Of one identity only the first to arrive counts, whatever its type and time; voided events do not. With
+        `known_at` (microseconds) only what had arrived by then counts, voids too.
         """
         ...
 
-    def newest(self, tenant: str, customer: str, partition: int) -> int | None:
-        """The greatest time known for a customer: of its events (voids have none) and of its partition's ticks."""
+    def newest(self, whose: Whose, partition: int | None) -> int | None:
+        """The greatest time known: of the events (voids have none) and of the ticks of the partition, else of all."""
+        ...
+
+    def kept_events(self, whose: Whose, where: EventFilter, after: EventPlace | None, limit: int) -> pa.Table:
+        """`EVENT_COLUMNS` of kept events as they came, duplicates and voids too, the last one to arrive first."""
         ...
 
     def page(self, listing: Listing, where: Mapping[str, str | int], after: Place | None, limit: int) -> list[Row]:

@@ -6,11 +6,12 @@ event; one of the whole total belongs to a billing period and is left to the lin
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fractions import Fraction
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any, Final, NamedTuple
+from types import MappingProxyType
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -20,7 +21,7 @@ import pyarrow as pa
 from rating.spend.columns import texts
 from rating.spend.conditions import passing
 from rating.spend.formulas import meter_values
-from rating.spend.gauges import Reading, integrate
+from rating.spend.gauges import Reading, Span, integrate, integrate_whole
 from rating.spend.windows import Unit, cut, window_of
 from schemas.catalogue import Identifier, Meter
 from schemas.expressions import value_paths
@@ -56,14 +57,30 @@ class Question(NamedTuple):
     """What is asked of a meter: windows of `unit` in `zone`, of events with `first <= time < last` (microseconds).
 
     `newest`: the greatest time known, up to which gauges (`time_weighted`) hold their levels; else the last event's.
+    `group_by`: dimensions of the meter, and `customer` and `subject` where it has no dimension of that name. `filters`:
+    for a dimension the values (None: without it) of which one must be there.
     """
 
-    unit: Unit
+    unit: Unit | Literal["total"]
     zone: str
     first: int | None = None
     last: int | None = None
     group_by: tuple[str, ...] = ()
     newest: int | None = None
+    filters: Mapping[str, frozenset[str | None]] = MappingProxyType({})
+
+
+TOTAL: Final = "total"
+"""In place of a unit: one window over all that was asked for."""
+
+OWNERS: Final = ("customer", "subject")
+"""What usage may be grouped by beside a meter's dimensions: whose it is."""
+
+
+def columns_for(meter: Meter, question: Question) -> tuple[str, ...]:
+    """The columns of `SpendStore.events` that `measure` needs."""
+    owners = [name for name in OWNERS if name in question.group_by and name not in meter.dimensions]
+    return ("time", "data", *owners) if meter.aggregate != "time_weighted" else ("time", "data", *OWNERS)
 
 
 @lru_cache(maxsize=16)
@@ -91,17 +108,25 @@ def measure(meter: Meter, events: pa.Table, question: Question) -> Usage:
 
     Raises: rating.spend.gauges.TooManyWindows.
     """
-    columns = _extract(meter, events, question.group_by)
+    columns = _extract(meter, events, [*question.group_by, *question.filters])
     counts = passing(meter.where, columns, events.num_rows)
+    for name, wanted in question.filters.items():
+        found_texts, _ = texts(columns[meter.dimensions[name]])
+        counts &= np.array([text in wanted for text in found_texts], dtype=np.bool_)
     values, valued = meter_values(meter, columns, events.num_rows)
     times = events["time"].to_numpy()
     asked = np.ones(len(times), dtype=np.bool_) if question.first is None else times >= question.first
     rejected = int(np.count_nonzero(counts & ~valued & asked))
     kept = np.flatnonzero(counts & valued)
-    groups, group = _groups([columns[meter.dimensions[name]] for name in question.group_by], kept)
+    question = _bounded(question, times[kept])
+    named = [
+        columns[meter.dimensions[name]] if name in meter.dimensions else events[name] for name in question.group_by
+    ]
+    groups, group = _groups(named, kept)
     if meter.aggregate == "time_weighted":
-        return Usage(_gauge_windows(meter, columns, values, times, kept, groups, group, question), rejected)
-    windows, window = cut(times[kept], question.unit, question.zone)
+        owners = events["customer"].to_pylist() if "customer" in events.column_names else [""] * len(times)
+        return Usage(_gauge_windows(meter, columns, owners, values, times, kept, groups, group, question), rejected)
+    windows, window = _cut(times[kept], question)
     order = np.lexsort((kept, times[kept], group, window))
     rising = [values[i] for i in kept[order].tolist()]
     found = []
@@ -112,9 +137,29 @@ def measure(meter: Meter, events: pa.Table, question: Question) -> Usage:
     return Usage(found, rejected)
 
 
+def _cut(times: npt.NDArray[np.int64], question: Question) -> tuple[list[Period], npt.NDArray[np.int64]]:
+    if question.unit != TOTAL:
+        return cut(times, question.unit, question.zone)
+    return [_whole(question)], np.zeros(len(times), np.int64)
+
+
+def _whole(question: Question) -> Period:
+    return Period(question.first or 0, question.last or 0)  # bounded, where it is asked for
+
+
+def _bounded(question: Question, times: npt.NDArray[np.int64]) -> Question:
+    """One window over all has the bounds that were asked for, else those of the events."""
+    if question.unit != TOTAL or not len(times):
+        return question
+    first = int(times.min()) if question.first is None else question.first
+    newest = max(int(times.max()), question.newest or int(times.max()))
+    return question._replace(first=first, last=newest + 1 if question.last is None else question.last)
+
+
 def _gauge_windows(
     meter: Meter,
     columns: dict[str, pa.Array],
+    owners: Sequence[str],
     values: Sequence[int],
     times: npt.NDArray[np.int64],
     kept: npt.NDArray[np.int64],
@@ -122,9 +167,9 @@ def _gauge_windows(
     group: npt.NDArray[np.int64],
     question: Question,
 ) -> list[UsageWindow]:
-    """One gauge for each combination of all the meter's dimensions and its key, added up by group."""
+    """One gauge for each customer and combination of all the meter's dimensions and its key, added up by group."""
     named = [*meter.dimensions.values(), *([meter.key] if meter.key is not None else [])]
-    gauges = list(zip(*(texts(columns[path])[0] for path in named), strict=True)) if named else [()] * len(times)
+    gauges = list(zip(owners, *(texts(columns[path])[0] for path in named), strict=True))
     newest = max([*times[kept].tolist(), *([question.newest] if question.newest is not None else [])], default=0)
     end = newest if question.last is None else min(newest, question.last)
     readings: list[list[Reading]] = [[] for _ in groups]
@@ -137,11 +182,17 @@ def _gauge_windows(
     found = [
         (span.window, number, span)
         for number, of_group in enumerate(readings)
-        for span in integrate(meter, of_group, question.unit, question.zone, question.first, end)
+        for span in _integrate(meter, of_group, question, end)
     ]
     return [
         _window(question, window, groups[number], span.value, span.events) for window, number, span in sorted(found)
     ]
+
+
+def _integrate(meter: Meter, readings: Sequence[Reading], question: Question, end: int) -> Iterator[Span]:
+    if question.unit != TOTAL:
+        return integrate(meter, readings, question.unit, question.zone, question.first, end)
+    return integrate_whole(meter, readings, _whole(question), end)
 
 
 def _window(question: Question, period: Period, names: tuple[str | None, ...], value: int, events: int) -> UsageWindow:
@@ -154,8 +205,8 @@ def _window(question: Question, period: Period, names: tuple[str | None, ...], v
     )
 
 
-def _extract(meter: Meter, events: pa.Table, group_by: Sequence[str]) -> dict[str, pa.Array]:
-    paths = [*meter.where, *(meter.dimensions[name] for name in group_by)]
+def _extract(meter: Meter, events: pa.Table, names: Sequence[str]) -> dict[str, pa.Array]:
+    paths = [*meter.where, *(meter.dimensions[name] for name in names if name in meter.dimensions)]
     if meter.value is not None:
         paths += value_paths(meter.value)
     if meter.aggregate == "time_weighted":
@@ -164,12 +215,12 @@ def _extract(meter: Meter, events: pa.Table, group_by: Sequence[str]) -> dict[st
 
 
 def _groups(
-    columns: Sequence[pa.Array], kept: npt.NDArray[np.int64]
+    columns: Sequence[pa.Array | pa.ChunkedArray], kept: npt.NDArray[np.int64]
 ) -> tuple[list[tuple[str | None, ...]], npt.NDArray[np.int64]]:
     """The combinations of values, in order (null first), and the one of each kept row."""
     rows: list[list[str | None]] = []
     for column in columns:
-        found_texts, _ = texts(column)
+        found_texts = column.to_pylist() if isinstance(column, pa.ChunkedArray) else texts(column)[0]
         rows.append([found_texts[i] for i in kept.tolist()])
     keys = list(zip(*rows, strict=True)) if rows else [()] * len(kept)
     found = sorted(set(keys), key=lambda key: [(text is not None, text or "") for text in key])

@@ -174,4 +174,6 @@ def test_two_workers_of_one_name_do_not_both_count(deployment: Deployment) -> No
     deployment.append(30)
     deployment.wait_done()
     deployment.check_exact()
-    assert alive(second) and first.wait_exit() == EXIT_FAILED
+    # As a rule the later one stays. On a busy machine the earlier one may come back first and shut the later one out.
+    left, gone = (second, first) if alive(second) else (first, second)
+    assert gone.wait_exit() == EXIT_FAILED and alive(left)

@@ -108,12 +108,12 @@ def pack(events: Sequence[Mapping[str, Any]], tenant: str = "default") -> bytes:
     """An entry that holds usage events."""
     rows = [
         {
-            **row,
-            "identity": event_identity(tenant, row["customer"], row["source"], row["id"]),
             "content": 0,
             "subject": row["customer"],
             "arrived": 0,
             "extensions": None,
+            **row,
+            "identity": event_identity(tenant, row["customer"], row["source"], row["id"]),
         }
         for row in events
     ]

@@ -8,6 +8,7 @@ import msgspec
 
 from rating.spend.duckdb_store import DuckdbStore
 from rating.spend.spending import spend
+from rating.spend.store import Whose
 from rating.spend.view import SpendView
 from schemas import topics
 from streams.embedded.log import SqliteLog
@@ -51,7 +52,7 @@ async def test_a_question_sees_what_was_committed(tmp_path: Path) -> None:
         feed.cancel()
         with suppress(asyncio.CancelledError):
             await feed
-        events = store.events("default", "acme", "llm.request", None, None)
+        events = store.events(Whose("default", ("acme",)), "llm.request", None, None)
         assert events.num_rows == 6 * (life + 1)
         assert store.catalogue(1) is not None
         store.close()

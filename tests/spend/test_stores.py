@@ -11,7 +11,7 @@ from rating.spend.clickhouse_store import ClickhouseStore
 from rating.spend.columns import scaled
 from rating.spend.duckdb_store import DuckdbStore
 from rating.spend.spending import spend
-from rating.spend.store import Place, SpendStore, StoreError
+from rating.spend.store import Place, SpendStore, StoreError, Whose
 from schemas import topics
 from schemas.numbers import format_scaled
 from schemas.times import parse_time
@@ -43,7 +43,7 @@ def everything(store: SpendStore) -> Any:
         store.progress(),
         [listed(store, name) for name in ("line_items", "invoices", "alerts", "rejections")],
         spend(store, "default", "acme", "all"),
-        store.events("default", "acme", "llm.request", None, None).to_pylist(),
+        store.events(Whose("default", ("acme",)), "llm.request", None, None).to_pylist(),
         store.catalogue(0),
     )
 
@@ -245,7 +245,7 @@ def test_a_rejection_that_a_replay_says_again_is_one(store: SpendStore) -> None:
 
 
 def test_the_newest_time_is_that_of_the_customers_events_and_of_ticks(store: SpendStore) -> None:
-    assert store.newest("default", "acme", 0) is None
+    assert store.newest(Whose("default", ("acme",)), 0) is None
     log = Log()
     log.events(
         event("a", "2026-11-03T00:00:00Z", {}),
@@ -253,16 +253,16 @@ def test_the_newest_time_is_that_of_the_customers_events_and_of_ticks(store: Spe
         event("v", "2026-11-09T00:00:00Z", {"source": "cli", "id": "a"}, type="taximeter.void"),
     )
     store.apply(log.records)
-    assert store.newest("default", "acme", 0) == parse_time("2026-11-03T00:00:00Z")
+    assert store.newest(Whose("default", ("acme",)), 0) == parse_time("2026-11-03T00:00:00Z")
     log.events(event("a", "2026-11-08T00:00:00Z", {}))  # a duplicate
     log.append(topics.EVENTS, tick("2026-11-02T12:00:00Z"))
     store.apply(log.records)
-    assert store.newest("default", "acme", 0) == parse_time("2026-11-03T00:00:00Z")
-    assert store.newest("default", "nobody", 0) == parse_time("2026-11-02T12:00:00Z")
+    assert store.newest(Whose("default", ("acme",)), 0) == parse_time("2026-11-03T00:00:00Z")
+    assert store.newest(Whose("default", ("nobody",)), 0) == parse_time("2026-11-02T12:00:00Z")
     log.append(topics.EVENTS, tick("2026-11-05T00:00:00Z"))
     log.append(topics.EVENTS, tick("2026-11-04T00:00:00Z"))
     store.apply(log.records)
-    assert store.newest("default", "acme", 0) == parse_time("2026-11-05T00:00:00Z")
+    assert store.newest(Whose("default", ("acme",)), 0) == parse_time("2026-11-05T00:00:00Z")
 
 
 def test_events_count_once_by_identity_and_not_when_voided(store: SpendStore) -> None:
@@ -285,7 +285,7 @@ def test_events_count_once_by_identity_and_not_when_voided(store: SpendStore) ->
 
     def data(first: str | None, last: str | None) -> list[Any]:
         bounds = [None if bound is None else parse_time(bound) for bound in (first, last)]
-        found = store.events("default", "acme", "llm.request", *bounds)
+        found = store.events(Whose("default", ("acme",)), "llm.request", *bounds)
         return [msgspec.json.decode(text)["n"] for text in found["data"].to_pylist()]
 
     assert data(None, None) == [1, 6, 7, 9]
