@@ -1,0 +1,1 @@
+"""A package, so that nothing that an installed package calls `tests` is taken for it."""
