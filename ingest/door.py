@@ -43,6 +43,14 @@ class RejectionSink(Protocol):
         ...
 
 
+class NotWhole(Exception):
+    """A request that was to be taken whole or not at all, and was not. `receipt`: what would have been said of it."""
+
+    def __init__(self, receipt: Receipt) -> None:
+        super().__init__(f"{len(receipt.refused)} of {receipt.total} events refused, {len(receipt.duplicates)} known")
+        self.receipt = receipt
+
+
 def now() -> int:
     """The clock: microseconds since the epoch."""
     return time.time_ns() // 1000
@@ -213,14 +221,19 @@ class Door:
         self._batcher.check_room()  # before the work of parsing
         return await self.take_parsed(parse(body, headers), tenant)
 
-    async def take_parsed(self, parsed: Parsed, tenant: str) -> Receipt:
-        """The same for events that another door has read. Raises: LogUnavailable."""
+    async def take_parsed(self, parsed: Parsed, tenant: str, *, whole: bool = False, new: bool = False) -> Receipt:
+        """The same for events that another door has read. `whole`: all of them or none; `new`: nor where one is known.
+
+        Raises: NotWhole, and nothing was taken or published; LogUnavailable.
+        """
         self._batcher.check_room()
         arrived = self.clock()
         router = self._router(tenant)
         events, refused = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)
         routed = Routed(events, router, [arrived] * len(events.id))
         seen = self._memory.look(routed.identity, routed.content)
+        if (whole and refused) or (new and seen.duplicates):
+            raise NotWhole(_receipt(parsed, events, refused, seen, ""))
         position = await self._commit(routed, refused, parsed, tenant)
         self._memory.remember(routed.identity, routed.content)
         receipt = _receipt(parsed, events, refused, seen, encode_position(position))

@@ -206,7 +206,7 @@ class _Compiler:
     def _check_versions(self, book: PriceBook, where: str) -> None:
         if book.versions is None:
             return
-        plain = PriceBook(versions=book.versions, description=book.description)
+        plain = PriceBook(versions=book.versions, description=book.description, metadata=book.metadata)
         for field in PriceBook.__struct_fields__:
             if getattr(book, field) != getattr(plain, field):
                 self.faults.add(join(where, field), "stands beside versions: each version says it for itself")

@@ -23,6 +23,8 @@ Path = Annotated[str, Meta(pattern=r"^\$", max_length=ID_LENGTH_MAX)]
 Expression = Annotated[str, Meta(min_length=1, max_length=EXPRESSION_LENGTH_MAX)]
 EventText = Annotated[str, Meta(min_length=1, max_length=EVENT_TEXT_LENGTH_MAX)]
 Text = Annotated[str, Meta(max_length=2000)]
+Metadata = dict[Annotated[str, Meta(max_length=256)], Text]
+"""What others keep at a document; nothing of it has a meaning here."""
 
 Aggregate = Literal["count", "sum", "min", "max", "avg", "latest", "unique_count", "time_weighted", "percentile"]
 PeriodUnit = Literal["hour", "day", "week", "month", "quarter", "year"]
@@ -70,6 +72,8 @@ class Meter(Document, frozen=True, kw_only=True):
     align: Literal["day"] | None = None
     percentile: Decimal | None = None
     description: Text = ""
+    name: Text = ""
+    metadata: Metadata = {}
 
 
 class Discount(Document, frozen=True, kw_only=True):
@@ -174,6 +178,7 @@ class PriceBook(Document, frozen=True, kw_only=True):
     corrections: Literal["invoice", "next"] = "invoice"
     description: Text = ""
     versions: list[Prices] | None = None
+    metadata: Metadata = {}
 
     @staticmethod
     def find_faults(value: dict[str, Any], path: str, faults: Faults) -> None:
@@ -245,6 +250,7 @@ class Customer(Document, frozen=True, kw_only=True):
     credit_grants: list[CreditGrant] = []
     overrides: Overrides = Overrides()
     name: Text = ""
+    metadata: Metadata = {}
 
 
 class Terms(Document, frozen=True, kw_only=True):
@@ -290,6 +296,7 @@ class Subscription(Terms, frozen=True, kw_only=True):
     overrides: Overrides = Overrides()
     phases: list[Phase] = []
     pauses: list[Pause] = []
+    metadata: Metadata = {}
 
 
 class Catalogue(Document, frozen=True, kw_only=True):

@@ -1,0 +1,1 @@
+"""Doors that speak other systems' dialects: their requests become our events and documents, our answers theirs."""
