@@ -5,20 +5,25 @@ Every answer holds `through`: for each partition, the position up to which the s
 are `application/problem+json`. Listings are newest first and go on at `next_cursor`.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from rating.spend.parameters import WAIT_MS_DEFAULT, WAIT_MS_MAX, Parameters, Problem, cursor_of
+from rating.spend.costs import costs
+from rating.spend.parameters import WAIT_MS_DEFAULT, WAIT_MS_MAX, Parameters, Problem, cursor_of, invalid
+from rating.spend.ranking_http import answer_ranking, read_ranking
 from rating.spend.spending import spend
 from rating.spend.store import Listing, SpendStore
+from rating.spend.tables import FORMATS, MEDIA_TYPES, Format, encode, listing_of
 from rating.spend.usage_http import answer_events, answer_usage, read_events, read_usage
 from rating.spend.view import Of, PositionNotReached, SpendView
+from schemas.identity import partition_of
 from schemas.output import InvoiceKind
 from schemas.rejection import CODES
 from streams.log import encode_position
@@ -37,6 +42,8 @@ def routes(view: SpendView) -> list[Route]:
     return [
         Route("/v1/customers/{customer:path}/spend", _endpoint(view, _spend, "spend"), methods=["GET"]),
         Route("/v1/customers/{customer:path}/usage", _endpoint(view, _usage, "usage"), methods=["GET"]),
+        Route("/v1/customers/{customer:path}/costs", _endpoint(view, _costs, "spend"), methods=["GET"]),
+        Route("/v1/spend", _endpoint(view, _ranking, "spend"), methods=["GET"]),
         Route("/v1/usage", _endpoint(view, _usage_of_all, "usage"), methods=["GET"]),
         Route("/v1/events", _endpoint(view, _events, "usage"), methods=["GET"]),
         Route("/v1/line-items", _endpoint(view, _line_items, "spend"), methods=["GET"]),
@@ -54,12 +61,16 @@ def _endpoint(view: SpendView, read: Reader, of: Of) -> Callable[[Request], Awai
             query = read(parameters, view)
             position = parameters.position(view)
             wait_ms = parameters.whole("wait_ms", WAIT_MS_DEFAULT, 0, WAIT_MS_MAX)
+            format = _format(parameters, request)
             parameters.finish()
             if position:
                 await view.wait_for(position, wait_ms / 1000, of)
             # Taken before the query, so the answer includes it for certain, and perhaps more.
             through = view.through(of)
-            return _json(200, {**await view.ask(query), "through": through}, "application/json")
+            body = {**await view.ask(query), "through": through}
+            if format != "json":
+                return await asyncio.to_thread(_table, format, body)
+            return _json(200, body, "application/json")
         except PositionNotReached as missed:
             return _problem(_not_reached(missed, wait_ms))
         except Problem as problem:
@@ -87,6 +98,18 @@ def _usage_of_all(parameters: Parameters, view: SpendView) -> Query:
 def _of_usage(parameters: Parameters, view: SpendView, customer: str | None) -> Query:
     asked = read_usage(parameters, _tenant(parameters), view.partitions, customer)
     return lambda store: answer_usage(store, asked, store.catalogue(asked.partition or 0))
+
+
+def _ranking(parameters: Parameters, view: SpendView) -> Query:
+    asked = read_ranking(parameters, _tenant(parameters))
+    return lambda store: answer_ranking(store, asked)
+
+
+def _costs(parameters: Parameters, view: SpendView) -> Query:
+    tenant, customer = _tenant(parameters), parameters.path["customer"]
+    by, period = parameters.text("by", "subject") or "subject", parameters.period()
+    partition = partition_of(tenant, customer, view.partitions)
+    return lambda store: costs(store, tenant, customer, by, period, store.catalogue(partition), partition)
 
 
 def _events(parameters: Parameters, view: SpendView) -> Query:
@@ -158,6 +181,24 @@ def _page(parameters: Parameters, listing: Listing, where: Mapping[str, str | in
         }
 
     return query
+
+
+def _format(parameters: Parameters, request: Request) -> Format:
+    """`format`, else what the client says that it takes: the one that is no JSON, where it takes no JSON."""
+    accepted = request.headers.get("accept", "")
+    taken = next((name for name, media in MEDIA_TYPES.items() if media in accepted and "json" not in accepted), "json")
+    return cast(Format, parameters.choice("format", FORMATS, taken))
+
+
+def _table(format: Format, body: Mapping[str, Any]) -> Response:
+    """The answer's rows; what else it says stands in headers."""
+    listing = listing_of(body)
+    if listing is None:
+        raise invalid("format", f"found {format!r}, expected json: this answer is no table")
+    headers = {"taximeter-through": msgspec.json.encode(body["through"]).decode()}
+    if body.get("next_cursor") is not None:
+        headers["taximeter-next-cursor"] = body["next_cursor"]
+    return Response(encode(format, listing, body[listing]), 200, headers, MEDIA_TYPES[format])
 
 
 def _not_reached(missed: PositionNotReached, wait_ms: int) -> Problem:

@@ -16,7 +16,18 @@ import pyarrow.compute as pc
 
 from rating.spend.decode import INVOICES, LINE_ITEMS, Staged, journal_records, stage, stage_positions, stage_progress
 from rating.spend.progress import Progress
-from rating.spend.store import EVENT_COLUMNS, TOPICS, EventFilter, EventPlace, Listing, Place, Row, Whose
+from rating.spend.store import (
+    EVENT_COLUMNS,
+    TOPICS,
+    EventFilter,
+    EventPlace,
+    Listing,
+    Place,
+    Row,
+    SpendSum,
+    SumBy,
+    Whose,
+)
 from schemas import topics
 from schemas.event import VOID_TYPE
 from schemas.identity import event_identity
@@ -187,6 +198,27 @@ class SqlStore(ABC):
         condition = _BILLABLE if listing == "line_items" else "1 = 1"
         sql, values = page_query("sort_key, id, body", f"{{{listing}}}", where, after, condition, limit=limit)
         return [Row(Place(row["sort_key"], row["id"]), row["body"].encode()) for row in self._rows(sql, values)]
+
+    def sums(self, by: SumBy, tenant: str, at: int, where: Mapping[str, str]) -> list[SpendSum]:
+        """What the line items whose period holds the moment `at` come to, by one of their columns."""
+        conditions = ["tenant = {:tenant}", "period_start <= {:at}", "period_end > {:at}", _BILLABLE]
+        conditions += [f"{column} = {{:{column}}}" for column in where]
+        sql = (
+            f"SELECT {by} AS name, currency, {self._SUM} AS total, sum(events) AS used, count(*) AS lines "
+            f"FROM {{line_items}} WHERE {' AND '.join(conditions)} GROUP BY {by}, currency"
+        )
+        rows = self._rows(sql, {"tenant": tenant, "at": at, **where})
+        return [
+            SpendSum(row["name"], row["currency"], parse_scaled(row["total"]), int(row["used"]), int(row["lines"]))
+            for row in rows
+        ]
+
+    def latest(self, tenant: str) -> int | None:
+        """The newest time known: of the ticks, else of the tenant's rated events."""
+        ticks = [int(row["revision"]) for row in self._rows("SELECT revision FROM {clocks}", {})]
+        sql = "SELECT max(last_event) AS newest FROM {line_items} WHERE tenant = {:tenant}"
+        found = None if ticks else self._rows(sql, {"tenant": tenant})[0]["newest"]
+        return max(ticks) if ticks else None if found is None else int(found)
 
     def invoice(self, id: str) -> bytes | None:
         """One invoice (JSON)."""

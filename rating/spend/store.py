@@ -26,6 +26,10 @@ Listing = Literal["line_items", "invoices", "alerts", "rejections"]
 """What can be listed page by page, newest first."""
 
 
+SumBy = Literal["customer", "subscription", "charge", "dimensions"]
+"""By what line items can be added up."""
+
+
 class StoreError(RuntimeError):
     """A record that no engine of this version writes: a broken invariant. The message says which and why."""
 
@@ -58,6 +62,16 @@ class Whose(NamedTuple):
     tenant: str
     customers: tuple[str, ...] = ()
     subjects: tuple[str, ...] = ()
+
+
+class SpendSum(NamedTuple):
+    """What the line items of one name and currency come to: `amount` is a scaled number."""
+
+    name: str
+    currency: str
+    amount: int
+    events: int
+    line_items: int
 
 
 class EventFilter(NamedTuple):
@@ -159,6 +173,17 @@ class SpendStore(Protocol):
 
     def page(self, listing: Listing, where: Mapping[str, str | int], after: Place | None, limit: int) -> list[Row]:
         """The next rows after a place whose columns equal `where`; nought line items are not listed."""
+        ...
+
+    def sums(self, by: SumBy, tenant: str, at: int, where: Mapping[str, str]) -> list[SpendSum]:
+        """What the line items whose period holds the moment `at` come to, by one of their columns.
+
+        `where`: columns and what they equal. `dimensions` is a JSON text.
+        """
+        ...
+
+    def latest(self, tenant: str) -> int | None:
+        """The newest time known: of the ticks, else of the tenant's rated events."""
         ...
 
     def invoice(self, id: str) -> bytes | None:
