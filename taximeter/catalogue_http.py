@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.app import Disconnected
 from ingest.content import BodyRefused
+from rating.spend.app import OF_CUSTOMER
 from rating.spend.parameters import LIMIT_DEFAULT, LIMIT_MAX, Parameters, Problem, invalid
 from schemas.catalogue import KINDS, Catalogue, CatalogueError, Filed, read_plain
 from schemas.faults import MISSING, Faults, describe, encode_document, read
@@ -204,13 +205,14 @@ class CatalogueApi:
 class _DocumentRoute(BaseRoute):
     """`prefix` and an id, slashes included, percent-encoded or plain; then perhaps a plain `/versions`.
 
-    A plain `/spend` or `/usage` behind a customer is left to the queries; as a part of an id it is percent-encoded.
+    A plain `/spend` (or another of `OF_CUSTOMER`) behind a customer is left to the queries; as a part of an id it is
+    percent-encoded.
     """
 
     def __init__(self, prefix: str, answer: Answer) -> None:
         self._prefix = prefix
         self._answer = answer
-        self._others = ("spend", "usage") if prefix == "/v1/customers/" else ()
+        self._others = OF_CUSTOMER if prefix == "/v1/customers/" else ()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Every method: which of them are taken is answered with an explanation."""

@@ -16,6 +16,7 @@ from rating.archive.archiver import Archiver, ArchiveSettings
 from rating.archive.store import Archive, ArchiveError
 from rating.engine import RatingProcessor, RatingSettings
 from rating.rerate import Preview
+from rating.spend.app import events_route
 from rating.spend.app import routes as spend_routes
 from rating.spend.duckdb_store import open_or_rebuild
 from rating.spend.view import SpendView
@@ -156,7 +157,8 @@ class Embedded:
         catalogue = CatalogueApi(self.catalogue, self._write)
         reratings = Reratings(self.log.partitions, self._append, lambda: self.catalogue.catalogue, self._show)
         watching = watch_routes(self.measure)
-        return [*door_routes(self.door), *catalogue.routes(), *reratings.routes(), *spend_routes(self.view), *watching]
+        door = [events_route(self.view), *door_routes(self.door)]
+        return [*door, *catalogue.routes(), *reratings.routes(), *spend_routes(self.view), *watching]
 
     async def _append(self, partition: int, entry: bytes) -> int:
         return await self.log.append(partition, entry, 0)

@@ -37,15 +37,24 @@ Query = Callable[[SpendStore], Mapping[str, Any]]
 Reader = Callable[[Parameters, SpendView], Query]
 
 
+OF_CUSTOMER: Final = ("spend", "usage", "costs")
+"""The last segment of the paths below a customer."""
+
+
+def events_route(view: SpendView) -> Route:
+    """The listing of kept events. Where a door has the same path, this route stands before it, and takes GET only."""
+    return Route("/v1/events", _endpoint(view, _events, "usage"), methods=["GET"])
+
+
 def routes(view: SpendView) -> list[Route]:
     """The routes. Paths that hold an identifier take it whole, slashes included."""
     return [
+        events_route(view),
         Route("/v1/customers/{customer:path}/spend", _endpoint(view, _spend, "spend"), methods=["GET"]),
         Route("/v1/customers/{customer:path}/usage", _endpoint(view, _usage, "usage"), methods=["GET"]),
         Route("/v1/customers/{customer:path}/costs", _endpoint(view, _costs, "spend"), methods=["GET"]),
         Route("/v1/spend", _endpoint(view, _ranking, "spend"), methods=["GET"]),
         Route("/v1/usage", _endpoint(view, _usage_of_all, "usage"), methods=["GET"]),
-        Route("/v1/events", _endpoint(view, _events, "usage"), methods=["GET"]),
         Route("/v1/line-items", _endpoint(view, _line_items, "spend"), methods=["GET"]),
         Route("/v1/invoices", _endpoint(view, _invoices, "spend"), methods=["GET"]),
         Route("/v1/invoices/{id:path}", _endpoint(view, _invoice, "spend"), methods=["GET"]),

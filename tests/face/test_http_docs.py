@@ -1,4 +1,4 @@
-"""The examples of the catalogue in docs/http.md, in their order, against a running server."""
+"""The examples in docs/http.md, in their order, against a running server."""
 
 import json
 import subprocess
@@ -12,16 +12,16 @@ TEXT = (ROOT / "docs" / "http.md").read_text()
 
 
 def steps_of(text: str) -> list[tuple[str, str]]:
-    """Each command, which goes on until its quotes are closed, and the answer below it."""
+    """Each command, which goes on behind a backslash and until its quotes are closed, and the answer below it."""
     steps: list[tuple[str, str]] = []
     going_on = False
     for line in text.splitlines():
         if going_on or line.startswith("$ "):
             command = f"{steps.pop()[0]}\n{line}" if going_on else line[2:]
             steps.append((command, ""))
-            going_on = command.count("'") % 2 == 1
+            going_on = command.count("'") % 2 == 1 or command.endswith("\\")
         else:
-            steps[-1] = (steps[-1][0], steps[-1][1] + line)
+            steps[-1] = (steps[-1][0], steps[-1][1] + line + "\n")
     return steps
 
 
@@ -36,12 +36,19 @@ def fits(shown: Any, found: Any) -> bool:
     return shown == found
 
 
-def test_the_examples_of_the_catalogue_are_as_shown(tmp_path: Path) -> None:
-    book = next(block.text for block in read_blocks(TEXT, "http.md") if block.kind == "yaml")
-    section = TEXT[TEXT.index("\n## The catalogue") : TEXT.index("\n## Queries")]
-    with Server(tmp_path / "data", catalogue=book) as server:
-        for block in read_blocks(section, "http.md"):
+def is_shown(answer: str, found: str) -> bool:
+    """JSON by its values, another text without regard to white space."""
+    try:
+        return fits(json.loads(answer), json.loads(found))
+    except ValueError:
+        return answer.split() == found.split()
+
+
+def test_the_examples_are_as_shown(tmp_path: Path) -> None:
+    blocks = [block for block in read_blocks(TEXT, "http.md") if block.kind in ("yaml", "console")]
+    with Server(tmp_path / "data", catalogue=blocks[0].text) as server:
+        for block in blocks[1:]:
             for command, answer in steps_of(block.text):
                 told = command.replace("http://127.0.0.1:8080", server.url).replace("curl ", "curl -sS ", 1)
                 done = subprocess.run(["bash", "-c", told], check=True, capture_output=True, text=True, timeout=60)
-                assert fits(json.loads(answer), json.loads(done.stdout)), f"{command}\n{done.stdout}"
+                assert is_shown(answer, done.stdout), f"{command}\n{done.stdout}"
