@@ -1,7 +1,7 @@
 """Records of the topics as columns: one Arrow table for each table of the store.
 
 Every table but the events' has an `id` and a `revision`; the store keeps the highest revision of each id.
-What is fixed the first time (a rejection) has a revision that falls with its offset, so that the first one stays.
+What is fixed the first time (a rejection, an alert) has a revision that falls with its offset, so that the first one stays.
 `sort_key` orders a listing: texts of fixed width, made from what an output means and never from when it was read.
 """
 
@@ -91,7 +91,8 @@ EVENTS: Final = pa.schema(
 Staged = dict[str, pa.Table]
 """Table name -> its new rows: at most one of each id (events: as they came)."""
 
-_FIRST_STAYS: Final = 2**62
+FIRST_STAYS: Final = 2**62
+"""What is fixed the first time has this revision less its offset."""
 _KINDS: Final = {"threshold": 0, "period": 1, "correction": 2}
 
 
@@ -231,14 +232,15 @@ def _invoices(records: Sequence[TopicRecord]) -> Staged:
 
 
 def _alerts(records: Sequence[TopicRecord]) -> Staged:
-    first: dict[str, tuple[Alert, bytes]] = {}
+    first: dict[str, tuple[Alert, TopicRecord]] = {}
     for record, alert in _decoded(records, decode_alert):
         if isinstance(alert, Alert):  # the engine's own are no customer's: `/v1/status` shows them
-            first.setdefault(alert.id, (alert, record.value))
+            first.setdefault(alert.id, (alert, record))
     alerts = [alert for alert, _ in first.values()]
+    revisions = [FIRST_STAYS - record.offset for _, record in first.values()]
     keys = [f"{_span_key(alert.period.start)}/{_level_key(alert.because)}" for alert in alerts]
     columns = {
-        **_output_columns(alerts, [body for _, body in first.values()], keys, [0] * len(alerts)),
+        **_output_columns(alerts, [record.value for _, record in first.values()], keys, revisions),
         **_period_columns(alerts),
     }
     return {"alerts": _table(columns, ALERTS)}
@@ -251,7 +253,7 @@ def _rejections(records: Sequence[TopicRecord]) -> Staged:
     kept = list(first.values())
     columns = {
         "id": list(first),
-        "revision": [_FIRST_STAYS - record.offset for _, record in kept],
+        "revision": [FIRST_STAYS - record.offset for _, record in kept],
         "sort_key": [f"{record.offset:020d}/{record.partition:06d}" for _, record in kept],
         "body": [record.value.decode() for _, record in kept],
         "tenant": [rejected.tenant for rejected, _ in kept],

@@ -14,7 +14,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rating.spend.decode import INVOICES, LINE_ITEMS, Staged, journal_records, stage, stage_positions, stage_progress
+from rating.spend.decode import FIRST_STAYS, INVOICES, LINE_ITEMS, Staged, journal_records, stage, stage_positions, stage_progress
 from rating.spend.progress import Progress
 from rating.spend.store import (
     EVENT_COLUMNS,
@@ -219,6 +219,16 @@ class SqlStore(ABC):
         sql = "SELECT max(last_event) AS newest FROM {line_items} WHERE tenant = {:tenant}"
         found = None if ticks else self._rows(sql, {"tenant": tenant})[0]["newest"]
         return max(ticks) if ticks else None if found is None else int(found)
+
+    def alerts_from(self, tenant: str, customer: str | None, offset: int, limit: int) -> list[FiledAlert]:
+        """Alerts that stand at `offset` of their partition's topic or later, those at the lowest offsets first."""
+        sql = "SELECT customer, revision, body FROM {alerts} WHERE tenant = {:tenant} AND revision <= {:newest}"
+        values: dict[str, str | int] = {"tenant": tenant, "newest": FIRST_STAYS - offset}
+        if customer is not None:
+            sql += " AND customer = {:customer}"
+            values["customer"] = customer
+        rows = self._rows(f"{sql} ORDER BY revision DESC, id LIMIT {limit:d}", values)
+        return [FiledAlert(row["customer"], FIRST_STAYS - int(row["revision"]), row["body"].encode()) for row in rows]
 
     def invoice(self, id: str) -> bytes | None:
         """One invoice (JSON)."""

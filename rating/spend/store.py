@@ -64,6 +64,14 @@ class Whose(NamedTuple):
     subjects: tuple[str, ...] = ()
 
 
+class FiledAlert(NamedTuple):
+    """An alert (JSON), whose it is, and where it stands in its partition of the topic."""
+
+    customer: str
+    offset: int
+    body: bytes
+
+
 class SpendSum(NamedTuple):
     """What the line items of one name and currency come to: `amount` is a scaled number."""
 
@@ -184,6 +192,10 @@ class SpendStore(Protocol):
 
     def latest(self, tenant: str) -> int | None:
         """The newest time known: of the ticks, else of the tenant's rated events."""
+        ...
+
+    def alerts_from(self, tenant: str, customer: str | None, offset: int, limit: int) -> list[FiledAlert]:
+        """Alerts that stand at `offset` of their partition's topic or later, those at the lowest offsets first."""
         ...
 
     def invoice(self, id: str) -> bytes | None:

@@ -385,7 +385,7 @@ def test_a_body_that_cannot_be_read_is_refused_whole(name: str, server: Server) 
 
 
 QUESTIONS: dict[str, tuple[str, str, int, str, str]] = {
-    "another method": ("GET", "/v1/events", 405, "method_not_allowed", "POST"),
+    "another method": ("PUT", "/v1/events", 405, "method_not_allowed", "POST"),
     "no such path": ("GET", "/v1/evnts", 404, "not_found", "no such resource: /v1/evnts"),
     "an unknown parameter": ("GET", "/v1/invoices?custmer=a", 400, "unknown_parameter", "did you mean 'customer'"),
     "a limit of nought": ("GET", "/v1/invoices?limit=0", 400, "invalid_parameter", "limit"),

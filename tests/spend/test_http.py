@@ -321,7 +321,7 @@ WRONG = [
     ("invoices", "code=conflict", "code", "found 'code', expected one of"),
     ("rejections", "code=bad", "code", "found 'bad', expected one of conflict"),
     ("alerts", "limit=1.5", "limit", "found '1.5', expected a whole number from 1 to 1000"),
-    ("invoices/in_1", "limit=1", "limit", "found 'limit', expected one of position, wait_ms"),
+    ("invoices/in_1", "limit=1", "limit", "found 'limit', expected one of format, position, wait_ms"),
 ]
 
 
