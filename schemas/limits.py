@@ -104,3 +104,6 @@ EXPRESSION_DEPTH_MAX: Final = 32
 TIME_MIN_YEAR: Final = 1970
 TIME_MAX_YEAR: Final = 9998
 """Event times outside these years are refused."""
+
+LIVE_STREAMS_MAX: Final = 1_000
+"""Streams of live events that one server holds open."""

@@ -113,6 +113,7 @@ async def running(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
     try:
         yield f"http://{name}:{sock.getsockname()[1]}"
     finally:
+        app.state.stopping = True  # live streams end of themselves
         server.should_exit = True
         await task
 

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from rating.spend.costs import costs
+from rating.spend.live import LiveStreams
 from rating.spend.parameters import WAIT_MS_DEFAULT, WAIT_MS_MAX, Parameters, Problem, cursor_of, invalid
 from rating.spend.ranking_http import answer_ranking, read_ranking
 from rating.spend.spending import spend
@@ -37,7 +38,7 @@ Query = Callable[[SpendStore], Mapping[str, Any]]
 Reader = Callable[[Parameters, SpendView], Query]
 
 
-OF_CUSTOMER: Final = ("spend", "usage", "costs")
+OF_CUSTOMER: Final = ("spend", "usage", "costs", "live")
 """The last segment of the paths below a customer."""
 
 
@@ -49,6 +50,7 @@ def events_route(view: SpendView) -> Route:
 def routes(view: SpendView) -> list[Route]:
     """The routes. Paths that hold an identifier take it whole, slashes included."""
     return [
+        *LiveStreams(view).routes(),
         events_route(view),
         Route("/v1/customers/{customer:path}/spend", _endpoint(view, _spend, "spend"), methods=["GET"]),
         Route("/v1/customers/{customer:path}/usage", _endpoint(view, _usage, "usage"), methods=["GET"]),

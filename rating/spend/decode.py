@@ -1,7 +1,7 @@
 """Records of the topics as columns: one Arrow table for each table of the store.
 
 Every table but the events' has an `id` and a `revision`; the store keeps the highest revision of each id.
-What is fixed the first time (a rejection, an alert) has a revision that falls with its offset, so that the first one stays.
+What is fixed the first time (a rejection, an alert) has a revision that falls with its offset: the first one stays.
 `sort_key` orders a listing: texts of fixed width, made from what an output means and never from when it was read.
 """
 

@@ -14,13 +14,23 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rating.spend.decode import FIRST_STAYS, INVOICES, LINE_ITEMS, Staged, journal_records, stage, stage_positions, stage_progress
+from rating.spend.decode import (
+    FIRST_STAYS,
+    INVOICES,
+    LINE_ITEMS,
+    Staged,
+    journal_records,
+    stage,
+    stage_positions,
+    stage_progress,
+)
 from rating.spend.progress import Progress
 from rating.spend.store import (
     EVENT_COLUMNS,
     TOPICS,
     EventFilter,
     EventPlace,
+    FiledAlert,
     Listing,
     Place,
     Row,

@@ -101,6 +101,12 @@ class SpendView:
         if not reached():
             raise PositionNotReached(position, self.through(of))
 
+    async def wait_moved(self, applied: int, timeout: float) -> None:
+        """Waits until something was taken in since `applied` was read, at most `timeout` seconds."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(timeout), self._moved:
+                await self._moved.wait_for(lambda: self.applied != applied)
+
     async def ask(self, query: Callable[[SpendStore], _T]) -> _T:
         """Runs a query in a thread. It sees at least what `through` said before."""
         return await asyncio.to_thread(query, self.store)
