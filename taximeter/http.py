@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
 
 from streams.watchdog import Stall
+from taximeter.openapi.http import openapi_routes
 
 Ready = Callable[[], dict[str, bool]]
 """What must be true before the process is ready, by name."""
@@ -54,7 +55,8 @@ def make_app(
         return _json(*ready_answer(ready(), waiting()))
 
     health = [Route("/health/live", live), Route("/health/ready", readiness)]
-    return Starlette(routes=[*parts, *health], exception_handlers={404: _not_found, 405: _not_allowed})
+    served = [*parts, *health, *openapi_routes(lambda: served)]
+    return Starlette(routes=served, exception_handlers={404: _not_found, 405: _not_allowed})
 
 
 async def _not_found(request: Request, _: Exception) -> Response:

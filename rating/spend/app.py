@@ -31,7 +31,7 @@ from streams.log import encode_position
 
 _LOG = logging.getLogger(__name__)
 _TENANT: Final = "default"
-_INVOICE_KINDS: Final = InvoiceKind.__args__  # type: ignore[attr-defined]
+INVOICE_KINDS: Final = InvoiceKind.__args__  # type: ignore[attr-defined]
 
 Query = Callable[[SpendStore], Mapping[str, Any]]
 """What is left of a request once its parameters have been read: runs in a thread, gives the members of the answer."""
@@ -138,7 +138,7 @@ def _line_items(parameters: Parameters, view: SpendView) -> Query:
 
 def _invoices(parameters: Parameters, view: SpendView) -> Query:
     where = _where(parameters, "customer")
-    kind = parameters.choice("kind", _INVOICE_KINDS)
+    kind = parameters.choice("kind", INVOICE_KINDS)
     if kind is not None:
         where["kind"] = kind
     return _page(parameters, "invoices", where)

@@ -1,1 +1,1 @@
-"""What we serve, said in OpenAPI 3.1: made from the classes and closed lists of the code, shown by a page of its own."""
+"""What we serve, said in OpenAPI 3.1: from the classes and closed lists of the code; and a page that shows it."""

@@ -12,6 +12,7 @@ from ingest.app import Problem
 from taximeter.openapi.operation import Content, Operation, Parameter
 
 PROBLEMS: Final = {
+    500: "A fault of ours; it is in the log.",
     400: "Something in the request is wrong; `detail` names it, says what was found and what was expected.",
     401: "No key, or one that is unknown, has expired or was revoked.",
     403: "The key is not for this: another scope, or another tenant.",
@@ -32,9 +33,9 @@ _PROBLEM_TYPE: Final = "application/problem+json"
 _NAMES: Final = re.compile(r"\{(\w+)\}")
 _ABOUT: Final = """Usage metering and real-time rating.
 
-Send usage events to `/v1/events`; ask what they have come to under `/v1/customers/{customer}/…`. Every answer about spend and
-usage says in `through` up to which position of the log it is true, and takes `position` (the token that the door's answer
-gave) to wait for. Decimals are texts, exact; times are RFC 3339 in UTC. Errors are problems by RFC 9457."""
+Send usage events to `/v1/events`; ask what they have come to under `/v1/customers/{customer}/…`. Every answer about
+spend and usage says in `through` up to which position of the log it is true, and takes `position` (the token that the
+door's answer gave) to wait for. Decimals are texts, exact; times are RFC 3339 in UTC. Errors are problems (RFC 9457)."""
 
 
 def make_document(operations: Iterable[Operation], routes: Sequence[BaseRoute]) -> dict[str, Any]:
@@ -88,7 +89,9 @@ def _operation(operation: Operation) -> dict[str, Any]:
         "summary": operation.summary,
         "tags": [operation.tag],
         "parameters": [_parameter(parameter) for parameter in operation.parameters],
-        "responses": {str(status): _answer(answer.description, answer.content) for status, answer in operation.answers.items()},
+        "responses": {
+            str(status): _answer(answer.description, answer.content) for status, answer in operation.answers.items()
+        },
     }
     if operation.description:
         found["description"] = operation.description

@@ -79,7 +79,9 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path. `scope`: what a key must be for; None: no key is asked. `problems`: statuses with a problem."""
+    """One method of one path. `scope`: what a key must be for; None: no key is asked. `problems`: statuses that come
+    with a problem.
+    """
 
     method: Literal["get", "put", "post", "delete"]
     path: str

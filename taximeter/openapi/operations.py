@@ -1,0 +1,11 @@
+"""Every operation that some process of ours serves, in the order of the page."""
+
+from typing import Final
+
+from taximeter.openapi.catalogue import CATALOGUE
+from taximeter.openapi.door import DOOR
+from taximeter.openapi.operation import Operation
+from taximeter.openapi.queries import QUERIES
+from taximeter.openapi.server import SERVER
+
+OPERATIONS: Final[tuple[Operation, ...]] = (*DOOR, *QUERIES, *CATALOGUE, *SERVER)
