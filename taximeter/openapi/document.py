@@ -35,7 +35,7 @@ _ABOUT: Final = """Usage metering and real-time rating.
 
 Send usage events to `/v1/events`; ask what they have come to under `/v1/customers/{customer}/…`. Every answer about
 spend and usage says in `through` up to which position of the log it is true, and takes `position` (the token that the
-door's answer gave) to wait for. Decimals are texts, exact; times are RFC 3339 in UTC. Errors are problems (RFC 9457)."""
+door's answer gave) to wait for. Decimals are texts, exact; times are RFC 3339 in UTC. Errors: RFC 9457."""
 
 
 def make_document(operations: Iterable[Operation], routes: Sequence[BaseRoute]) -> dict[str, Any]:

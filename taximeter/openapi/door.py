@@ -8,7 +8,6 @@ from schemas.event import UsageEvent
 from taximeter.openapi.operation import (
     OBJECT,
     TEXT,
-    TIME,
     Answer,
     Content,
     Operation,
@@ -43,9 +42,9 @@ DOOR: Final = (
         scope="ingest",
         parameters=(
             Parameter("verdicts", one_of("all"), "A verdict for every event, not only for those not accepted."),
-            Parameter("ce-specversion", one_of("1.0"), "Binary mode: `data` alone is the body.", "header"),
+            Parameter("ce-specversion", TEXT, "Binary mode: `data` alone is the body.", "header"),
             *(Parameter(header, TEXT, f"Binary mode: the event's `{name}`.", "header") for name, header in _CE.items()),
-            Parameter("ce-time", TIME, "Binary mode: the event's time.", "header"),
+            Parameter("ce-time", TEXT, "Binary mode: the event's time.", "header"),
         ),
         body=Content(
             {

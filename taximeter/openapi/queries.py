@@ -49,7 +49,7 @@ _THROUGH: Final = {
     "description": "For each partition the position that the answer includes at least.",
 }
 _TAG: Final = "Spend and usage"
-_PROBLEMS: Final = (400, 405, 500, 504)
+_PROBLEMS: Final = (400, 404, 405, 500, 504)
 _PERIOD: Final = Parameter("period", TEXT, "`current` (by default), `all`, or the start of a period.")
 
 
@@ -131,7 +131,7 @@ QUERIES: Final = (
         _table(members(customer=TEXT, **_USAGE_MEMBERS), "Windows that hold any usage."),
         _CUSTOMER,
         *_USAGE,
-        problems=(*_PROBLEMS, 404),
+        problems=_PROBLEMS,
     ),
     _operation(
         "/v1/usage",
@@ -140,7 +140,7 @@ QUERIES: Final = (
         _table(members(**_USAGE_MEMBERS), "Windows that hold any usage."),
         *_USAGE,
         _some("customer", "Only of these customers."),
-        problems=(*_PROBLEMS, 404),
+        problems=_PROBLEMS,
     ),
     _operation(
         "/v1/spend",
@@ -188,7 +188,7 @@ QUERIES: Final = (
         "One invoice",
         json_answer("The invoice.", members(invoice=Invoice, through=_THROUGH)),
         Parameter("id", TEXT, "Its id.", "path"),
-        problems=(*_PROBLEMS, 404),
+        problems=_PROBLEMS,
     ),
     _operation("/v1/alerts", "listAlerts", "Alerts", _listing("alerts", Alert), _of("customer"), *_PAGE),
     _operation(
