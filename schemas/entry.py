@@ -1,21 +1,27 @@
 """The envelope of the source log: every input of the engine is an entry of one partition's log, in one order.
 
-Two bytes lead the value: the format's version and the kind. Kinds: a pack of usage events (Arrow IPC), a tick
-(JSON `{"time": …}`), catalogue documents (JSON, see `schemas.catalogue`), a re-rating (JSON, `Rerate`).
+Two bytes lead the value: the format's version and the kind. Kinds: a pack of usage events (Arrow IPC, which names its
+tenant), a tick (JSON `{"time": …}`, of all tenants), a re-rating (JSON, `Rerate`), and catalogue documents, in two
+forms: those of the tenant `default` stand as they are (`C`: JSON, see `schemas.catalogue`), those of any other with
+its name (`D`: JSON `{"tenant": …, "catalogue": {…}}`).
 """
 
 from typing import Final, NamedTuple
 
 import msgspec
 
+from schemas.access import DEFAULT_TENANT
 from schemas.times import format_time, parse_time
 
 ENTRY_VERSION: Final = 1
 EVENTS: Final = ord("E")
 TICK: Final = ord("T")
 CATALOGUE: Final = ord("C")
+TENANT_CATALOGUE: Final = ord("D")
 RERATE: Final = ord("R")
-KINDS: Final = (EVENTS, TICK, CATALOGUE, RERATE)
+KINDS: Final = (EVENTS, TICK, CATALOGUE, TENANT_CATALOGUE, RERATE)
+CATALOGUES: Final = (CATALOGUE, TENANT_CATALOGUE)
+"""Both forms of catalogue documents; `decode_catalogue` reads either."""
 
 
 class EntryError(ValueError):
@@ -37,7 +43,7 @@ class Entry(NamedTuple):
 
     @property
     def kind(self) -> int:
-        """`EVENTS`, `TICK`, `CATALOGUE` or `RERATE`. Raises: EntryError."""
+        """One of `KINDS`. Raises: EntryError."""
         if len(self.value) < 2 or self.value[0] != ENTRY_VERSION or self.value[1] not in KINDS:
             raise EntryError(f"entry at offset {self.offset}: found the header {self.value[:2]!r}, expected version 1")
         return self.value[1]
@@ -63,6 +69,27 @@ def decode_tick(payload: bytes | memoryview) -> int:
     return parse_time(msgspec.json.decode(payload, type=dict[str, str])["time"])
 
 
+class Documents(msgspec.Struct, frozen=True):
+    """Catalogue documents (JSON) and whose they are."""
+
+    tenant: str
+    catalogue: msgspec.Raw
+
+
+def encode_catalogue(tenant: str, documents: bytes) -> bytes:
+    """The entry by which a tenant's documents (a catalogue as JSON) take force."""
+    if tenant == DEFAULT_TENANT:
+        return encode_entry(CATALOGUE, documents)
+    return encode_entry(TENANT_CATALOGUE, msgspec.json.encode(Documents(tenant, msgspec.Raw(documents))))
+
+
+def decode_catalogue(kind: int, payload: bytes | memoryview) -> Documents:
+    """Whose documents an entry of one of `CATALOGUES` brings, and the documents."""
+    if kind == CATALOGUE:
+        return Documents(DEFAULT_TENANT, msgspec.Raw(payload))
+    return msgspec.json.decode(payload, type=Documents)
+
+
 class Rerate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"since": "from", "until": "to"}):
     """What was billed is rated again: the billing periods of a customer that begin in `[since, until)`.
 
@@ -76,6 +103,7 @@ class Rerate(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rena
     price_book: str | None = None
     id: str = ""
     reason: str = ""
+    tenant: str = DEFAULT_TENANT
 
 
 def encode_rerate(asked: Rerate) -> bytes:

@@ -30,7 +30,6 @@ from schemas.rejection import CODES
 from streams.log import encode_position
 
 _LOG = logging.getLogger(__name__)
-_TENANT: Final = "default"
 INVOICE_KINDS: Final = InvoiceKind.__args__  # type: ignore[attr-defined]
 
 Query = Callable[[SpendStore], Mapping[str, Any]]
@@ -94,7 +93,7 @@ def _endpoint(view: SpendView, read: Reader, of: Of) -> Callable[[Request], Awai
 
 
 def _spend(parameters: Parameters, view: SpendView) -> Query:
-    tenant, customer, period = _tenant(parameters), parameters.path["customer"], parameters.period()
+    tenant, customer, period = parameters.tenant, parameters.path["customer"], parameters.period()
     return lambda store: msgspec.structs.asdict(spend(store, tenant, customer, period))
 
 
@@ -107,24 +106,24 @@ def _usage_of_all(parameters: Parameters, view: SpendView) -> Query:
 
 
 def _of_usage(parameters: Parameters, view: SpendView, customer: str | None) -> Query:
-    asked = read_usage(parameters, _tenant(parameters), view.partitions, customer)
-    return lambda store: answer_usage(store, asked, store.catalogue(asked.partition or 0))
+    asked = read_usage(parameters, parameters.tenant, view.partitions, customer)
+    return lambda store: answer_usage(store, asked, store.catalogue(parameters.tenant, asked.partition or 0))
 
 
 def _ranking(parameters: Parameters, view: SpendView) -> Query:
-    asked = read_ranking(parameters, _tenant(parameters))
+    asked = read_ranking(parameters, parameters.tenant)
     return lambda store: answer_ranking(store, asked)
 
 
 def _costs(parameters: Parameters, view: SpendView) -> Query:
-    tenant, customer = _tenant(parameters), parameters.path["customer"]
+    tenant, customer = parameters.tenant, parameters.path["customer"]
     by, period = parameters.text("by", "subject") or "subject", parameters.period()
     partition = partition_of(tenant, customer, view.partitions)
-    return lambda store: costs(store, tenant, customer, by, period, store.catalogue(partition), partition)
+    return lambda store: costs(store, tenant, customer, by, period, store.catalogue(tenant, partition), partition)
 
 
 def _events(parameters: Parameters, view: SpendView) -> Query:
-    whose, where, after, limit = read_events(parameters, _tenant(parameters))
+    whose, where, after, limit = read_events(parameters, parameters.tenant)
     return lambda store: answer_events(store, whose, where, after, limit)
 
 
@@ -145,10 +144,10 @@ def _invoices(parameters: Parameters, view: SpendView) -> Query:
 
 
 def _invoice(parameters: Parameters, view: SpendView) -> Query:
-    id = parameters.path["id"]
+    tenant, id = parameters.tenant, parameters.path["id"]
 
     def query(store: SpendStore) -> Mapping[str, Any]:
-        found = store.invoice(id)
+        found = store.invoice(tenant, id)
         if found is None:
             raise Problem(
                 404, "Unknown invoice", "unknown_invoice", f"found {id[:200]!r}, expected the id of an invoice"
@@ -170,14 +169,10 @@ def _alerts(parameters: Parameters, view: SpendView) -> Query:
     return _page(parameters, "alerts", _where(parameters, "customer"))
 
 
-def _tenant(parameters: Parameters) -> str:
-    return parameters.text("tenant", _TENANT) or _TENANT
-
-
 def _where(parameters: Parameters, *names: str) -> dict[str, str | int]:
     found = {name: parameters.text(name) for name in names}
     where: dict[str, str | int] = {name: text for name, text in found.items() if text is not None}
-    return where | {"tenant": _tenant(parameters)}
+    return where | {"tenant": parameters.tenant}
 
 
 def _page(parameters: Parameters, listing: Listing, where: Mapping[str, str | int]) -> Query:

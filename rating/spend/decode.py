@@ -15,6 +15,7 @@ import pyarrow as pa
 
 from rating.spend.store import StoreError
 from schemas import entry, topics
+from schemas.access import DEFAULT_TENANT
 from schemas.event import PACK_VERSION
 from schemas.identity import digest
 from schemas.numbers import DIGITS, parse_scaled
@@ -62,7 +63,7 @@ INVOICES: Final = pa.schema(
 ALERTS: Final = pa.schema([*_OUTPUT, *_PERIOD])
 REJECTIONS: Final = pa.schema([*_OUTPUT, ("code", _TEXT)])
 CATALOGUES: Final = pa.schema([("id", _TEXT), ("revision", _WHOLE), ("body", _TEXT)])
-"""The newest catalogue of each partition: `id` is the partition, `revision` the offset."""
+"""The newest catalogue of each tenant and partition (`catalogue_id`); `revision` is the offset."""
 PROGRESS: Final = CATALOGUES
 """The progress of each partition (JSON): `id` is the partition, `revision` counts its changes."""
 POSITIONS: Final = pa.schema([("id", _TEXT), ("revision", _WHOLE)])
@@ -274,27 +275,36 @@ def _rejection_id(record: TopicRecord, rejected: _Rejected) -> str:
 
 def _entries(records: Sequence[TopicRecord]) -> Staged:
     packs: list[pa.RecordBatch] = []
-    catalogues: dict[int, TopicRecord] = {}
+    catalogues: dict[str, tuple[TopicRecord, bytes]] = {}
     ticks: list[TopicRecord] = []
     for record, kind in _decoded(records, lambda value: entry.Entry(0, 0, value).kind):
         if kind == entry.EVENTS:
             packs += _pack(record)
-        elif kind == entry.CATALOGUE:
-            catalogues[record.partition] = record
+        elif kind in entry.CATALOGUES:
+            brought = entry.decode_catalogue(kind, record.value[2:])
+            catalogues[catalogue_id(brought.tenant, record.partition)] = record, bytes(brought.catalogue)
         elif kind == entry.TICK:
             ticks.append(record)
     clocks: dict[int, int] = {}
     for record, time in _decoded(ticks, lambda value: entry.decode_tick(value[2:])):
         clocks[record.partition] = max(time, clocks.get(record.partition, 0))
-    rows = [
-        {"id": str(partition), "revision": record.offset, "body": record.value[2:].decode()}
-        for partition, record in catalogues.items()
-    ]
+    rows = [{"id": id, "revision": record.offset, "body": body.decode()} for id, (record, body) in catalogues.items()]
     return {
         "events": pa.Table.from_batches(packs, EVENTS),
         "catalogues": pa.Table.from_pylist(rows, schema=CATALOGUES),
         "clocks": pa.Table.from_pylist([{"id": str(p), "revision": time} for p, time in clocks.items()], schema=CLOCKS),
     }
+
+
+def catalogue_id(tenant: str, partition: int) -> str:
+    """Under what a tenant's catalogue in a partition stands: `3`, or of any tenant but `default` `acme/3`."""
+    return str(partition) if tenant == DEFAULT_TENANT else f"{tenant}/{partition}"
+
+
+def catalogue_place(id: str) -> tuple[str, int]:
+    """The tenant and the partition of such an id; a tenant's name may hold slashes."""
+    tenant, _, partition = id.rpartition("/")
+    return tenant or DEFAULT_TENANT, int(partition)
 
 
 def _pack(record: TopicRecord) -> list[pa.RecordBatch]:

@@ -69,7 +69,7 @@ class LiveStreams:
     async def _answer(self, request: Request) -> Response:
         try:
             parameters = Parameters(request)
-            tenant = parameters.text("tenant", "default") or "default"
+            tenant = parameters.tenant
             interval_ms = parameters.whole("interval_ms", INTERVAL_MS_DEFAULT, 10, INTERVAL_MS_MAX)
             last = parameters.text("last_event_id") or request.headers.get("last-event-id")
             parameters.finish()

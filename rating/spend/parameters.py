@@ -12,7 +12,9 @@ from starlette.requests import Request
 from rating.spend.spending import ALL, CURRENT, Choice
 from rating.spend.store import Place
 from rating.spend.view import SpendView
+from schemas.access import access_of
 from schemas.faults import unknown
+from schemas.identity import IDENTIFIER
 from schemas.limits import EVENT_TEXT_LENGTH_MAX
 from schemas.period import PeriodError, load_zone
 from schemas.times import TimeError, parse_time
@@ -42,14 +44,31 @@ def invalid(name: str, detail: str) -> Problem:
 
 
 class Parameters:
-    """The query parameters of one request; each is asked for once, `finish` refuses the rest."""
+    """The query parameters of one request; each is asked for once, `finish` refuses the rest.
+
+    `tenant` is whose request it is. A parameter of that name chooses it where no key does; with a key it may only
+    say the same.
+    """
 
     def __init__(self, request: Request) -> None:
+        """Raises: Problem where the parameter `tenant` cannot be taken."""
         self._values: dict[str, list[str]] = {}
         for name, value in request.query_params.multi_items():
             self._values.setdefault(name, []).append(value)
         self._asked: set[str] = set()
         self.path: dict[str, Any] = request.path_params
+        self.tenant = self._tenant(request)
+
+    def _tenant(self, request: Request) -> str:
+        access, asked = access_of(request.scope), self.text("tenant")
+        if asked is None or asked == access.tenant:
+            return access.tenant
+        if access.key is not None:
+            detail = f"tenant: found {asked[:128]!r}, expected {access.tenant!r}, to which this key belongs"
+            raise Problem(403, "Forbidden", "other_tenant", detail, parameter="tenant")
+        if not IDENTIFIER.match(asked):
+            raise invalid("tenant", f"found {asked[:128]!r}, expected 1 to 128 letters, digits and . _ - : @ /")
+        return asked
 
     def finish(self) -> None:
         """Raises: Problem for a parameter that nothing asked for."""

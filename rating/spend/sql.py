@@ -19,6 +19,7 @@ from rating.spend.decode import (
     INVOICES,
     LINE_ITEMS,
     Staged,
+    catalogue_place,
     journal_records,
     stage,
     stage_positions,
@@ -119,11 +120,18 @@ class SqlStore(ABC):
         self._changes |= changes
         self._positions = positions
 
-    def catalogue(self, partition: int) -> bytes | None:
-        """The newest catalogue (JSON) in that partition of the source, else in any."""
-        found = self._rows("SELECT id, revision, body FROM {catalogues}", {})
-        found.sort(key=lambda row: (int(row["id"]) == partition, row["revision"]))
-        return found[-1]["body"].encode() if found else None
+    def catalogue(self, tenant: str, partition: int) -> bytes | None:
+        """The newest catalogue (JSON) of a tenant in that partition of the source, else in any."""
+        rows = self._rows("SELECT id, revision FROM {catalogues}", {})
+        found = [
+            (catalogue_place(row["id"])[1] == partition, int(row["revision"]), row["id"])
+            for row in rows
+            if catalogue_place(row["id"])[0] == tenant
+        ]
+        if not found:
+            return None
+        [row] = self._rows("SELECT body FROM {catalogues} WHERE id = {:id}", {"id": max(found)[2]})
+        return bytes(row["body"].encode())
 
     def lines(self, tenant: str, customer: str) -> pa.Table:
         """A customer's line items without the nought ones."""
@@ -240,9 +248,10 @@ class SqlStore(ABC):
         rows = self._rows(f"{sql} ORDER BY revision DESC, id LIMIT {limit:d}", values)
         return [FiledAlert(row["customer"], FIRST_STAYS - int(row["revision"]), row["body"].encode()) for row in rows]
 
-    def invoice(self, id: str) -> bytes | None:
-        """One invoice (JSON)."""
-        found = self._rows("SELECT body FROM {invoices} WHERE id = {:id}", {"id": id})
+    def invoice(self, tenant: str, id: str) -> bytes | None:
+        """One invoice of a tenant (JSON)."""
+        sql = "SELECT body FROM {invoices} WHERE id = {:id} AND tenant = {:tenant}"
+        found = self._rows(sql, {"id": id, "tenant": tenant})
         return found[0]["body"].encode() if found else None
 
     def count_events(self, partition: int, start: int, end: int) -> int:

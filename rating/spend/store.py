@@ -139,8 +139,8 @@ class SpendStore(Protocol):
         """Takes records in and moves the positions on; what stands below a position is skipped. Raises: StoreError."""
         ...
 
-    def catalogue(self, partition: int) -> bytes | None:
-        """The newest catalogue (JSON) in that partition of the source, else in any."""
+    def catalogue(self, tenant: str, partition: int) -> bytes | None:
+        """The newest catalogue (JSON) of a tenant in that partition of the source, else in any."""
         ...
 
     def lines(self, tenant: str, customer: str) -> pa.Table:
@@ -198,8 +198,8 @@ class SpendStore(Protocol):
         """Alerts that stand at `offset` of their partition's topic or later, those at the lowest offsets first."""
         ...
 
-    def invoice(self, id: str) -> bytes | None:
-        """One invoice (JSON)."""
+    def invoice(self, tenant: str, id: str) -> bytes | None:
+        """One invoice of a tenant (JSON)."""
         ...
 
     def count_events(self, partition: int, start: int, end: int) -> int:

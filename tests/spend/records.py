@@ -9,7 +9,7 @@ import msgspec
 import pyarrow as pa
 
 from schemas import topics
-from schemas.entry import CATALOGUE, EVENTS, encode_entry, encode_tick
+from schemas.entry import EVENTS, encode_catalogue, encode_entry, encode_tick
 from schemas.event import pack_schema
 from schemas.identity import event_identity
 from schemas.output import Alert, Because, EventRef, Invoice, InvoiceLine, LineItem, Span, Through
@@ -124,9 +124,9 @@ def pack(events: Sequence[Mapping[str, Any]], tenant: str = "default") -> bytes:
     return encode_entry(EVENTS, stream.getvalue().to_pybytes())
 
 
-def catalogue(meters: Mapping[str, Any]) -> bytes:
+def catalogue(meters: Mapping[str, Any], tenant: str = "default") -> bytes:
     """An entry that holds a catalogue."""
-    return encode_entry(CATALOGUE, json.dumps({"meters": meters}).encode())
+    return encode_catalogue(tenant, json.dumps({"meters": meters}).encode())
 
 
 def tick(time: str) -> bytes:

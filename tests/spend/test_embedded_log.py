@@ -54,6 +54,6 @@ async def test_a_question_sees_what_was_committed(tmp_path: Path) -> None:
             await feed
         events = store.events(Whose("default", ("acme",)), "llm.request", None, None)
         assert events.num_rows == 6 * (life + 1)
-        assert store.catalogue(1) is not None
+        assert store.catalogue("default", 1) is not None
         store.close()
         log.close()

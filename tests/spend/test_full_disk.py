@@ -36,7 +36,7 @@ async def test_a_store_without_room_waits_for_it(tmp_path: Path, caplog: pytest.
             assert not feed.done()
             assert "the spend store waits for room" in caplog.text
             before = view.through("usage")
-            assert await view.ask(lambda store: store.catalogue(0)) is None  # queries go on
+            assert await view.ask(lambda store: store.catalogue("default", 0)) is None  # queries go on
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     await view.wait_for({0: end}, 20, of="usage")

@@ -15,6 +15,7 @@ from rating.spend.view import SpendView
 from schemas import topics
 from schemas.identity import partition_of
 from tests.spend.records import DECEMBER, Log, alert, catalogue, event, invoice, line, rejection, threshold
+from tests.tenants.asgi import Front
 
 METERS = {
     "tokens": {"event": "llm.request", "aggregate": "sum", "value": "$.n", "dimensions": {"model": "$.model"}},
@@ -70,7 +71,7 @@ async def client(log: Log) -> AsyncIterator[httpx.AsyncClient]:
     feed = asyncio.create_task(view.run())
     await view.wait_for({0: 6}, timeout=10)
     await view.wait_for({PARTITION: 6}, timeout=10, of="usage")
-    transport = httpx.ASGITransport(Starlette(routes=routes(view)))
+    transport = httpx.ASGITransport(Front(Starlette(routes=routes(view))))
     async with httpx.AsyncClient(transport=transport, base_url="http://spend") as client:
         yield client
     feed.cancel()
@@ -268,6 +269,39 @@ async def test_unknown_meter_and_invoice(client: httpx.AsyncClient) -> None:
     assert (answer.status_code, answer.json()["code"]) == (404, "unknown_invoice")
 
 
+OF_OTHER = {"as-tenant": "other", "as-key": "k1"}
+
+
+async def test_a_key_sees_its_own_tenant_alone(client: httpx.AsyncClient) -> None:
+    spend = (await client.get("/v1/customers/acme/spend", headers=OF_OTHER)).json()
+    assert [one["total"] for one in spend["currencies"]] == ["55"]
+    items = (await client.get("/v1/line-items", headers=OF_OTHER)).json()["line_items"]
+    assert [item["id"] for item in items] == ["li_8"]
+    for listing in ("invoices", "alerts", "rejections"):
+        assert (await client.get(f"/v1/{listing}", headers=OF_OTHER)).json()[listing] == []
+    invoice = await client.get("/v1/invoices/in_1", headers=OF_OTHER)
+    assert (invoice.status_code, invoice.json()["code"]) == (404, "unknown_invoice")
+    usage = await client.get("/v1/customers/acme/usage", params={"meter": "tokens"}, headers=OF_OTHER)
+    assert (usage.status_code, usage.json()["code"], usage.json()["meters"]) == (404, "unknown_meter", [])
+
+
+@pytest.mark.parametrize("path", ["customers/acme/spend", "customers/acme/usage?meter=tokens", "line-items", "invoices",
+                                  "invoices/in_1", "rejections", "alerts"])  # fmt: skip
+async def test_a_key_cannot_ask_as_another_tenant(client: httpx.AsyncClient, path: str) -> None:
+    more = "&" if "?" in path else "?"
+    answer = await client.get(f"/v1/{path}{more}tenant=default", headers=OF_OTHER)
+    assert (answer.status_code, answer.json()["code"]) == (403, "other_tenant")
+    assert answer.json()["detail"] == "tenant: found 'default', expected 'other', to which this key belongs"
+    same = await client.get(f"/v1/{path}{more}tenant=other", headers=OF_OTHER)
+    assert same.status_code in (200, 404)
+
+
+async def test_without_keys_a_request_names_its_tenant(client: httpx.AsyncClient) -> None:
+    assert (await get(client, "/v1/line-items", tenant="other"))["line_items"][0]["id"] == "li_8"
+    wrong = await client.get("/v1/line-items", params={"tenant": "a b"})
+    assert (wrong.status_code, wrong.json()["parameter"]) == (400, "tenant")
+
+
 CURSOR_OF_INVOICES = "WyJpbnZvaWNlcyIsImEiLCJiIl0="
 WRONG = [
     ("customers/acme/spend", "period=last", "period", "found 'last', expected current, all or the start of a period"),
@@ -321,7 +355,7 @@ WRONG = [
     ("invoices", "code=conflict", "code", "found 'code', expected one of"),
     ("rejections", "code=bad", "code", "found 'bad', expected one of conflict"),
     ("alerts", "limit=1.5", "limit", "found '1.5', expected a whole number from 1 to 1000"),
-    ("invoices/in_1", "limit=1", "limit", "found 'limit', expected one of format, position, wait_ms"),
+    ("invoices/in_1", "limit=1", "limit", "found 'limit', expected one of format, position, tenant, wait_ms"),
 ]
 
 

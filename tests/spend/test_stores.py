@@ -44,7 +44,7 @@ def everything(store: SpendStore) -> Any:
         [listed(store, name) for name in ("line_items", "invoices", "alerts", "rejections")],
         spend(store, "default", "acme", "all"),
         store.events(Whose("default", ("acme",)), "llm.request", None, None).to_pylist(),
-        store.catalogue(0),
+        store.catalogue("default", 0),
     )
 
 
@@ -223,8 +223,8 @@ def test_invoices_are_listed_by_period_kind_and_level(store: SpendStore) -> None
     store.apply(log.records)
     assert ids(store, "invoices") == ["in_d", "in_x", "in_p", "in_c", "in_b"]
     assert ids(store, "invoices", kind="threshold") == ["in_d", "in_c", "in_b"]
-    assert msgspec.json.decode(store.invoice("in_p") or b"")["kind"] == "period"
-    assert store.invoice("in_none") is None
+    assert msgspec.json.decode(store.invoice("default", "in_p") or b"")["kind"] == "period"
+    assert store.invoice("default", "in_none") is None
 
 
 def test_a_rejection_that_a_replay_says_again_is_one(store: SpendStore) -> None:
@@ -300,9 +300,30 @@ def test_the_catalogue_of_the_own_partition_comes_first(store: SpendStore) -> No
     for partition, meter in ((0, "a"), (1, "b"), (1, "c")):
         log.append(topics.EVENTS, catalogue({meter: {}}), partition)
         store.apply(log.records)
-    assert store.catalogue(0) == b'{"meters": {"a": {}}}'
-    assert store.catalogue(1) == b'{"meters": {"c": {}}}'
-    assert store.catalogue(7) == b'{"meters": {"c": {}}}'
+    assert store.catalogue("default", 0) == b'{"meters": {"a": {}}}'
+    assert store.catalogue("default", 1) == b'{"meters": {"c": {}}}'
+    assert store.catalogue("default", 7) == b'{"meters": {"c": {}}}'
+
+
+def test_the_catalogue_of_another_tenant_is_never_shown(store: SpendStore) -> None:
+    log = Log()
+    log.append(topics.EVENTS, catalogue({"a": {}}), 0)
+    log.append(topics.EVENTS, catalogue({"b": {}}, "acme/0"), 1)
+    log.append(topics.EVENTS, catalogue({"c": {}}, "0"), 0)
+    store.apply(log.records)
+    for partition in (0, 1, 2):
+        assert store.catalogue("default", partition) == b'{"meters": {"a": {}}}'
+        assert store.catalogue("acme/0", partition) == b'{"meters": {"b": {}}}'
+        assert store.catalogue("0", partition) == b'{"meters": {"c": {}}}'
+    assert store.catalogue("acme", 0) is None
+
+
+def test_an_invoice_of_another_tenant_is_not_found(store: SpendStore) -> None:
+    log = Log()
+    log.append(topics.INVOICES, invoice("in_1", tenant="acme"))
+    store.apply(log.records)
+    assert store.invoice("acme", "in_1") is not None
+    assert store.invoice("default", "in_1") is None
 
 
 def test_names_of_any_letters_are_kept_apart(store: SpendStore) -> None:
