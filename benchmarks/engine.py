@@ -121,12 +121,12 @@ def _measure(watch: _Stopwatch, first: Entry, log: list[Entry], size: int, query
     events = sum(step.events for step in settled)
     silent, whole = events / sum(step.silent for step in settled), events / sum(step.total for step in settled)
     state = engine.state
-    held, identities = state.nbytes, state.identities.nbytes
+    held, identities = engine.tenants.nbytes, engine.tenants.identities.nbytes
     print(
         f"{size:>4} packs of 1,000 a step    {silent:>10,.0f}/s     {whole:>10,.0f}/s"
         f"       {_ratio(silent, query)}, {_ratio(whole, query)}     {lines / sum(s.events for s in steps):.2f}"
         f"   ({(held - identities) / max(1, state.lines.size):.0f} bytes of state a line,"
-        f" {identities / max(1, len(state.identities)):.0f} an identity)"
+        f" {identities / max(1, len(engine.tenants.identities)):.0f} an identity)"
     )
     return settled
 

@@ -143,11 +143,10 @@ class Pack(NamedTuple):
 
 
 class Batch:
-    """Packs that follow each other, as columns with one row for each event."""
+    """Packs of one log in their order, as columns with one row for each event."""
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        """Raises: PackError."""
-        self.packs = [_read_pack(entry) for entry in entries]
+    def __init__(self, packs: Sequence[Pack]) -> None:
+        self.packs = packs
         sizes = [pack.columns.num_rows for pack in self.packs]
         self.starts = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         self.rows = int(self.starts[-1])
@@ -231,7 +230,8 @@ class Batch:
         return self.packs[at], row - int(self.starts[at])
 
 
-def _read_pack(entry: Entry) -> Pack:
+def read_pack(entry: Entry) -> Pack:
+    """The pack of an entry. Raises: PackError."""
     try:
         reader = pa.ipc.open_stream(pa.py_buffer(entry.payload), options=_READ)
         columns = reader.read_next_batch()

@@ -32,7 +32,6 @@ from schemas.period import Calendar, make_calendar
 
 TIME_MIN = -(2**62)
 TIME_MAX = 2**62
-TENANT = "default"
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from rating.billing import Biller
 from rating.cells import Refusal
 from rating.columns import Batch
-from rating.compiled import TENANT, Rate, Tiers
+from rating.compiled import Rate, Tiers
 from rating.exact import int_of, literal, to_int128
 from rating.kernel import count_blocks, find_tiers
 from rating.lines import explain_line, leaf_of
@@ -346,8 +346,8 @@ def _flat_tier(state: State, line: int) -> list[TierAmount]:
 
 def encode_refusal(asked: Rerate, message: str, where: Where) -> Output:
     """The record of a re-rating that changed nothing."""
-    refused = Rejection(event=asked, code="rerate_refused", message=message, where=where, tenant=TENANT)
-    return Output(topics.REJECTIONS, TENANT.encode(), _ENCODE(refused))
+    refused = Rejection(event=asked, code="rerate_refused", message=message, where=where, tenant=asked.tenant)
+    return Output(topics.REJECTIONS, asked.tenant.encode(), _ENCODE(refused))
 
 
 def encode_rejection(batch: Batch, refusal: Refusal, where: Where) -> Output:

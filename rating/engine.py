@@ -6,10 +6,10 @@ leave its bounds), the bills concerned are worked through event by event instead
 answer never depends on how the input was cut into batches.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final, Protocol, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -18,8 +18,8 @@ import numpy as np
 from rating.billing import Biller
 from rating.catalogue import load_catalogue
 from rating.cells import Refusal
-from rating.columns import Batch
-from rating.deduplicate import Deduplicator
+from rating.columns import Batch, Pack, read_pack
+from rating.deduplicate import Deduplicator, Verdicts
 from rating.emit import encode_line_items, encode_refusal, encode_rejection
 from rating.identities.held import IN_MEMORY_MAX, Place
 from rating.identities.work import Background, Worker
@@ -31,11 +31,13 @@ from rating.stages import fold_batch
 from rating.standing import standing
 from rating.state import State
 from rating.tally import Tally, count_batch
+from rating.tenants import Tenants
 from rating.totals import Totals
 from rating.voids import names_void, read_voids
 from schemas import entry as entries
+from schemas.access import DEFAULT_TENANT
 from schemas.catalogue import merge
-from schemas.entry import Entry, decode_rerate, decode_tick
+from schemas.entry import Documents, Entry, decode_catalogue, decode_rerate, decode_tick
 from schemas.faults import encode_document
 from schemas.rejection import Where
 from schemas.times import DAY, HOUR
@@ -63,8 +65,8 @@ class RatingSettings:
 
 
 FOLDED_PACKS_MAX: Final = 64
-"""Packs that are folded at once. Measured: fewer cost more for each event; with more, a bill that crosses a level is
-replayed over more events, and the columns leave the processor's cache. It changes no result."""
+"""Packs of one tenant that are folded at once. Measured: fewer cost more for each event; with more, a bill that crosses
+a level is replayed over more events, and the columns leave the processor's cache. It changes no result."""
 
 
 class Observer(Protocol):
@@ -102,10 +104,11 @@ class RatingProcessor:
         identities = self._identities(partition)
         if snapshot is None:
             identities.clear_folder()
-            return RatingEngine(State(partition, settings.partitions, identities), settings, self.observer)
-        state = State.load(snapshot, partition, settings.partitions, identities, fetch)
-        keep_again(state)
-        return RatingEngine(state, settings, self.observer)
+            return RatingEngine(Tenants(partition, settings.partitions, identities), settings, self.observer)
+        tenants = Tenants.load(snapshot, partition, settings.partitions, identities, fetch)
+        for state in tenants:
+            keep_again(state)
+        return RatingEngine(tenants, settings, self.observer)
 
     def _identities(self, partition: int) -> Deduplicator:
         settings = self.settings
@@ -124,64 +127,144 @@ class RatingProcessor:
             identities.close()
 
 
+_T = TypeVar("_T")
+
+
+class _Work:
+    """What one step does for one tenant."""
+
+    def __init__(self, state: State) -> None:
+        self.state = state
+        self.biller = Biller(state)
+        self.counts = Counts()
+        self.rejections: list[Output] = []
+
+    def outputs(self) -> list[Output]:
+        """Everything that is to be said; the totals move on. Once, at the end of the step."""
+        items = encode_line_items(self.state, self.biller, self.biller.changed_lines())
+        made = Counts(
+            line_items=len(items),
+            invoices=self.biller.invoices,
+            alerts=self.biller.alerts,
+            amount=str(self.biller.amount_change),
+        )
+        self.counts = self.counts.plus(made)
+        self.state.totals.add(self.counts)
+        return [*items, *self.biller.outputs, *self.rejections]
+
+
+class _Works:
+    """What one step does, by tenant, in the order in which the step comes to them."""
+
+    def __init__(self, tenants: Tenants) -> None:
+        self._tenants = tenants
+        self._works: dict[str, _Work] = {}
+
+    def __iter__(self) -> Iterator[_Work]:
+        return iter(self._works.values())
+
+    def of(self, tenant: str) -> _Work:
+        """The work for one tenant."""
+        found = self._works.get(tenant)
+        if found is None:
+            found = self._works[tenant] = _Work(self._tenants.of(tenant))
+        return found
+
+    def all(self) -> list[_Work]:
+        """The work for every tenant that has come so far."""
+        return [self.of(state.tenant) for state in self._tenants]
+
+
+@dataclass(slots=True)
+class _Checked:
+    """Packs of one tenant, and what deduplication said of their rows."""
+
+    packs: list[Pack] = field(default_factory=list)
+    verdicts: list[Verdicts] = field(default_factory=list)
+
+
 class RatingEngine:
     """One partition's engine. Changes its state in place; a step is atomic for whoever journals it."""
 
-    def __init__(self, state: State, settings: RatingSettings, observer: Observer | None = None) -> None:
-        self.state = state
+    def __init__(self, tenants: Tenants, settings: RatingSettings, observer: Observer | None = None) -> None:
+        self.tenants = tenants
         self.settings = settings
         self._observer = observer
         self._tell()
 
+    @property
+    def state(self) -> State:
+        """The state of the tenant `default`."""
+        return self.tenants.of(DEFAULT_TENANT)
+
     def process(self, log: Sequence[Entry]) -> Step:
         """Folds entries into the state and says everything that changed. See `streams.processor`."""
-        biller = Biller(self.state)
-        counts = Counts(entries=len(log))
-        rejections: list[Output] = []
+        works = _Works(self.tenants)
         packs: list[Entry] = []
         for entry in log:
             if entry.kind == entries.EVENTS:
                 packs.append(entry)
-                if len(packs) == FOLDED_PACKS_MAX:
-                    counts = counts.plus(self._events(packs, biller, rejections))
-                    packs = []
                 continue
-            counts = counts.plus(self._events(packs, biller, rejections))
+            self._events(packs, works)
             packs = []
-            self.state.totals.read(entry.offset, entry.end, 1)
+            self.tenants.totals.read(entry.offset, entry.end, 1)
             if entry.kind == entries.TICK:
-                biller.tick(decode_tick(entry.payload), self.settings.lateness, self.settings.corrections, entry.offset)
+                self._tick(decode_tick(entry.payload), entry.offset, works)
             elif entry.kind == entries.RERATE:
-                counts = counts.plus(self._rerate(entry, biller, rejections))
+                self._rerate(entry, works)
             else:
-                self._catalogue(bytes(entry.payload), biller)
-        counts = counts.plus(self._events(packs, biller, rejections))
-        return self._emit(biller, counts, rejections)
+                self._catalogue(decode_catalogue(entry.kind, entry.payload), works)
+        self._events(packs, works)
+        return self._emit(works, len(log))
 
     def settle(self) -> Step:
         """No more events will come, and nobody says what time it is: gauges come up to the greatest event time."""
-        biller = Biller(self.state)
-        biller.settle_gauges(self.state.newest, self.state.arrivals)
-        return self._emit(biller, Counts(), [])
+        works = _Works(self.tenants)
+        for work in works.all():
+            work.biller.settle_gauges(work.state.newest, work.state.arrivals)
+        return self._emit(works, 0)
 
     def snapshot(self) -> bytes:
         """The whole state, but for the identities in `files`."""
-        return self.state.dump()
+        return self.tenants.dump()
 
     def files(self) -> Mapping[str, Path]:
         """The identities that are on disk."""
-        return self.state.identities.files()
+        return self.tenants.identities.files()
 
     # Inputs ------------------------------------------------------------------------------------------------------
 
-    def _events(self, packs: list[Entry], biller: Biller, rejections: list[Output]) -> Counts:
-        if not packs:
-            return Counts()
-        state = self.state
-        batch = Batch(packs)
-        for entry, rows in zip(packs, np.diff(batch.starts).tolist(), strict=True):
-            state.totals.read(entry.offset, entry.end, max(rows, 1))
-        verdicts = state.identities.check(batch.identity, batch.content, batch.arrived)
+    def _events(self, log: Sequence[Entry], works: _Works) -> None:
+        """Packs that follow each other. Their order shows in deduplication alone: so all of a tenant's are folded at
+        once, however they lie among the others'."""
+        packs = [read_pack(entry) for entry in log]
+        for entry, pack in zip(log, packs, strict=True):
+            self.tenants.totals.read(entry.offset, entry.end, max(pack.columns.num_rows, 1))
+        if len({pack.tenant for pack in packs}) == 1:
+            for part in _parts(packs):
+                batch = Batch(part)
+                self._fold(batch, self._check(batch), works.of(packs[0].tenant))
+            return
+        checked: dict[str, _Checked] = {}
+        for part in _parts(packs):
+            batch = Batch(part)
+            verdicts = self._check(batch)
+            for at, pack in enumerate(part):
+                own = checked.setdefault(pack.tenant, _Checked())
+                rows = slice(batch.starts[at], batch.starts[at + 1])
+                own.packs.append(pack)
+                own.verdicts.append(Verdicts(verdicts.fresh[rows], verdicts.conflict[rows]))
+        for tenant, own in checked.items():
+            for part, said in zip(_parts(own.packs), _parts(own.verdicts), strict=True):
+                whole = Verdicts(*(np.concatenate(column) for column in zip(*said, strict=True)))
+                self._fold(Batch(part), whole, works.of(tenant))
+
+    def _check(self, batch: Batch) -> Verdicts:
+        return self.tenants.identities.check(batch.identity, batch.content, batch.arrived)
+
+    def _fold(self, batch: Batch, verdicts: Verdicts, work: _Work) -> None:
+        """Packs of one tenant."""
+        state, biller = work.state, work.biller
         refusals = [
             Refusal(
                 row, -1, "", "conflict", None, "the same identity came with another content before; the first counts"
@@ -200,55 +283,68 @@ class RatingEngine:
         refusals.extend(fold_batch(state, batch, verdicts.fresh, contributions, takebacks, biller))
         state.arrivals += batch.rows
         of = (verdicts.fresh, verdicts.conflict, is_void, counting)
-        counts = count_batch(state, *of, contributions, refusals, tally)
+        work.counts = work.counts.plus(count_batch(state, *of, contributions, refusals, tally))
         for refusal in sorted(refusals, key=lambda r: (r.row, r.order)):
-            rejections.append(encode_rejection(batch, refusal, self._where(batch, refusal.row)))
-        return counts
+            work.rejections.append(encode_rejection(batch, refusal, self._where(batch, refusal.row)))
 
     def _where(self, batch: Batch, row: int) -> Where:
         """The event's place in the log; where all events of a pack stand at one offset, with its place in the pack."""
         at = int(np.searchsorted(batch.starts, row, side="right")) - 1
         first, end = int(batch.starts[at]), int(batch.starts[at + 1])
         shared = end - first > 1 and not batch.packs[at].numbered
-        return Where(self.state.partition, int(batch.offset[row]), index=row - first if shared else None)
+        return Where(self.tenants.partition, int(batch.offset[row]), index=row - first if shared else None)
 
-    def _catalogue(self, payload: bytes, biller: Biller) -> None:
+    def _tick(self, now: int, offset: int, works: _Works) -> None:
+        """It is now `now`, for everybody."""
+        settings = self.settings
+        for work in (_Work(self.tenants.nobody), *works.all()):
+            work.biller.tick(now, settings.lateness, settings.corrections, offset)
+
+    def _catalogue(self, brought: Documents, works: _Works) -> None:
         """Documents are added and changed; one that is not named again stays in force."""
-        before = self.state.catalogue.documents
-        merged = merge(before, load_catalogue(payload).documents)
+        work = works.of(brought.tenant)
+        state, before = work.state, work.state.catalogue.documents
+        merged = merge(before, load_catalogue(bytes(brought.catalogue)).documents)
         if encode_document(merged) == encode_document(before):
             return
-        before_it = standing(self.state)
-        self.state.bind(load_catalogue(encode_document(merged), self.state.rebooked()))
-        biller.rerate_open(before_it)
+        before_it = standing(state)
+        state.bind(load_catalogue(encode_document(merged), state.rebooked()))
+        work.biller.rerate_open(before_it)
 
-    def _rerate(self, entry: Entry, biller: Biller, rejections: list[Output]) -> Counts:
+    def _rerate(self, entry: Entry, works: _Works) -> None:
         """Who appends the entry checks it first; one that does not fit by now changes nothing, and is a rejection."""
         asked = decode_rerate(entry.payload)
-        refused = rerate(self.state, biller, asked, entry.offset).refused
+        work = works.of(asked.tenant)
+        refused = rerate(work.state, work.biller, asked, entry.offset).refused
         if refused:
-            where = Where(self.state.partition, entry.offset)
-            rejections.append(encode_refusal(asked, "; ".join(refused), where))
-        return Counts(rejected=int(bool(refused)))
+            where = Where(self.tenants.partition, entry.offset)
+            work.rejections.append(encode_refusal(asked, "; ".join(refused), where))
+            work.counts = work.counts.plus(Counts(rejected=1))
 
     # Outputs -----------------------------------------------------------------------------------------------------
 
-    def _emit(self, biller: Biller, counts: Counts, rejections: list[Output]) -> Step:
-        totals = self.state.totals
-        items = encode_line_items(self.state, biller, biller.changed_lines())
-        made = Counts(
-            line_items=len(items), invoices=biller.invoices, alerts=biller.alerts, amount=str(biller.amount_change)
-        )
-        done = counts.plus(made)
+    def _emit(self, works: _Works, read: int) -> Step:
+        outputs: list[Output] = []
+        done = Counts(entries=read)
+        for work in works:
+            outputs += work.outputs()
+            done = done.plus(work.counts)
+        totals, clock = self.tenants.totals, self.tenants.nobody.clock
         totals.add(done)
-        due = self.state.clock - totals.checked >= CHECK_EVERY
+        due = clock - totals.checked >= CHECK_EVERY
         if due:
-            totals.checked = self.state.clock
-        found = reconcile(self.state, totals.position, tables=due)
+            totals.checked = clock
+        outputs += reconcile(self.tenants, [work.state for work in works], tables=due)
         self._tell()
         summary = Summary(**msgspec.structs.asdict(done), through=totals.as_counts())
-        return Step([*items, *biller.outputs, *rejections, *found], summary)
+        return Step(outputs, summary)
 
     def _tell(self) -> None:
         if self._observer is not None:
-            self._observer.told(self.state.partition, self.state.totals)
+            self._observer.told(self.tenants.partition, self.tenants.totals)
+
+
+def _parts(all: Sequence[_T]) -> Iterator[Sequence[_T]]:
+    """At most `FOLDED_PACKS_MAX` at a time."""
+    for start in range(0, len(all), FOLDED_PACKS_MAX):
+        yield all[start : start + FOLDED_PACKS_MAX]

@@ -20,8 +20,8 @@ _NOUGHT_KEY: Final = (np.uint64(0x5BD1E9955BD1E995), np.uint64(0x9AE16A3B2F90404
 class HashIndex:
     """128-bit keys, each with a `uint32` value. The key (0, 0) is held as another fixed one."""
 
-    def __init__(self, capacity: int = 1024) -> None:
-        size = 1 << max(10, int(capacity / _FILL_MAX).bit_length())
+    def __init__(self, capacity: int = 16) -> None:
+        size = 1 << max(5, int(capacity / _FILL_MAX).bit_length())
         self._keys = np.zeros((size, 2), dtype=np.uint64)
         self.values = np.zeros(size, dtype=np.uint32)
         self.count = 0

@@ -125,7 +125,7 @@ class Ledger:
 
     def keep(self, mask: NDArray[np.bool_]) -> None:
         """Drops the rows that are not in `mask`."""
-        kept = Table(SPEC, max(1024, int(mask.sum())))
+        kept = Table(SPEC, max(16, int(mask.sum())))
         kept.extend(int(mask.sum()))
         for name in SPEC:
             kept[name][: kept.size] = self.table[name][: self.table.size][mask]

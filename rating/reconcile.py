@@ -5,7 +5,7 @@ a column at most. What differs is found by the engine at a position of the sourc
 an alert of the kind `reconciliation`, once for each partition, position and comparison.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 from rating.exact import sum_wide
 from rating.state import State
 from rating.tally import adds_up
-from rating.totals import Broken
+from rating.tenants import Tenants
+from rating.totals import Broken, Totals
 from schemas import topics
+from schemas.access import DEFAULT_TENANT
 from schemas.identity import output_id
 from schemas.output import ReconciliationAlert
 from schemas.times import SECOND
@@ -49,14 +51,17 @@ def format_exact(scaled: int) -> str:
 
 def compare_counts(state: State) -> Iterator[Comparison]:
     """What a handful of numbers tell: at every step."""
-    totals, of = state.totals, state.totals.counts
+    of = state.totals.counts
     yield Comparison("events", of["accepted"] + of["duplicates"] + of["conflicts"], of["events"])
     classes = ("rated", "refused", "voids", "voided", "unused")
     yield Comparison("accepted", sum(of[name] for name in classes), of["accepted"])
     yield Comparison("arrivals", of["events"], state.arrivals)
-    # One entry takes one offset, or, on a log that numbers events, as many as it holds.
+
+
+def compare_log(totals: Totals) -> Comparison:
+    """One entry takes one offset, or, on a log that numbers events, as many as it holds."""
     taken = totals.offsets
-    yield Comparison("offsets", taken if taken == of["entries"] else totals.numbers, taken)
+    return Comparison("offsets", taken if taken == totals.counts["entries"] else totals.numbers, taken)
 
 
 def compare_tables(state: State) -> Iterator[Comparison]:
@@ -84,15 +89,34 @@ def compare_tables(state: State) -> Iterator[Comparison]:
             yield Comparison(f"quantity {name}", charge.quantity, quantities.get(number, 0), True)
 
 
-def reconcile(state: State, position: int, tables: bool) -> list[Output]:
+def compare_tenants(tenants: Tenants) -> Iterator[Comparison]:
+    """What the partition carries is what its tenants' states carry between them."""
+    whole = tenants.totals
+    accepted = sum(state.totals.counts["accepted"] for state in tenants)
+    yield Comparison("accepted.tenants", whole.counts["accepted"], accepted)
+    yield Comparison("amount.tenants", whole.amount, sum(state.totals.amount for state in tenants), True)
+
+
+def compare(tenants: Tenants, moved: Iterable[State], tables: bool) -> Iterator[Comparison]:
+    """Everything that is wanted. `moved`: the states that a step has changed; `tables`: of all, the tables too."""
+    yield compare_log(tenants.totals)
+    if tables:
+        yield from compare_tenants(tenants)
+    for state in tenants if tables else moved:
+        for one in (*compare_counts(state), *(compare_tables(state) if tables else ())):
+            own = state.tenant == DEFAULT_TENANT
+            yield one if own else one._replace(what=f"{one.what} of {state.tenant}")
+
+
+def reconcile(tenants: Tenants, moved: Iterable[State], tables: bool) -> list[Output]:
     """Compares, remembers what is found to differ for the first time, and makes an alert of each."""
-    comparisons = [*compare_counts(state), *(compare_tables(state) if tables else ())]
+    position, broken = tenants.totals.position, tenants.totals.broken
     alerts: list[Output] = []
-    for one in comparisons:
-        if one.expected != one.found and one.what not in state.totals.broken:
+    for one in compare(tenants, moved, tables):
+        if one.expected != one.found and one.what not in broken:
             expected, found = one.texts
-            state.totals.broken[one.what] = Broken(position, expected, found)
-            alerts.append(_alert(state.partition, position, one.what, expected, found))
+            broken[one.what] = Broken(position, expected, found)
+            alerts.append(_alert(tenants.partition, position, one.what, expected, found))
     return alerts
 
 

@@ -18,7 +18,7 @@ from rating.billing import Biller
 from rating.catalogue import load_catalogue
 from rating.cells import find_cells
 from rating.changes import FLAT, readings
-from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Plan, Shape
+from rating.compiled import TIME_MAX, TIME_MIN, Compiled, Plan, Shape
 from rating.due import find_due
 from rating.emit import line_item
 from rating.exact import int_of, wide_of
@@ -53,7 +53,7 @@ class Rerated:
 def rerate(state: State, biller: Biller, asked: Rerate, offset: int) -> Rerated:
     """Rates a customer's periods again. Where the price book asked for does not fit, nothing is changed."""
     found = Rerated()
-    number = state.customers.find((TENANT, asked.customer))
+    number = state.customers.find((state.tenant, asked.customer))
     if number is None:
         found.refused.append(f"customer: found {asked.customer!r}, expected a customer that has used something")
         return found
@@ -79,7 +79,7 @@ def rerate(state: State, biller: Biller, asked: Rerate, offset: int) -> Rerated:
 
 def periods_of(state: State, asked: Rerate) -> list[int]:
     """The periods (their heads) that a re-rating concerns, by their end, then by subscription."""
-    number = state.customers.find((TENANT, asked.customer))
+    number = state.customers.find((state.tenant, asked.customer))
     if number is None:
         return []
     since, until = parse_time(asked.since), TIME_MAX if asked.until is None else parse_time(asked.until)

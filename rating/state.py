@@ -1,4 +1,4 @@
-"""The state of one partition's engine: tables, what they are found by, and their snapshot. No arithmetic.
+"""The state of one tenant in one partition: tables, what they are found by, and their snapshot. No arithmetic.
 
     customer -> subscription -> bill (a billing period of it) -> line (a charge and its group) -> cell (a total)
 
@@ -7,14 +7,12 @@ Every row is a slot that never moves; texts are held once and known by number.
 
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from rating.accounts import Accounts
 from rating.catalogue import load_catalogue
-from rating.compiled import TENANT, TIME_MAX, TIME_MIN, Compiled, Entry, Plan, Rebooking
-from rating.deduplicate import Deduplicator
+from rating.compiled import TIME_MAX, TIME_MIN, Compiled, Entry, Plan, Rebooking
 from rating.exact import wide_of
 from rating.index import HashIndex
 from rating.kept import Kept
@@ -27,9 +25,7 @@ from schemas.faults import encode_document
 from schemas.identity import partition_of
 from schemas.numbers import SCALED_MAX
 from schemas.period import Calendar
-from streams.processor import Fetch
 
-SNAPSHOT_VERSION: Final = 3
 NO_LEVEL: Final = SCALED_MAX + 1
 """The next threshold of a bill that has none."""
 NO_SUBSCRIPTION: Final = -1
@@ -41,6 +37,8 @@ NEVER: Final = (Entry(TIME_MIN, -1, False),)
 """The timeline of a subscription that is not in the catalogue."""
 NO_PLAN: Final = Plan("", 1, "USD", "half_up", "per_invoice", (), {}, (), None, None, None, True, "invoice", False)
 
+_ROOM: Final = 16
+"""For how many customers there is room at first: most tenants have few in a partition."""
 _I4, _I8, _U1 = np.int32, np.int64, np.uint8
 SUBSCRIPTIONS: Final = {
     "customer": (_I4, 1),
@@ -130,9 +128,10 @@ class Names:
 
 
 class State:
-    """Everything that one partition's engine knows."""
+    """Everything that one partition's engine knows of one tenant (`rating.tenants` has them all)."""
 
-    def __init__(self, partition: int, partitions: int, identities: Deduplicator) -> None:
+    def __init__(self, partition: int, partitions: int, tenant: str) -> None:
+        self.tenant = tenant
         self.ledger = Ledger()
         self.totals = Totals()
         self.voided = HashIndex()
@@ -145,13 +144,13 @@ class State:
         """For each line of a period of several segments the arrival of its first event."""
         self.gauges = Names()
         """Which gauge of a group: the values of all the meter's dimensions and its key."""
-        self.customer_newest: NDArray[np.int64] = np.full(1024, TIME_MIN, np.int64)
+        self.customer_newest: NDArray[np.int64] = np.full(_ROOM, TIME_MIN, np.int64)
         """For each customer the greatest time of an accepted event."""
-        self.customer_events: NDArray[np.int64] = np.zeros(1024, np.int64)
+        self.customer_events: NDArray[np.int64] = np.zeros(_ROOM, np.int64)
         """For each customer how many events were accepted, voids included."""
         self.ticks = 0
         self.arrivals = 0
-        """How many events have come: the arrival of an event is its place among them."""
+        """How many events of the tenant have come: the arrival of an event is its place among them."""
         self.corrected_from = TIME_MIN
         """Periods that end at or before it are closed for good."""
         self.timelines = Timelines()
@@ -164,9 +163,8 @@ class State:
         self.newest = TIME_MIN
         """The greatest event time."""
         self.catalogue: Compiled = load_catalogue(b"{}")
-        self.identities = identities
         self.customers = Names()  # (tenant, customer)
-        self.customer_subscription: NDArray[np.int32] = np.full(1024, NO_SUBSCRIPTION, np.int32)
+        self.customer_subscription: NDArray[np.int32] = np.full(_ROOM, NO_SUBSCRIPTION, np.int32)
         self.several: dict[int, list[int]] = {}
         self.subscription_names = Names()  # (tenant, subscription id, customer, own)
         self.subscriptions = Table(SUBSCRIPTIONS)
@@ -185,6 +183,11 @@ class State:
         self.fired: dict[int, dict[str, int]] = {}
         """bill -> spend of a threshold (as text) -> how many of its levels have been crossed."""
 
+    def set_clock(self, other: "State") -> None:
+        """It is as late as another state knows it to be."""
+        self.clock, self.closed_before, self.corrected_from = other.clock, other.closed_before, other.corrected_from
+        self.ticks = other.ticks
+
     # Subscriptions -----------------------------------------------------------------------------------------------
 
     def customer(self, tenant: str, customer: str) -> int:
@@ -200,7 +203,7 @@ class State:
             self.customer_newest = np.append(self.customer_newest, np.full(more, TIME_MIN, np.int64))
             self.customer_events = np.append(self.customer_events, np.zeros(more, np.int64))
         self.customer_subscription[number] = NO_SUBSCRIPTION
-        if tenant == TENANT and self.catalogue.default_timelines:
+        if tenant == self.tenant and self.catalogue.default_timelines:
             self.customer_subscription[number] = self._default_subscription(number, customer)
         return number
 
@@ -215,7 +218,7 @@ class State:
 
     def subscription(self, id: str, customer: str, own: bool) -> int:
         """The slot of a subscription; a new one is due from no time on."""
-        slot = self.subscription_names.number((TENANT, id, customer, own))
+        slot = self.subscription_names.number((self.tenant, id, customer, own))
         if slot == self.subscriptions.size:
             self.subscriptions.extend(1)
             self.subscriptions["cursor"][slot] = TIME_MAX
@@ -236,10 +239,10 @@ class State:
         table["timeline"][: table.size] = self.timelines.number(NEVER)
         own: dict[int, list[int]] = {}
         for sub in catalogue.subscriptions:
-            if partition_of(TENANT, sub.customer, self.partitions) != self.partition:
+            if partition_of(self.tenant, sub.customer, self.partitions) != self.partition:
                 continue
             slot = self.subscription(sub.id, sub.customer, own=True)
-            number = self.customer(TENANT, sub.customer)
+            number = self.customer(self.tenant, sub.customer)
             table["customer"][slot] = number
             table["timeline"][slot] = self.timelines.number(sub.timeline)
             table["calendar"][slot] = self.calendars.number(sub.calendar)
@@ -250,8 +253,8 @@ class State:
         self.several.clear()
         for number, (tenant, customer) in enumerate(self.customers.values):
             slots = own.get(number, [])
-            default = tenant == TENANT and bool(catalogue.default_timelines)
-            left = self.subscription_names.find((TENANT, DEFAULT_ID, customer, False))
+            default = tenant == self.tenant and bool(catalogue.default_timelines)
+            left = self.subscription_names.find((self.tenant, DEFAULT_ID, customer, False))
             if default and (not slots or left is not None):
                 # Bills from before it had one of its own still stand under the default.
                 left = self._default_subscription(number, customer)
@@ -452,70 +455,49 @@ class State:
         """Bytes of memory in tables and indexes (texts and lists not counted)."""
         tables = (self.subscriptions, self.bills, self.lines, self.cells, self.ledger)
         indexes = (self.bill_index, self.line_index, self.cell_index, self.values_seen, self.voided)
-        return sum(t.nbytes for t in tables) + sum(i.nbytes for i in indexes) + self.identities.nbytes
+        return sum(t.nbytes for t in tables) + sum(i.nbytes for i in indexes)
 
     # Snapshot ----------------------------------------------------------------------------------------------------
 
-    def dump(self) -> bytes:
-        """The whole state as MessagePack: plain values and the bytes of columns, nothing that is executed.
-
-        Identities that are on disk are named only (`Deduplicator.files`).
-        """
+    def dump(self) -> dict[str, Any]:
+        """The whole state: plain values and the bytes of columns."""
         indexes = {name: _dump_index(getattr(self, name)) for name in _INDEXES}
         tables = {name: [getattr(self, name).size, getattr(self, name).dump()] for name in _TABLES}
         del tables["subscriptions"][1]["timeline"]  # `bind` gives it
         tables["ledger"] = [len(self.ledger), self.ledger.table.dump()]
-        return msgspec.msgpack.encode(
-            {
-                "version": SNAPSHOT_VERSION,
-                "partition": [self.partition, self.partitions],
-                "clock": [self.clock, self.closed_before, self.newest],
-                "catalogue": encode_document(self.catalogue.documents),
-                "identities": self.identities.dump(),
-                "customers": self.customers.values,
-                "subscription_names": self.subscription_names.values,
-                "calendars": self.calendars.values,
-                "charges": self.charges.values,
-                "combos": self.combos.values,
-                "books": self.books.values,
-                "shapes": self.shapes.values,
-                "indexes": indexes,
-                "tables": tables,
-                "fired": list(self.fired.items()),
-                "gauges": self.gauges.values,
-                "dropped": [self.ledger.dropped, self.ledger.gone],
-                "ticks": self.ticks,
-                "totals": self.totals.dump(),
-                "accounts": self.accounts.dump(),
-                "unused": [[*key, bill] for key, bill in self.unused.items()],
-                "born": list(self.born.items()),
-                "arrivals": self.arrivals,
-                "corrected_from": self.corrected_from,
-                "customer_newest": self.customer_newest[: len(self.customers.values)].tobytes(),
-                "customer_events": self.customer_events[: len(self.customers.values)].tobytes(),
-            }
-        )
+        return {
+            "clock": [self.clock, self.closed_before, self.newest],
+            "catalogue": encode_document(self.catalogue.documents),
+            "customers": self.customers.values,
+            "subscription_names": self.subscription_names.values,
+            "calendars": self.calendars.values,
+            "charges": self.charges.values,
+            "combos": self.combos.values,
+            "books": self.books.values,
+            "shapes": self.shapes.values,
+            "indexes": indexes,
+            "tables": tables,
+            "fired": list(self.fired.items()),
+            "gauges": self.gauges.values,
+            "dropped": [self.ledger.dropped, self.ledger.gone],
+            "ticks": self.ticks,
+            "totals": self.totals.dump(),
+            "accounts": self.accounts.dump(),
+            "unused": [[*key, bill] for key, bill in self.unused.items()],
+            "born": list(self.born.items()),
+            "arrivals": self.arrivals,
+            "corrected_from": self.corrected_from,
+            "customer_newest": self.customer_newest[: len(self.customers.values)].tobytes(),
+            "customer_events": self.customer_events[: len(self.customers.values)].tobytes(),
+        }
 
     @classmethod
-    def load(cls, raw: bytes, partition: int, partitions: int, identities: Deduplicator, fetch: Fetch) -> "State":
-        """What `dump` wrote; what is kept of events comes after it (`rating.keeper.keep_again`).
-
-        `identities`: an empty one, to be filled. Raises: ValueError where it is of another partition or version; and
-        what `Deduplicator.load` raises.
-        """
-        dumped = msgspec.msgpack.decode(raw)
-        if dumped["version"] != SNAPSHOT_VERSION:
-            raise ValueError(
-                f"found a state of version {dumped['version']}, expected {SNAPSHOT_VERSION}: remove the snapshots, "
-                "and the state is made again from the log"
-            )
-        if dumped["partition"] != [partition, partitions]:
-            raise ValueError(f"found the state of partition {dumped['partition']}, expected {[partition, partitions]}")
-        state = cls(partition, partitions, identities)
+    def load(cls, dumped: dict[str, Any], partition: int, partitions: int, tenant: str) -> "State":
+        """What `dump` wrote; what is kept of events comes after it (`rating.keeper.keep_again`)."""
+        state = cls(partition, partitions, tenant)
         state.clock, state.closed_before, state.newest = dumped["clock"]
-        state.identities.load(dumped["identities"], fetch)
         state.customers = Names([tuple(value) for value in dumped["customers"]])
-        state.customer_subscription = np.full(max(1024, 2 * len(dumped["customers"])), NO_SUBSCRIPTION, np.int32)
+        state.customer_subscription = np.full(max(_ROOM, 2 * len(dumped["customers"])), NO_SUBSCRIPTION, np.int32)
         state.subscription_names = Names([tuple(value) for value in dumped["subscription_names"]])
         state.calendars = Names([Calendar(*value) for value in dumped["calendars"]])
         state.charges, state.shapes = Names(dumped["charges"]), Names(dumped["shapes"])

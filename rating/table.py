@@ -12,7 +12,7 @@ class Table:
     Columns are reached by name (`table["amount"]`); a reference taken before `extend` may be stale after it.
     """
 
-    def __init__(self, spec: dict[str, tuple[Any, int]], capacity: int = 1024) -> None:
+    def __init__(self, spec: dict[str, tuple[Any, int]], capacity: int = 16) -> None:
         self._columns = {
             name: np.zeros((capacity, width) if width > 1 else capacity, dtype=dtype)
             for name, (dtype, width) in spec.items()
@@ -48,7 +48,7 @@ class Table:
     @classmethod
     def load(cls, spec: dict[str, tuple[Any, int]], columns: dict[str, bytes], size: int) -> "Table":
         """The table that `dump` wrote; a column that it did not know is nought."""
-        table = cls(spec, max(1024, size))
+        table = cls(spec, max(16, size))
         table.size = size
         for name, (dtype, width) in spec.items():
             if name in columns:

@@ -34,7 +34,9 @@ class Broken(msgspec.Struct, frozen=True):
 
 
 class Totals:
-    """The totals of one partition. `position`: the source entries below it are in them."""
+    """The totals of one partition; or of one tenant in it, then without the place in the log and what differs.
+
+    `position`: the source entries below it are in them."""
 
     def __init__(self) -> None:
         self.position = 0

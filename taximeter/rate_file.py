@@ -21,9 +21,10 @@ from ingest.pack import encode_packs
 from ingest.parse import parse_texts
 from ingest.route import Router, View
 from rating.catalogue import load_catalogue
-from rating.compiled import TENANT, Compiled
+from rating.compiled import Compiled
 from rating.engine import RatingProcessor, RatingSettings
 from schemas import topics
+from schemas.access import DEFAULT_TENANT
 from schemas.entry import CATALOGUE, EVENTS, Entry, encode_entry, encode_tick
 from schemas.faults import encode_document
 from schemas.limits import BATCH_EVENTS_MAX
@@ -75,7 +76,7 @@ class FileRater:
         settings = RatingSettings(partitions=1, lateness=0, window_days=None)
         self._engine = RatingProcessor(settings).open(0, None)
         view = View.of(compiled.documents)
-        self._router = Router(TENANT, view, 1)
+        self._router = Router(DEFAULT_TENANT, view, 1)
         self._extractor = view.extractor
         self._offset = 0
         self._lines: list[int] = []
@@ -91,7 +92,7 @@ class FileRater:
         self.rated.events += parsed.total
         arrived = [self._began] * parsed.total
         events, refused = refuse_unroutable(parsed, self._router, arrived, None)
-        self.rated.rejections.extend(make_rejection(one, parsed.where(one.at), TENANT) for one in refused)
+        self.rated.rejections.extend(make_rejection(one, parsed.where(one.at), DEFAULT_TENANT) for one in refused)
         if events.id:
             self._events(parsed, Routed(events, self._router, [self._began] * len(events.id)))
 
@@ -99,7 +100,7 @@ class FileRater:
         rows = routed.by_partition()[0]
         assert parsed.lines is not None
         self._lines.extend(parsed.lines[at] for at in routed.events.at)
-        for pack, count in encode_packs(TENANT, rows, self._extractor):
+        for pack, count in encode_packs(DEFAULT_TENANT, rows, self._extractor):
             self._process(encode_entry(EVENTS, pack), count)
 
     def finish(self, as_of: int | None) -> Rated:

@@ -15,7 +15,6 @@ from uuid import uuid4
 
 import msgspec
 
-from rating.compiled import TENANT
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
 from rating.rerate import Preview, preview
 from schemas import topics
@@ -87,7 +86,7 @@ def check_request(asked: RerateRequest) -> Rerate:
 
 def partition_for(asked: Rerate, partitions: int) -> int:
     """Where the customer's usage is."""
-    return partition_of(TENANT, asked.customer, partitions)
+    return partition_of(asked.tenant, asked.customer, partitions)
 
 
 def show(log: SqliteLog, snapshots: SnapshotStore, settings: RatingSettings, asked: Rerate) -> Preview:
@@ -99,7 +98,7 @@ def show(log: SqliteLog, snapshots: SnapshotStore, settings: RatingSettings, ask
         closing(RatingProcessor(replace(settings, folder=Path(folder)))) as processor,
     ):
         engine = _engine_at_end(log, snapshots, processor, partition_for(asked, log.partitions))
-        found = preview(engine.state, asked)
+        found = preview(engine.tenants.of(asked.tenant), asked)
     if found.rerated.refused:
         raise RerateRefused(found.rerated.refused)
     if not found.rerated.heads:

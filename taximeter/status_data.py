@@ -4,7 +4,7 @@ from functools import partial
 from pathlib import Path
 
 from rating.engine import RatingProcessor, RatingSettings
-from rating.reconcile import compare_counts, compare_tables
+from rating.reconcile import compare
 from rating.spend.duckdb_store import DuckdbStore
 from rating.spend.proof import reconcile
 from rating.spend.view import SpendView
@@ -91,7 +91,7 @@ def _look_at_state(
     seen = totals.get(number)
     assert seen is not None  # it is told when it is opened
     found = seen.findings(number)
-    for one in (*compare_counts(engine.state), *compare_tables(engine.state)):
+    for one in compare(engine.tenants, engine.tenants, tables=True):
         if one.expected != one.found and one.what not in seen.broken:
             found.append(_finding(number, snapshot.position, one.what, *one.texts))
     found += log_differences(number, seen, snapshot.position)

@@ -146,9 +146,9 @@ def count_a_replayed_batch(patch: Patch) -> None:
     async def twice(self: TakeOver, state: OwnedState, batch: Batch, entries: Any) -> Any:
         step = await replay(self, state, batch, entries)
         engine: Any = state.processor
-        identities, engine.state.identities = engine.state.identities, Deduplicator()
+        identities, engine.tenants.identities = engine.tenants.identities, Deduplicator()
         engine.process(entries)
-        engine.state.identities = identities
+        engine.tenants.identities = identities
         return step
 
     patch.setattr(TakeOver, "_replay_step", twice)

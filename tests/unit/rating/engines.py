@@ -11,9 +11,9 @@ from ingest.pack import encode_packs
 from ingest.parse import parse_texts
 from ingest.route import Router, View
 from rating.catalogue import load_catalogue
-from rating.compiled import TENANT
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
 from schemas import topics
+from schemas.access import DEFAULT_TENANT
 from schemas.entry import CATALOGUE, EVENTS, Entry, encode_entry, encode_tick
 from schemas.faults import encode_document
 from schemas.times import parse_time
@@ -57,11 +57,11 @@ class Log:
         return self
 
     def _pack(self, parsed: Parsed, arrived: int) -> None:
-        router = Router(TENANT, self.view, 1)
+        router = Router(DEFAULT_TENANT, self.view, 1)
         events, refused = refuse_unroutable(parsed, router, [arrived] * parsed.total, None)
         assert not refused, refused
         rows = Routed(events, router, [arrived] * len(events.id)).by_partition()[0]
-        for pack, count in encode_packs(TENANT, rows, self.view.extractor):
+        for pack, count in encode_packs(DEFAULT_TENANT, rows, self.view.extractor):
             self._append(EVENTS, pack, count)
 
 
@@ -81,7 +81,7 @@ def event(id: str, time: str, data: str = '{"n": 1}', **changes: Any) -> str:
 def run(log: Log, engine: RatingEngine | None = None) -> list[Output]:
     """Everything that an engine says of a log, entry by entry. The log goes on where the engine stands."""
     engine = engine or open_engine()
-    on = engine.state.totals.position - log.entries[0].offset if log.entries else 0
+    on = engine.tenants.totals.position - log.entries[0].offset if log.entries else 0
     entries = [Entry(entry.offset + on, entry.end + on, entry.value) for entry in log.entries]
     return [output for entry in entries for output in engine.process([entry]).outputs]
 
@@ -102,7 +102,9 @@ def latest_lines(outputs: Sequence[Output]) -> dict[str, dict[str, Any]]:
 
 def plain_dump(snapshot: bytes) -> dict[str, Any]:
     """A snapshot by what it holds: indexes and ledger without the order of their places."""
-    dump = msgspec.msgpack.decode(snapshot)
+    whole = msgspec.msgpack.decode(snapshot)
+    [[_, dump]] = whole["tenants"]  # of a log with one tenant
+    dump["identities"], dump["whole"] = whole["identities"], whole["totals"]
     dump["indexes"] = {name: _pairs(*parts) for name, parts in dump["indexes"].items()}
     ledger = dump["tables"]["ledger"]
     widths = {name: len(column) // max(1, ledger[0]) for name, column in ledger[1].items()}

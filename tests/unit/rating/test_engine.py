@@ -151,7 +151,7 @@ def test_the_same_documents_again_change_nothing() -> None:
     run(log, engine)
     before = plain_dump(engine.snapshot())
     assert run(Log().catalogue(BOOK), engine) == []
-    assert plain_dump(engine.snapshot()) | {"totals": None} == before | {"totals": None}
+    assert plain_dump(engine.snapshot()) | {"whole": None} == before | {"whole": None}
 
 
 def test_usage_after_a_change_counts_on() -> None:

@@ -50,7 +50,7 @@ def test_outputs_and_snapshots_are_the_same(tmp_path: Path, in_memory: int, work
     one, other = plain_dump(memory.snapshot()), plain_dump(disk.snapshot())
     one["identities"] = other["identities"] = None
     assert one == other
-    assert len(memory.state.identities) == len(disk.state.identities)  # type: ignore[attr-defined]
+    assert len(memory.tenants.identities) == len(disk.tenants.identities)  # type: ignore[attr-defined]
 
 
 def test_a_partition_that_is_opened_again_has_one_engine(tmp_path: Path) -> None:

@@ -23,11 +23,11 @@ def test_a_line_with_one_cell_takes_less_than_400_bytes_and_an_identity_less_tha
     del texts
     for entry in log.entries:
         engine.process([entry])
-    state = engine.state
-    assert state.lines.size == state.cells.size == len(state.identities) == LINES
-    per_identity = state.identities.nbytes / LINES
+    state, identities = engine.state, engine.tenants.identities
+    assert state.lines.size == state.cells.size == len(identities) == LINES
+    per_identity = identities.nbytes / LINES
     ledger = state.ledger.nbytes
-    per_line = (state.nbytes - state.identities.nbytes - ledger) / LINES
+    per_line = (state.nbytes - ledger) / LINES
     print(f"{per_line:.0f} bytes a line, {per_identity:.0f} bytes an identity")
     assert per_identity <= 67
     assert per_line < 400

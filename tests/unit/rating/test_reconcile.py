@@ -113,7 +113,7 @@ def customer(engine: RatingEngine) -> None:
         (line_events, {"counted.lines units"}),
         (cell_events, {"counted.totals calls"}),
         (ledger, {"counted.ledger"}),
-        (accepted, {"events", "accepted", "accepted.customers"}),
+        (accepted, {"events", "accepted", "accepted.customers", "accepted.tenants"}),
         (rated, {"accepted"}),
         (arrivals, {"arrivals"}),
         (customer, {"accepted.customers"}),
@@ -124,17 +124,17 @@ def test_what_is_tampered_with_is_an_alert_at_the_next_tick(
     engine: RatingEngine, tamper: Callable[[RatingEngine], None], what: set[str]
 ) -> None:
     tamper(engine)
-    position = engine.state.totals.position
+    position = engine.tenants.totals.position
     alerts = found(run(Log().tick("2026-11-07T00:01:00Z"), engine))
     assert {alert.what for alert in alerts} == what
     assert {(alert.partition, alert.position) for alert in alerts} == {(0, position + 1)}
     assert len({alert.id for alert in alerts}) == len(alerts)
     assert all(alert.expected != alert.found and alert.what in alert.message for alert in alerts)
     assert not found(run(Log().tick("2026-11-07T00:02:00Z"), engine)), "it is said once"
-    assert set(engine.state.totals.broken) == what
+    assert set(engine.tenants.totals.broken) == what
 
     again = open_engine(engine.snapshot())
-    assert set(again.state.totals.broken) == what, "and stays until the state is made anew"
+    assert set(again.tenants.totals.broken) == what, "and stays until the state is made anew"
 
 
 def test_the_same_difference_at_the_same_position_has_the_same_id(engine: RatingEngine) -> None:
@@ -148,7 +148,7 @@ def test_the_same_difference_at_the_same_position_has_the_same_id(engine: Rating
 def test_an_alert_of_the_engine_is_no_alert_of_a_customer(engine: RatingEngine) -> None:
     amount(engine)
     [entry] = Log().tick("2026-11-07T00:01:00Z").entries
-    at = engine.state.totals.position
+    at = engine.tenants.totals.position
     step = engine.process([entry._replace(offset=at, end=at + 1)])
     assert found(step.outputs) and step.summary.alerts == 0
 
@@ -172,6 +172,7 @@ def test_the_totals_do_not_depend_on_the_cut() -> None:
     one.process(log.entries)
     run(log, other)
     assert one.state.totals.dump() == other.state.totals.dump()
+    assert one.tenants.totals.dump() == other.tenants.totals.dump()
 
 
 def test_each_step_says_what_all_steps_have_come_to() -> None:
