@@ -15,6 +15,7 @@ import msgspec
 import yaml
 from msgspec import Meta
 
+from schemas.access import DEFAULT_TENANT
 from schemas.faults import MISSING, Faults, Number, encode_document, join, read
 from schemas.limits import CATALOGUE_VALUES_MAX, EVENT_TEXT_LENGTH_MAX, EXPRESSION_LENGTH_MAX, ID_LENGTH_MAX
 
@@ -326,7 +327,8 @@ KINDS = ("meters", "price_books", "customers", "subscriptions", "coupons", "cred
 
 
 class Filed(msgspec.Struct, frozen=True, omit_defaults=True):
-    """One document as the topic `taximeter.catalogue` holds it, under the key `kind/id`.
+    """One document as the topic `taximeter.catalogue` holds it, under the key `kind/id`, or, of a tenant other than
+    `default`, `tenant kind/id`.
 
     `version` counts the document's changes from 1, `changed` is when this one was made. Records that were written
     before there were versions have neither: whoever reads the topic counts them.
@@ -337,24 +339,25 @@ class Filed(msgspec.Struct, frozen=True, omit_defaults=True):
     document: msgspec.Raw
     version: int | None = None
     changed: str | None = None
+    tenant: str = DEFAULT_TENANT
 
     @property
     def key(self) -> bytes:
-        """The record's key."""
-        return f"{self.kind}/{self.id}".encode()
+        """The record's key. No tenant's name holds a space, so no two documents share one."""
+        lead = "" if self.tenant == DEFAULT_TENANT else f"{self.tenant} "
+        return f"{lead}{self.kind}/{self.id}".encode()
 
 
-def split_documents(catalogue: Catalogue) -> list[Filed]:
-    """Every document of a catalogue by itself."""
+def split_documents(catalogue: Catalogue, tenant: str = DEFAULT_TENANT) -> list[Filed]:
+    """Every document of a tenant's catalogue by itself."""
     found = [
-        Filed(kind, id, msgspec.Raw(encode_document(document)))
+        Filed(kind, id, msgspec.Raw(encode_document(document)), tenant=tenant)
         for kind in KINDS
         for id, document in getattr(catalogue, kind).items()
     ]
     if catalogue.default_subscription is not None:
-        found.append(
-            Filed("default_subscription", "default", msgspec.Raw(encode_document(catalogue.default_subscription)))
-        )
+        document = msgspec.Raw(encode_document(catalogue.default_subscription))
+        found.append(Filed("default_subscription", "default", document, tenant=tenant))
     return found
 
 

@@ -47,6 +47,9 @@ YAML_BYTES_MAX: Final = 1024 * 1024
 CATALOGUE_VALUES_MAX: Final = 5_000_000
 """Keys and values in a catalogue's text: YAML's aliases can make much out of little."""
 
+TENANTS_MAX: Final = 10_000
+"""Tenants with documents: one more cannot file its first."""
+
 DOCUMENT_VERSIONS_MAX: Final = 1_000
 """Versions of one document that can still be asked for: of more the latest."""
 

@@ -25,7 +25,7 @@ from schemas.identity import IDENTIFIER
 from schemas.limits import CATALOGUE_BYTES_MAX, DOCUMENT_BYTES_MAX
 from streams.log import LogUnavailable, encode_position
 from taximeter.bodies import read_document
-from taximeter.documents import DEFAULT_SUBSCRIPTION, Applied, CatalogueInForce, Change, Write, owner_of
+from taximeter.documents import DEFAULT_SUBSCRIPTION, Applied, CatalogueInForce, Catalogues, Change, Write, owner_of
 from taximeter.plain import differences
 from taximeter.simulate_http import Simulations
 
@@ -50,12 +50,12 @@ class CatalogueApi:
     """The routes. `write` brings a change onto the log; `catch_up` waits for what other processes have changed."""
 
     def __init__(
-        self, catalogue: CatalogueInForce, write: Write, catch_up: Callable[[], Awaitable[object]] | None = None
+        self, catalogues: Catalogues, write: Write, catch_up: Callable[[], Awaitable[object]] | None = None
     ) -> None:
-        self._catalogue = catalogue
+        self._catalogues = catalogues
         self._write = write
         self._catch_up = catch_up
-        self._simulations = Simulations(catalogue)
+        self._simulations = Simulations(catalogues)
 
     def routes(self) -> list[BaseRoute]:
         """To be mounted before the queries' routes: a customer's id is told from its `/spend` by the raw path."""
@@ -90,7 +90,7 @@ class CatalogueApi:
         parameters = Parameters(request)
         asked = parameters.whole("version", 0, 1, 2**31) if parameters.text("version") else 0
         parameters.finish()
-        versions = self._known(kind, id)
+        versions = self._known(parameters, kind, id)
         found = {filed.version: filed for filed in versions}.get(asked) if asked else versions[-1]
         if found is None:
             kept = f"{versions[0].version} to {versions[-1].version}"
@@ -101,8 +101,9 @@ class CatalogueApi:
         return _json(200, _shown(found), {"etag": tag})
 
     def _versions(self, request: Request, kind: str, id: str) -> Response:
-        Parameters(request).finish()
-        versions = self._known(kind, id)
+        parameters = Parameters(request)
+        parameters.finish()
+        versions = self._known(parameters, kind, id)
         shown = []
         for before, filed in zip([None, *versions], versions, strict=False):
             one: dict[str, Any] = {"version": filed.version, "changed": filed.changed}
@@ -111,8 +112,8 @@ class CatalogueApi:
             shown.append(one)
         return _json(200, {"kind": kind, "id": id, "versions": shown[::-1]})
 
-    def _known(self, kind: str, id: str) -> list[Filed]:
-        versions = self._catalogue.versions(kind, id)
+    def _known(self, parameters: Parameters, kind: str, id: str) -> list[Filed]:
+        versions = self._catalogues.of(parameters.tenant).versions(kind, id)
         if not versions:
             raise Problem(404, "Unknown document", "unknown_document", f"{kind}: found no document {id[:128]!r}")
         return versions
@@ -125,15 +126,16 @@ class CatalogueApi:
             raise invalid("id", f"found {id[:128]!r}, expected 1 to 128 letters, digits and . _ - : @ /")
         fresh = _catalogue_with(kind, id, await read_document(request, DOCUMENT_BYTES_MAX))
         await self._caught_up()
+        in_force = self._catalogues.of(parameters.tenant)
 
         def expect() -> None:
-            found = self._catalogue.get(kind, id)
+            found = in_force.get(kind, id)
             _check_preconditions(request, None if found is None else _tag(found))
 
         try:
-            applied = await self._catalogue.apply(fresh, self._write, expect, dry_run)
+            applied = await in_force.apply(fresh, self._write, expect, dry_run)
         except CatalogueError as error:
-            raise _refused(_faults_within(error.faults, fresh, self._catalogue.catalogue)) from None
+            raise _refused(_faults_within(error.faults, fresh, in_force.catalogue)) from None
         (change,) = applied.changes
         status = 201 if change.change == "created" and not dry_run else 200
         body = {**_said(change), "document": change.now.document, **_outcome(applied, dry_run)}
@@ -151,8 +153,9 @@ class CatalogueApi:
             limit = parameters.whole("limit", LIMIT_DEFAULT, 1, LIMIT_MAX)
             after = parameters.text("after") or ""
             parameters.finish()
-            ids = [id for id in self._catalogue.ids(kind) if id > after]
-            found = (self._catalogue.get(kind, id) for id in ids[:limit])
+            in_force = self._catalogues.of(parameters.tenant)
+            ids = [id for id in in_force.ids(kind) if id > after]
+            found = (in_force.get(kind, id) for id in ids[:limit])
             rows = [_shown(filed) for filed in found if filed is not None]
             return _json(200, {kind: rows, "next_after": ids[limit - 1] if len(ids) > limit else None})
 
@@ -162,19 +165,17 @@ class CatalogueApi:
         _allow(request, "GET", "PUT")
         if request.method == "PUT":
             return await self._put_whole(request)
-        Parameters(request).finish()
-        catalogue, tag = self._catalogue.catalogue, f'"{self._catalogue.tag}"'
+        parameters = Parameters(request)
+        parameters.finish()
+        in_force = self._catalogues.of(parameters.tenant)
+        catalogue, tag = in_force.catalogue, f'"{in_force.tag}"'
         if _matches(request, "if-none-match", tag):
             return Response(None, 304, {"etag": tag})
-        versions: dict[str, Any] = {kind: self._versions_of(kind) for kind in KINDS if getattr(catalogue, kind)}
-        default = self._catalogue.get(DEFAULT_SUBSCRIPTION, "default")
+        versions: dict[str, Any] = {kind: _versions_of(in_force, kind) for kind in KINDS if getattr(catalogue, kind)}
+        default = in_force.get(DEFAULT_SUBSCRIPTION, "default")
         if default is not None:
             versions[DEFAULT_SUBSCRIPTION] = default.version
         return _json(200, {"catalogue": catalogue, "versions": versions}, {"etag": tag})
-
-    def _versions_of(self, kind: str) -> dict[str, int | None]:
-        found = ((id, self._catalogue.get(kind, id)) for id in getattr(self._catalogue.catalogue, kind))
-        return {id: filed.version for id, filed in found if filed is not None}
 
     async def _put_whole(self, request: Request) -> Response:
         parameters = Parameters(request)
@@ -186,17 +187,18 @@ class CatalogueApi:
         if fresh is MISSING:
             raise _refused([{"path": fault.path, "message": fault.message} for fault in faults])
         await self._caught_up()
+        in_force = self._catalogues.of(parameters.tenant)
 
         def expect() -> None:
-            _check_preconditions(request, f'"{self._catalogue.tag}"')
+            _check_preconditions(request, f'"{in_force.tag}"')
 
         try:
-            applied = await self._catalogue.apply(fresh, self._write, expect, dry_run)
+            applied = await in_force.apply(fresh, self._write, expect, dry_run)
         except CatalogueError as error:
             raise _refused([{"path": fault.path, "message": fault.message} for fault in error.faults]) from None
         changed = [_said(change) for change in applied.changes if change.change != "unchanged"]
         body = {"documents": changed, "unchanged": len(applied.changes) - len(changed), **_outcome(applied, dry_run)}
-        return _json(200, body, {} if dry_run else {"etag": f'"{self._catalogue.tag}"'})
+        return _json(200, body, {} if dry_run else {"etag": f'"{in_force.tag}"'})
 
 
 # Paths --------------------------------------------------------------------------------------------
@@ -342,6 +344,11 @@ def _refused(faults: Sequence[dict[str, str]]) -> Problem:
 
 
 # Answers ------------------------------------------------------------------------------------------
+
+
+def _versions_of(in_force: CatalogueInForce, kind: str) -> dict[str, int | None]:
+    found = ((id, in_force.get(kind, id)) for id in getattr(in_force.catalogue, kind))
+    return {id: filed.version for id, filed in found if filed is not None}
 
 
 def _shown(filed: Filed) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The catalogue in force: its documents with their versions; and how a changed one takes force.
+"""The catalogues in force, one for each tenant: documents with their versions; and how a changed one takes force.
 
 A change is an entry in every partition of `taximeter.events`, so that it acts at one place among the events, and one
 record for each changed document in `taximeter.catalogue`. The embedded log takes both in one transaction. On Kafka the
@@ -14,7 +14,8 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Protocol
+from weakref import WeakValueDictionary
 
 import msgspec
 
@@ -22,6 +23,7 @@ from ingest.route import View
 from rating.catalogue import load_catalogue
 from rating.changes import check_change
 from rating.compiled import Compiled
+from schemas.access import DEFAULT_TENANT
 from schemas.catalogue import (
     KINDS,
     Catalogue,
@@ -31,10 +33,10 @@ from schemas.catalogue import (
     merge,
     split_documents,
 )
-from schemas.entry import CATALOGUE, encode_entry
-from schemas.faults import encode_document
+from schemas.entry import encode_catalogue
+from schemas.faults import Faults, encode_document
 from schemas.identity import digest
-from schemas.limits import DOCUMENT_VERSIONS_MAX
+from schemas.limits import DOCUMENT_VERSIONS_MAX, TENANTS_MAX
 from schemas.times import format_time
 
 DEFAULT_SUBSCRIPTION = "default_subscription"
@@ -45,6 +47,7 @@ Write = Callable[[bytes, list[tuple[bytes, bytes]]], Awaitable[Mapping[int, int]
 each partition, when all is durable. Raises: LogUnavailable."""
 
 _FILED = msgspec.json.Decoder(Filed)
+_EMPTY = View({})
 
 
 def _now() -> int:
@@ -72,27 +75,42 @@ class Applied(NamedTuple):
         return any(change.change != "unchanged" for change in self.changes)
 
 
+class Admission(Protocol):
+    """Says whether one more tenant may have documents."""
+
+    def check_room(self, tenant: str) -> None:
+        """Raises: CatalogueError."""
+        ...
+
+    def keep(self, catalogue: "CatalogueInForce") -> None:
+        """A tenant's catalogue holds documents now."""
+        ...
+
+
 class CatalogueInForce:
-    """Every document in force. `view` is what the door needs of it, the same object until something changes."""
+    """Every document of one tenant in force. `view` is what the door needs of it, the same object until something
+    changes."""
 
     def __init__(
-        self, records: Iterable[bytes] = (), clock: Callable[[], int] = lambda: time.time_ns() // 1000
+        self,
+        records: Iterable[bytes] = (),
+        clock: Callable[[], int] = _now,
+        tenant: str = DEFAULT_TENANT,
+        admission: Admission | None = None,
     ) -> None:
-        """`records`: the values of `taximeter.catalogue`, in order. Raises: CatalogueError."""
+        """`records`: the values of `taximeter.catalogue` that are this tenant's, in order. Raises: CatalogueError."""
+        self.tenant = tenant
+        self._admission = admission
         self._filed: dict[bytes, list[Filed]] = {}
         self._clock = clock
         self._lock = threading.Lock()  # on Kafka a thread adds what other processes have changed
         self._applying = asyncio.Lock()
         self._compiled: tuple[Catalogue, Compiled] | None = None
         self.catalogue = Catalogue()
-        self._view = View.of(self.catalogue)
-        self.add(records)
+        self.view = _EMPTY
+        self.add(map(_FILED.decode, records))
 
     # What is in force ---------------------------------------------------------------------------
-
-    def view(self, tenant: str) -> View:
-        """What the door knows; a tenant that has no documents sees none."""
-        return self._view if tenant == "default" else _EMPTY
 
     def get(self, kind: str, id: str) -> Filed | None:
         """A document in force."""
@@ -116,16 +134,18 @@ class CatalogueInForce:
 
     # Changes ------------------------------------------------------------------------------------
 
-    def add(self, records: Iterable[bytes]) -> None:
+    def add(self, records: Iterable[Filed]) -> None:
         """Takes further records of the topic. Raises: CatalogueError."""
         with self._lock:
-            taken = [self._file(_FILED.decode(value)) for value in records]
+            taken = [self._file(filed) for filed in records]
             if any(taken):
                 self._set(join_documents(versions[-1] for versions in self._filed.values()))
 
     def _set(self, catalogue: Catalogue) -> None:
         self.catalogue = catalogue
-        self._view = View.of(catalogue)
+        self.view = View.of(catalogue)
+        if self._admission is not None:
+            self._admission.keep(self)
 
     def _file(self, filed: Filed) -> bool:
         """Files one record; False where it says nothing new."""
@@ -163,10 +183,12 @@ class CatalogueInForce:
             if not changed:
                 return Applied(changes)
             compiled = await asyncio.to_thread(self._check, before, merged)
+            if self._admission is not None:
+                self._admission.check_room(self.tenant)
             if dry_run:
                 return Applied(changes)
             records = [(filed.key, msgspec.json.encode(filed)) for filed in changed]
-            position = await write(encode_entry(CATALOGUE, encode_document(merged)), records)
+            position = await write(encode_catalogue(self.tenant, encode_document(merged)), records)
             with self._lock:
                 for filed in changed:
                     self._file(filed)
@@ -179,7 +201,7 @@ class CatalogueInForce:
 
     def _changes(self, before: Catalogue, fresh: Catalogue) -> list[Change]:
         now = format_time(self._clock())
-        return [self._change(before, filed, now) for filed in split_documents(fresh)]
+        return [self._change(before, filed, now) for filed in split_documents(fresh, self.tenant)]
 
     def _change(self, before: Catalogue, filed: Filed, now: str) -> Change:
         last = self.get(filed.kind, filed.id)
@@ -202,6 +224,65 @@ class CatalogueInForce:
             return after  # what is in force was written under other rules: the change mends it
         check_change(compiled, after)
         return after
+
+
+class Catalogues:
+    """The catalogues of all tenants. One without documents is forgotten when nobody asks about it any more."""
+
+    def __init__(self, records: Iterable[bytes] = (), clock: Callable[[], int] = _now) -> None:
+        """`records`: the values of `taximeter.catalogue`, in order. Raises: CatalogueError."""
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[str, CatalogueInForce] = {}
+        self._empty: WeakValueDictionary[str, CatalogueInForce] = WeakValueDictionary()
+        self.add(records)
+
+    def of(self, tenant: str) -> CatalogueInForce:
+        """A tenant's catalogue, perhaps one without documents; the same one for all who ask at once."""
+        with self._lock:
+            found = self._kept.get(tenant) or self._empty.get(tenant)
+            if found is None:
+                found = self._empty[tenant] = CatalogueInForce((), self._clock, tenant, self)
+            return found
+
+    def any_meters(self) -> bool:
+        """Whether anything is metered for anybody."""
+        return any(one.catalogue.meters for one in self._kept.values())
+
+    def view(self, tenant: str) -> View:
+        """What the door knows; a tenant that has no documents sees none."""
+        found = self._kept.get(tenant)
+        return _EMPTY if found is None else found.view
+
+    def add(self, records: Iterable[bytes]) -> None:
+        """Takes further records of the topic. What is wrong with one tenant's keeps no other's from being taken.
+
+        Raises: CatalogueError of the first that is wrong.
+        """
+        by_tenant: dict[str, list[Filed]] = {}
+        for filed in map(_FILED.decode, records):
+            by_tenant.setdefault(filed.tenant, []).append(filed)
+        failed: CatalogueError | None = None
+        for tenant, own in by_tenant.items():
+            in_force = self.of(tenant)
+            self.keep(in_force)
+            try:
+                in_force.add(own)
+            except CatalogueError as error:
+                failed = failed or error
+        if failed is not None:
+            raise failed
+
+    def check_room(self, tenant: str) -> None:
+        """See `Admission`."""
+        if tenant not in self._kept and len(self._kept) >= TENANTS_MAX:
+            faults = Faults()
+            faults.add("", f"found {len(self._kept)} tenants with documents, expected fewer than {TENANTS_MAX}")
+            raise CatalogueError(faults)
+
+    def keep(self, catalogue: CatalogueInForce) -> None:
+        """See `Admission`."""
+        self._kept[catalogue.tenant] = catalogue
 
 
 def document_of(catalogue: Catalogue, kind: str, id: str) -> Any:
@@ -252,6 +333,3 @@ def _key(kind: str, id: str) -> bytes:
 
 def _number(filed: Filed) -> int:
     return filed.version or 1
-
-
-_EMPTY = View({})

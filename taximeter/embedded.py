@@ -21,6 +21,7 @@ from rating.spend.app import routes as spend_routes
 from rating.spend.duckdb_store import open_or_rebuild
 from rating.spend.view import SpendView
 from schemas import topics
+from schemas.access import DEFAULT_TENANT
 from schemas.catalogue import Catalogue
 from schemas.entry import Rerate
 from schemas.rejection import Rejection
@@ -28,7 +29,7 @@ from streams.embedded.host import EmbeddedHost, HostSettings
 from streams.embedded.log import SqliteLog
 from streams.snapshots import SnapshotStore
 from taximeter.catalogue_http import CatalogueApi
-from taximeter.documents import CatalogueInForce
+from taximeter.documents import Catalogues
 from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
 from taximeter.rerate import clear_previews, show
@@ -85,7 +86,7 @@ class Embedded:
         self.failure = asyncio.get_running_loop().create_future()
         self.log = SqliteLog(settings.data, settings.partitions)
         try:
-            self.catalogue = CatalogueInForce(self._documents())
+            self.catalogues = Catalogues(self._documents())
             self.snapshots = SnapshotStore(settings.snapshots or settings.data / "snapshots")
             folder = settings.rating.folder or settings.data / "identities"
             clear_previews(folder)
@@ -97,7 +98,7 @@ class Embedded:
             self.view = SpendView(self.store, self.log)
             archive = None if settings.archive is None else Archive(settings.archive)
             self.archiver = None if archive is None else Archiver(archive, self.log, settings.archiving)
-            self.door = Door(self.log, _Rejections(self.log), self.catalogue.view, settings.door)
+            self.door = Door(self.log, _Rejections(self.log), self.catalogues.view, settings.door)
             self.host.watchdog.watch("the spend store", lambda: view_reading(self.view, self.log))
             self.host.start()
             self._feed = asyncio.create_task(self.view.run(), name="spend store")
@@ -145,17 +146,20 @@ class Embedded:
             except ArchiveError as error:
                 _logger.warning("%s; it is done after the next start", error)
 
-    async def apply(self, catalogue: Catalogue) -> bool:
-        """Brings documents into force; False where they were already. Raises: CatalogueError, LogUnavailable."""
-        return (await self.catalogue.apply(catalogue, self._write)).changed
+    async def apply(self, catalogue: Catalogue, tenant: str = DEFAULT_TENANT) -> bool:
+        """Brings a tenant's documents into force; False where they were already. Raises: CatalogueError,
+        LogUnavailable."""
+        return (await self.catalogues.of(tenant).apply(catalogue, self._write)).changed
 
     async def _write(self, entry: bytes, records: list[tuple[bytes, bytes]]) -> Mapping[int, int]:
         return await self.log.append_everywhere_with(entry, topics.CATALOGUE, records)
 
     def routes(self) -> list[BaseRoute]:
         """The door's, the catalogue's and the queries' routes."""
-        catalogue = CatalogueApi(self.catalogue, self._write)
-        reratings = Reratings(self.log.partitions, self._append, lambda: self.catalogue.catalogue, self._show)
+        catalogue = CatalogueApi(self.catalogues, self._write)
+        reratings = Reratings(
+            self.log.partitions, self._append, lambda tenant: self.catalogues.of(tenant).catalogue, self._show
+        )
         watching = watch_routes(self.measure)
         door = [events_route(self.view), *door_routes(self.door)]
         return [*door, *catalogue.routes(), *reratings.routes(), *spend_routes(self.view), *watching]

@@ -10,7 +10,7 @@ from schemas import topics
 from schemas.catalogue import CatalogueError
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogUnavailable
-from taximeter.documents import CatalogueInForce
+from taximeter.documents import Catalogues
 
 _POLL_S = 0.5
 _CATCH_UP_S = 30.0
@@ -20,10 +20,10 @@ _logger = logging.getLogger(__name__)
 
 
 class CatalogueFollower:
-    """`catalogue` is kept up to date from `start` until `stop`."""
+    """`catalogues` are kept up to date from `start` until `stop`."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self.catalogue = CatalogueInForce()
+        self.catalogues = Catalogues()
         self._topic = settings.topic(topics.CATALOGUE)
         plain = {**settings.confluent(), "group.id": "unused", "enable.auto.commit": False}
         self._consumer = Consumer({**plain, "enable.partition.eof": True})
@@ -48,7 +48,7 @@ class CatalogueFollower:
                 break
             elif time.monotonic() > deadline:
                 raise LogUnavailable(f"cannot read {self._topic} from Kafka within {_CATCH_UP_S:.0f} s")
-        self.catalogue.add(values)
+        self.catalogues.add(values)
         self._thread.start()
 
     def catch_up(self) -> None:
@@ -79,7 +79,7 @@ class CatalogueFollower:
             if not taken:
                 continue
             try:
-                self.catalogue.add(record.value() or b"" for record in taken)
+                self.catalogues.add(record.value() or b"" for record in taken)
             except CatalogueError as error:
                 # Documents of one change come one by one: the rest of it is on its way.
                 _logger.warning("the catalogue on %s is not whole yet: %s", self._topic, error)

@@ -25,7 +25,7 @@ from rating.compiled import Compiled
 from rating.engine import RatingProcessor, RatingSettings
 from schemas import topics
 from schemas.access import DEFAULT_TENANT
-from schemas.entry import CATALOGUE, EVENTS, Entry, encode_entry, encode_tick
+from schemas.entry import EVENTS, Entry, encode_catalogue, encode_entry, encode_tick
 from schemas.faults import encode_document
 from schemas.limits import BATCH_EVENTS_MAX
 from schemas.output import Alert, Invoice, LineItem, decode_alert
@@ -72,18 +72,19 @@ def rate_events(catalogue: str | bytes, events: Iterable[bytes], as_of: int | No
 class FileRater:
     """Feeds lines of a file to an engine and gathers what it says."""
 
-    def __init__(self, compiled: Compiled) -> None:
+    def __init__(self, compiled: Compiled, tenant: str = DEFAULT_TENANT) -> None:
+        self._tenant = tenant
         settings = RatingSettings(partitions=1, lateness=0, window_days=None)
         self._engine = RatingProcessor(settings).open(0, None)
         view = View.of(compiled.documents)
-        self._router = Router(DEFAULT_TENANT, view, 1)
+        self._router = Router(tenant, view, 1)
         self._extractor = view.extractor
         self._offset = 0
         self._lines: list[int] = []
         self._latest: dict[str, LineItem] = {}
         self._began = time.time_ns() // 1000
         self.rated = Rated()
-        self._process(encode_entry(CATALOGUE, encode_document(compiled.documents)), 1)
+        self._process(encode_catalogue(tenant, encode_document(compiled.documents)), 1)
         self._lines.append(0)
 
     def add(self, texts: list[bytes], lines: list[int]) -> None:
@@ -92,7 +93,7 @@ class FileRater:
         self.rated.events += parsed.total
         arrived = [self._began] * parsed.total
         events, refused = refuse_unroutable(parsed, self._router, arrived, None)
-        self.rated.rejections.extend(make_rejection(one, parsed.where(one.at), DEFAULT_TENANT) for one in refused)
+        self.rated.rejections.extend(make_rejection(one, parsed.where(one.at), self._tenant) for one in refused)
         if events.id:
             self._events(parsed, Routed(events, self._router, [self._began] * len(events.id)))
 
@@ -100,7 +101,7 @@ class FileRater:
         rows = routed.by_partition()[0]
         assert parsed.lines is not None
         self._lines.extend(parsed.lines[at] for at in routed.events.at)
-        for pack, count in encode_packs(DEFAULT_TENANT, rows, self._extractor):
+        for pack, count in encode_packs(self._tenant, rows, self._extractor):
             self._process(encode_entry(EVENTS, pack), count)
 
     def finish(self, as_of: int | None) -> Rated:

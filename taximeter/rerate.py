@@ -18,6 +18,7 @@ import msgspec
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
 from rating.rerate import Preview, preview
 from schemas import topics
+from schemas.access import DEFAULT_TENANT
 from schemas.entry import Rerate
 from schemas.identity import partition_of
 from schemas.limits import EVENT_TEXT_LENGTH_MAX
@@ -54,8 +55,8 @@ class RerateRequest(msgspec.Struct, forbid_unknown_fields=True, rename={"since":
     dry_run: bool = True
 
 
-def check_request(asked: RerateRequest) -> Rerate:
-    """The entry that is asked for. Raises: RerateRefused."""
+def check_request(asked: RerateRequest, tenant: str = DEFAULT_TENANT) -> Rerate:
+    """The entry that is asked for, of a customer of this tenant. Raises: RerateRefused."""
     faults: list[str] = []
     times: list[int | None] = []
     for name, text in (("from", asked.since), ("to", asked.until)):
@@ -81,6 +82,7 @@ def check_request(asked: RerateRequest) -> Rerate:
         price_book=asked.price_book,
         id=asked.id or f"rr_{uuid4().hex}",
         reason=asked.reason,
+        tenant=tenant,
     )
 
 

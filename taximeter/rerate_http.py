@@ -34,10 +34,10 @@ Append = Callable[[int, bytes], Awaitable[int]]
 
 
 class Reratings:
-    """Answers for one log. `show` is None where there is no state to show it from."""
+    """Answers for one log. `catalogue` is that of a tenant; `show` is None where there is no state to show it from."""
 
     def __init__(
-        self, partitions: int, append: Append, catalogue: Callable[[], Catalogue], show: Show | None = None
+        self, partitions: int, append: Append, catalogue: Callable[[str], Catalogue], show: Show | None = None
     ) -> None:
         self._partitions = partitions
         self._append = append
@@ -51,11 +51,12 @@ class Reratings:
         return [Route(PATH, guarded(self._answer), methods=["POST"])]
 
     async def _answer(self, request: Request) -> Response:
-        Parameters(request).finish()
+        parameters = Parameters(request)
+        parameters.finish()
         asked = _read(await read_text(request, DOCUMENT_BYTES_MAX, ("application/json",)))
         try:
-            entry = check_request(asked)
-            books = self._catalogue().price_books
+            entry = check_request(asked, parameters.tenant)
+            books = self._catalogue(entry.tenant).price_books
             if entry.price_book is not None and entry.price_book not in books:
                 raise RerateRefused([f"price_book: no such price book: {unknown(entry.price_book, list(books))}"])
             body = await self._in_turn(entry, asked.dry_run)

@@ -61,7 +61,7 @@ async def serve(
         async with Embedded(settings) as parts:
             if documents is not None:
                 await parts.apply(documents)
-            if not parts.catalogue.catalogue.meters:
+            if not parts.catalogues.any_meters():
                 complain("taximeter serve: no catalogue is in force (--catalogue): events are kept, nothing is rated")
             app = make_app(parts.routes(), parts.ready, parts.host.watchdog.near, parts.waiting)
             async with running(app, host, port) as url:

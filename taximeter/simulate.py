@@ -10,6 +10,7 @@ import msgspec
 
 from ingest.route import View
 from rating.catalogue import load_catalogue
+from schemas.access import DEFAULT_TENANT
 from schemas.catalogue import Catalogue
 from schemas.faults import encode_document
 from schemas.numbers import format_scaled, parse_scaled
@@ -62,12 +63,12 @@ class Difference(NamedTuple):
 TOTALS = ("subtotal", "minimum", "discounts", "credits", "taxes", "total")
 
 
-def simulate(catalogue: Catalogue, events: Sequence[bytes], as_of: int | None) -> Rated:
-    """Rates CloudEvents (each a JSON text). `as_of` (microseconds) closes what has ended by then.
+def simulate(catalogue: Catalogue, events: Sequence[bytes], as_of: int | None, tenant: str = DEFAULT_TENANT) -> Rated:
+    """Rates CloudEvents (each a JSON text) as a tenant's. `as_of` (microseconds) closes what has ended by then.
 
     Raises: CatalogueError; TooMuch.
     """
-    rater = FileRater(load_catalogue(encode_document(catalogue)))
+    rater = FileRater(load_catalogue(encode_document(catalogue)), tenant)
     for start in range(0, len(events), _CHUNK):
         chunk = events[start : start + _CHUNK]
         rater.add(list(chunk), list(range(start + 1, start + len(chunk) + 1)))

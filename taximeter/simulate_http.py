@@ -6,6 +6,7 @@ It runs in a thread, one at a time, on an engine of its own: nothing is written,
 import asyncio
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, Literal
 
 import msgspec
@@ -19,7 +20,7 @@ from schemas.faults import MISSING, Faults, describe, encode_document, read, unk
 from schemas.limits import BODY_BYTES_MAX, SIMULATED_EVENTS_MAX
 from schemas.times import DAY, TimeError, parse_time
 from taximeter.bodies import read_text
-from taximeter.documents import CatalogueInForce, catalogue_of
+from taximeter.documents import Catalogues, catalogue_of
 from taximeter.rate_file import Rated
 from taximeter.simulate import TooMuch, compare, concerned, difference_document, simulate, since_first_event
 
@@ -45,17 +46,18 @@ class _Asked(msgspec.Struct, forbid_unknown_fields=True):
 
 
 class Simulations:
-    """Answers simulations under the catalogue in force."""
+    """Answers simulations under the catalogues in force."""
 
-    def __init__(self, catalogue: CatalogueInForce, clock: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
-        self._catalogue = catalogue
+    def __init__(self, catalogues: Catalogues, clock: Callable[[], int] = lambda: time.time_ns() // 1000) -> None:
+        self._catalogues = catalogues
         self._clock = clock
         self._turn = asyncio.Semaphore(1)
         self._waiting = 0
 
     async def answer(self, request: Request) -> Response:
         """Reads the request, simulates, answers. Raises: Problem, BodyRefused, Disconnected."""
-        Parameters(request).finish()
+        parameters = Parameters(request)
+        parameters.finish()
         asked = _read(await read_text(request, BODY_BYTES_MAX, ("application/json",)))
         if self._waiting >= _WAITING_MAX:
             detail = f"found {self._waiting} simulations waiting, expected fewer than {_WAITING_MAX}: try again later"
@@ -63,12 +65,14 @@ class Simulations:
         self._waiting += 1
         try:
             async with self._turn:
-                body = await asyncio.to_thread(self._simulate, asked, self._catalogue.catalogue)
+                in_force = self._catalogues.of(parameters.tenant)
+                rate = partial(self._rate, tenant=parameters.tenant)
+                body = await asyncio.to_thread(self._simulate, asked, in_force.catalogue, rate)
         finally:
             self._waiting -= 1
         return Response(body, 200, media_type="application/json")
 
-    def _simulate(self, asked: _Asked, in_force: Catalogue) -> bytes:
+    def _simulate(self, asked: _Asked, in_force: Catalogue, rate: Callable[..., Rated]) -> bytes:
         events = [bytes(event) for event in asked.events]
         sent = _read_catalogue(asked)
         as_of = None if asked.as_of is None else _read_time(asked.as_of)
@@ -77,10 +81,10 @@ class Simulations:
         whole = merge(before, sent)
         try:
             load_catalogue(encode_document(whole))
-            rated = self._rate(whole, events, as_of, also)
+            rated = rate(whole, events, as_of, also)
             body = _outcome(rated)
             if asked.compare:
-                other = self._rate(in_force, events, as_of, also)
+                other = rate(in_force, events, as_of, also)
                 body["in_force"] = _outcome(other)
                 body["differences"] = [difference_document(one) for one in compare(other, rated)]
         except CatalogueError as error:
@@ -89,12 +93,12 @@ class Simulations:
             raise Problem(422, "Too much", "too_large", str(error)) from None
         return encode_document(body)
 
-    def _rate(self, catalogue: Catalogue, events: list[bytes], as_of: int | None, also: set[str]) -> Rated:
+    def _rate(self, catalogue: Catalogue, events: list[bytes], as_of: int | None, also: set[str], tenant: str) -> Rated:
         if as_of is not None:
             last = max([self._clock(), *filter(None, map(_time_of, events))])
             if as_of > last + AHEAD_DAYS_MAX * DAY:
                 raise _wrong("as_of", f"expected at most {AHEAD_DAYS_MAX} days after the last event")
-        return since_first_event(simulate(concerned(catalogue, events, also), events, as_of))
+        return since_first_event(simulate(concerned(catalogue, events, also), events, as_of, tenant))
 
 
 def _outcome(rated: Rated) -> dict[str, Any]:

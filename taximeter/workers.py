@@ -17,6 +17,7 @@ from rating.spend.duckdb_store import DuckdbStore
 from rating.spend.store import SpendStore, StoreDamaged, StoreError, StoreFull
 from rating.spend.view import SpendView
 from schemas import topics
+from schemas.access import DEFAULT_TENANT
 from schemas.catalogue import CatalogueError
 from schemas.rejection import Rejection
 from schemas.times import DAY, SECOND
@@ -100,7 +101,7 @@ async def _ingest(
     await asyncio.to_thread(follower.start)
     sink, producer = KafkaSink(settings), KafkaProducer(settings)
     door_settings = DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None)
-    door = Door(sink, _Rejections(producer), follower.catalogue.view, door_settings)
+    door = Door(sink, _Rejections(producer), follower.catalogues.view, door_settings)
 
     async def write(entry: bytes, records: list[tuple[bytes, bytes]]) -> dict[int, int]:
         ends = await asyncio.gather(*(sink.append(partition, entry, 0) for partition in range(partitions)))
@@ -113,11 +114,11 @@ async def _ingest(
     async def append(partition: int, entry: bytes) -> int:
         return await sink.append(partition, entry, 0)
 
-    api = CatalogueApi(follower.catalogue, write, catch_up)
-    reratings = Reratings(partitions, append, lambda: follower.catalogue.catalogue)
+    api = CatalogueApi(follower.catalogues, write, catch_up)
+    reratings = Reratings(partitions, append, lambda tenant: follower.catalogues.of(tenant).catalogue)
     try:
         if documents is not None:
-            await follower.catalogue.apply(documents, write)
+            await follower.catalogues.of(DEFAULT_TENANT).apply(documents, write)
         watching = watch_routes(lambda: Measured(make_status("door", [], ready=True), door=door.counts))
         parts = [*door_routes(door), *api.routes(), *reratings.routes(), *watching]
         app = make_app(parts, lambda: {"log": True})
@@ -192,7 +193,7 @@ def rate_bindings(
     processor: RatingProcessor, follower: CatalogueFollower, tick_s: float | None, max_ahead: int | None = DAY
 ) -> list[Binding]:
     """What a rating worker runs: the engine, and the feed from JSON (`max_ahead` as `FeedProcessor` has it)."""
-    feed = FeedProcessor(follower.catalogue.view, processor.settings.partitions, max_ahead=max_ahead)
+    feed = FeedProcessor(follower.catalogues.view, processor.settings.partitions, max_ahead=max_ahead)
     return [
         Binding(processor, tick_s=tick_s),
         Binding(feed, source=topics.EVENTS_JSON, journal=topics.JOURNAL_JSON, entry=_json_entry),

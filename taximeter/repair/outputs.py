@@ -178,11 +178,12 @@ def _repair_catalogue(log: SqliteLog, row: Row, repair: Repair) -> None:
     held = dict(_readable(log, topics.CATALOGUE, 0))
     known = {key: bytes(msgspec.json.decode(value, type=Filed).document) for key, value in held.items() if value}
     try:
-        in_force = _catalogue_in_force(log)
+        in_force = _catalogues_in_force(log)
     except (LogError, CatalogueError) as error:
         repair.lost(str(row), f"the documents stand in the source too, which cannot be read: {error}")
         return
-    filed = [one for one in split_documents(in_force) if known.get(one.key) != bytes(one.document)]
+    filed = [one for of in in_force.items() for one in split_documents(of[1], of[0])]
+    filed = [one for one in filed if known.get(one.key) != bytes(one.document)]
     records = [(one.key, msgspec.json.encode(one)) for one in filed]
     size = row.end - row.start
     filler = next(iter(records), None) or next(iter(held.items()))  # said earlier than it was: what comes later counts
@@ -195,10 +196,12 @@ def _repair_catalogue(log: SqliteLog, row: Row, repair: Repair) -> None:
     )
 
 
-def _catalogue_in_force(log: SqliteLog) -> Catalogue:
-    newest: bytes | None = None
+def _catalogues_in_force(log: SqliteLog) -> dict[str, Catalogue]:
+    """Tenant -> its documents."""
+    newest: dict[str, bytes] = {}
     for part in _source(log, 0, log.end(topics.EVENTS, 0)):
         for entry in part:
-            if entry.kind == entries.CATALOGUE:
-                newest = bytes(entry.payload)
-    return load_catalogue(newest or b"{}").documents
+            if entry.kind in entries.CATALOGUES:
+                brought = entries.decode_catalogue(entry.kind, entry.payload)
+                newest[brought.tenant] = bytes(brought.catalogue)
+    return {tenant: load_catalogue(documents).documents for tenant, documents in newest.items()}

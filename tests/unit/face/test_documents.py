@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from schemas.catalogue import Catalogue, CatalogueError, read_catalogue
+from schemas.catalogue import Catalogue, CatalogueError, Filed, read_catalogue
 from schemas.limits import DOCUMENT_VERSIONS_MAX
 from streams.log import LogUnavailable
 from taximeter.documents import CatalogueInForce, owner_of
@@ -124,7 +124,7 @@ async def test_what_is_written_is_what_is_read_back() -> None:
     ]  # fmt: skip
     again = CatalogueInForce(topic)
     assert again.tag == in_force.tag and again.catalogue == in_force.catalogue
-    in_force.add(topic)
+    in_force.add(msgspec.json.decode(value, type=Filed) for value in topic)
     assert again.versions("price_books", "book") == in_force.versions("price_books", "book")
 
 

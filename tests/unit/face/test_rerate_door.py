@@ -22,7 +22,7 @@ async def ask(body: Any) -> tuple[httpx.Response, list[tuple[int, bytes]]]:
         return 8
 
     catalogue = Catalogue(price_books={"launch": PriceBook()})
-    app = Starlette(routes=Reratings(4, append, lambda: catalogue).routes())
+    app = Starlette(routes=Reratings(4, append, lambda tenant: catalogue).routes())
     async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://door") as client:
         return await client.post("/v1/rerate", json=body), appended
 
