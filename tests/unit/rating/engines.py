@@ -14,7 +14,7 @@ from rating.catalogue import load_catalogue
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
 from schemas import topics
 from schemas.access import DEFAULT_TENANT
-from schemas.entry import CATALOGUE, EVENTS, Entry, encode_entry, encode_tick
+from schemas.entry import EVENTS, Entry, encode_catalogue, encode_entry, encode_tick
 from schemas.faults import encode_document
 from schemas.times import parse_time
 from streams.processor import Output
@@ -28,7 +28,13 @@ class Log:
 
     def __init__(self) -> None:
         self.entries: list[Entry] = []
-        self.view = View({})
+        self.tenant = DEFAULT_TENANT
+        self.views: dict[str, View] = {}
+
+    def of(self, tenant: str) -> "Log":
+        """Documents and events from here on are this tenant's."""
+        self.tenant = tenant
+        return self
 
     def _append(self, kind: int, payload: bytes, count: int) -> None:
         self._value(encode_entry(kind, payload), count)
@@ -40,8 +46,8 @@ class Log:
     def catalogue(self, text: str) -> "Log":
         """Documents that take force here."""
         documents = load_catalogue(text).documents
-        self.view = View.of(documents)
-        self._append(CATALOGUE, encode_document(documents), 1)
+        self.views[self.tenant] = View.of(documents)
+        self._value(encode_catalogue(self.tenant, encode_document(documents)), 1)
         return self
 
     def tick(self, time: str) -> "Log":
@@ -57,11 +63,12 @@ class Log:
         return self
 
     def _pack(self, parsed: Parsed, arrived: int) -> None:
-        router = Router(DEFAULT_TENANT, self.view, 1)
+        view = self.views.get(self.tenant, View({}))
+        router = Router(self.tenant, view, 1)
         events, refused = refuse_unroutable(parsed, router, [arrived] * parsed.total, None)
         assert not refused, refused
         rows = Routed(events, router, [arrived] * len(events.id)).by_partition()[0]
-        for pack, count in encode_packs(DEFAULT_TENANT, rows, self.view.extractor):
+        for pack, count in encode_packs(self.tenant, rows, view.extractor):
             self._append(EVENTS, pack, count)
 
 
