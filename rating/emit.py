@@ -37,7 +37,7 @@ from schemas.times import format_time
 from streams.processor import Output
 
 _ENCODE = msgspec.json.Encoder().encode
-_BY_HAND_BELOW = 8
+_BY_HAND_BELOW = 32
 """Fewer lines than this are not worth columns."""
 
 

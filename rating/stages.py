@@ -4,6 +4,8 @@ Decides which periods need the order before anything is folded: those that watch
 every event (percentiles, allowances, gauges), or from which a void takes something back.
 """
 
+from typing import Final
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -17,6 +19,9 @@ from rating.keeper import gauge_customers, gauge_lines
 from rating.replay import Replay
 from rating.state import NO_LEVEL, State
 from rating.voids import Takeback, names_void, periods_of, refuse_late, take_back
+
+_BY_HAND_BELOW: Final = 64
+"""What fewer events than this bring is not worth columns: most tenants send few at a time."""
 
 
 def fold_batch(
@@ -41,6 +46,8 @@ def fold_batch(
         {row: int(customer[row]) for row in accepted.tolist() if int(customer[row]) in held_back} if held_back else {}
     )
     _advance(state, batch, customer, np.array([r for r in accepted.tolist() if r not in moves]) if moves else accepted)
+    if not gauged and sum(len(part.row) for part in contributions) < _BY_HAND_BELOW:
+        careful |= {head for part in contributions for head in _heads(state, part).tolist()}
     careful = fold_columns(state, batch, contributions, biller, careful)
     refusals = refuse_late(state, takebacks)
     if careful:

@@ -331,6 +331,7 @@ def repair(**options: Any) -> None:
 @main.command()
 @audited
 @click.option("--customer", multiple=True, help="Only this customer; may be repeated.")
+@click.option("--tenant", help="Only this tenant (default: all of them).")
 @click.option("--json", is_flag=True, help="One JSON object in place of text.")
 def audit(**options: Any) -> None:
     """Computes every line item and invoice again from the kept raw events, by another road than the engine's.

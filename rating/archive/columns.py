@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from schemas.entry import CATALOGUE, EVENTS, RERATE, TICK, Entry
+from schemas.entry import CATALOGUE, EVENTS, RERATE, TENANT_CATALOGUE, TICK, Entry
 from schemas.times import DAY, to_datetime
 
 _TEXT: Final = pa.dictionary(pa.int32(), pa.string())
@@ -41,7 +41,7 @@ ENTRY_SCHEMA: Final = pa.schema(
     ],
     metadata={b"taximeter": b"archived entries, version 1"},
 )
-KINDS: Final = {TICK: "tick", CATALOGUE: "catalogue", RERATE: "rerate"}
+KINDS: Final = {TICK: "tick", CATALOGUE: "catalogue", TENANT_CATALOGUE: "tenant_catalogue", RERATE: "rerate"}
 """Entries that are no packs, by what the column `kind` calls them."""
 
 

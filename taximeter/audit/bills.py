@@ -16,7 +16,7 @@ from schemas.times import parse_time
 from taximeter.audit.agreements import DEFAULT, FOREVER, Agreement, Period, Plan
 from taximeter.audit.lines import Look
 from taximeter.audit.placing import History, Places
-from taximeter.audit.tape import STEP, TENANT
+from taximeter.audit.tape import STEP
 
 
 @dataclass
@@ -54,7 +54,9 @@ class Bills:
         through: dict[int, int],
         lateness: int,
         customers: Iterable[str],
+        tenant: str,
     ) -> None:
+        self.tenant = tenant
         self._connection, self._history, self._places = connection, history, places
         self._lateness, self._only = lateness, set(customers)
         self.ends = {partition: offset * STEP for partition, offset in through.items()}
@@ -120,8 +122,7 @@ class Bills:
         rows = self._connection.execute(
             """SELECT customer, list(seq ORDER BY seq), list(newest ORDER BY seq) FROM (
                 SELECT customer, seq, max(time) OVER (PARTITION BY customer ORDER BY seq) AS newest
-                FROM events WHERE fresh AND tenant = ? AND type <> 'taximeter.void') GROUP BY customer""",
-            [TENANT],
+                FROM events WHERE fresh AND type <> 'taximeter.void') GROUP BY customer"""
         ).fetchall()
         self._newest = {customer: (seqs, newest) for customer, seqs, newest in rows}
 
@@ -138,7 +139,7 @@ class Bills:
 
     def _without_usage(self, partition: int, book: int, gauges: dict[tuple[str, str], tuple[int, int]]) -> None:
         for customer, several in self._places.subscriptions[book].items():
-            if partition_of(TENANT, customer, len(self.ends)) != partition or not self._asked(customer):
+            if partition_of(self.tenant, customer, len(self.ends)) != partition or not self._asked(customer):
                 continue
             for subscription, number in several:
                 agreement = self._places.agreements[number]
@@ -299,7 +300,7 @@ class Bills:
 
     def knows(self, customer: str, subscription: str) -> bool:
         """Whether a customer has a subscription in the catalogue of the end."""
-        partition = partition_of(TENANT, customer, max(len(self.ends), 1))
+        partition = partition_of(self.tenant, customer, max(len(self.ends), 1))
         book = self._history.book_at(partition, self.ends.get(partition, 0))
         several = {} if book is None else self._places.subscriptions[book]
         return any(name == subscription for name, _ in several.get(customer, []))

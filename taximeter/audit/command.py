@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import duckdb
 import msgspec
 from aiokafka.errors import KafkaError
 
 from rating.archive.store import Archive, ArchiveError
+from schemas.access import DEFAULT_TENANT
 from schemas.times import DAY, SECOND
 from streams.embedded.folder import LogError
 from streams.log import LogUnavailable
@@ -23,7 +24,19 @@ from taximeter.process import complain, say
 FAILURES = (ArchiveError, LogError, LogUnavailable, KafkaError, duckdb.Error, msgspec.MsgspecError, OSError, ValueError)
 
 
-async def open_audit(
+class Source(NamedTuple):
+    """What there is to audit."""
+
+    archive: Archive
+    found: Found
+    settings: AuditSettings
+
+    async def open(self, tenant: str, customers: Sequence[str] = ()) -> Audit:
+        """The audit of one tenant. Raises: what `FAILURES` lists."""
+        return await asyncio.to_thread(Audit, self.archive, self.found, self.settings, customers, tenant)
+
+
+async def open_source(
     name: str,
     *,
     data: Path | None,
@@ -34,9 +47,8 @@ async def open_audit(
     security: Sequence[str],
     lateness: int,
     window: int,
-    customers: Sequence[str] = (),
-) -> tuple[Audit | None, int]:
-    """The audit of a data folder or of Kafka's topics; or None and the exit status, with the reason said."""
+) -> tuple[Source | None, int]:
+    """A data folder or Kafka's topics; or None and the exit status, with the reason said."""
     if (data is None) == (bootstrap is None):
         complain(f"taximeter {name}: give either --data (a folder of `taximeter serve`) or --bootstrap (Kafka)")
         return None, 2
@@ -52,7 +64,7 @@ async def open_audit(
                 f"taximeter {name}: the archive in {place.url} covers nothing of the log yet: try again in a minute"
             )
             return None, 1
-        return await asyncio.to_thread(Audit, place, found, settings, customers), 0
+        return Source(place, found, settings), 0
     except FAILURES as error:
         complain(f"taximeter {name}: {error}")
         return None, 2 if isinstance(error, ValueError) else 1
@@ -68,15 +80,21 @@ async def _gather(
     return await read_kafka(kafka_settings(bootstrap, partitions, prefix, 1, security), archive)
 
 
-async def audit(*, customer: Sequence[str], json: bool, width: int, **options: Any) -> int:
-    """Returns 0 where all is as it should be, 1 where something is not or could not be read, 2 for bad arguments."""
-    opened, status = await open_audit("audit", customers=customer, **options)
-    if opened is None:
+async def audit(*, customer: Sequence[str], tenant: str | None, json: bool, width: int, **options: Any) -> int:
+    """Returns 0 where all is as it should be, 1 where something is not or could not be read, 2 for bad arguments.
+
+    Without `tenant` it audits everybody who has events or documents, one after the other."""
+    source, status = await open_source("audit", **options)
+    if source is None:
         return status
     try:
+        opened = await source.open(tenant or DEFAULT_TENANT, customer)
         report = await asyncio.to_thread(opened.run)
+        for other in () if tenant is not None else opened.loaded.tenants[1:]:
+            opened = await source.open(other, customer)
+            report.add(await asyncio.to_thread(opened.run))
     except FAILURES as error:
         complain(f"taximeter audit: {error}")
-        return 1
+        return 2 if isinstance(error, ValueError) else 1
     say(as_json(report) if json else "\n".join(as_text(report, width)))
     return 1 if report.differences else 0

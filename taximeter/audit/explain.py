@@ -9,7 +9,7 @@ import msgspec
 
 from schemas.numbers import format_scaled
 from schemas.times import format_time, parse_time
-from taximeter.audit.command import FAILURES, open_audit
+from taximeter.audit.command import FAILURES, open_source
 from taximeter.audit.found import Output
 from taximeter.audit.lines import LineKey
 from taximeter.audit.run import Audit
@@ -46,11 +46,13 @@ class Explanation:
 
 async def explain(*, line_item: str, limit: int, page: int, json: bool, width: int, **options: Any) -> int:
     """Returns 0, 1 where it could not be done, 2 for bad arguments and a line item that is not there."""
-    opened, status = await open_audit("explain", **options)
-    if opened is None:
+    source, status = await open_source("explain", **options)
+    if source is None:
         return status
     try:
-        found = await asyncio.to_thread(explain_line, opened, line_item)
+        item = source.found.line_items.get(line_item)
+        opened = None if item is None else await source.open(item["tenant"])
+        found = None if opened is None else await asyncio.to_thread(explain_line, opened, line_item)
     except FAILURES as error:
         complain(f"taximeter explain: {error}")
         return 1

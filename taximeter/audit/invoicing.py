@@ -22,7 +22,6 @@ from taximeter.audit.lines import Ledger, LineKey, Lines, Look
 from taximeter.audit.placing import History
 from taximeter.audit.report import Difference, Report
 from taximeter.audit.settle import MINIMUM, OVERAGE, Purse, Row, grants_of, settle, taxes_of
-from taximeter.audit.tape import TENANT
 
 _LOOKED_AT = 500
 """Places at which a bill is looked at at once, in search of the event that crossed a level."""
@@ -83,7 +82,7 @@ class Invoicing:
         self._by_bill: dict[tuple[str, str, int], list[Output]] = {}
         for id, invoice in found.invoices.items():
             key = (invoice["customer"], invoice["subscription"], parse_time(invoice["period"]["start"]))
-            if invoice["tenant"] == TENANT and (key in chosen or not bills.restricted):
+            if invoice["tenant"] == bills.tenant and (key in chosen or not bills.restricted):
                 self._found[id] = invoice
                 self._by_bill.setdefault(key, []).append(invoice)
         self._occasions: list[Occasion] = []
@@ -336,7 +335,7 @@ class Invoicing:
         if not self._due(bill, look, plan, billed.copy(), lines, self._history.books[book].documents)[0]:
             return  # there was no cent to bill: the level makes an alert, and no invoice
         start, shown = format_time(bill.period.start), format_scaled(level)
-        id = output_id("inv", TENANT, bill.customer, bill.subscription, start, "threshold", shown)
+        id = output_id("inv", self._bills.tenant, bill.customer, bill.subscription, start, "threshold", shown)
         name = f"{bill.customer}, {bill.subscription}, threshold, from {start}"
         spend = format_scaled(self._spend(lines, look))
         event = self._connection.execute(
@@ -406,7 +405,7 @@ class Invoicing:
         if occasion.claimed is not None:
             level = occasion.claimed["because"]["level"]
         start = format_time(bill.period.start)
-        id = output_id("inv", TENANT, bill.customer, bill.subscription, start, occasion.kind, level)
+        id = output_id("inv", self._bills.tenant, bill.customer, bill.subscription, start, occasion.kind, level)
         self._report.invoices += 1
         found = self._found.get(id)
         name = f"{bill.customer}, {bill.subscription}, {occasion.kind}, from {start}"

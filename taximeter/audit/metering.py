@@ -16,7 +16,6 @@ from schemas.paths import PathError
 from taximeter.audit.agreements import Book, Document, bodies
 from taximeter.audit.conditions import converted, passes, value_of
 from taximeter.audit.exact import Unreadable, json_path, literal, text
-from taximeter.audit.tape import TENANT
 
 COLUMNS = """partition INTEGER, seq BIGINT, epoch INTEGER, customer VARCHAR, time BIGINT, clock BIGINT, meter VARCHAR,
     value HUGEINT, name VARCHAR, dims VARCHAR[], gauge VARCHAR, amounts MAP(VARCHAR, HUGEINT),
@@ -116,5 +115,5 @@ def place_events(connection: duckdb.DuckDBPyConnection) -> None:
         ASOF LEFT JOIN ticks t ON t.partition = e.partition AND e.seq >= t.seq
         LEFT JOIN voids v ON v.customer = e.customer AND v.source = e.source AND v.id = e.id
         ASOF LEFT JOIN ticks w ON w.partition = e.partition AND coalesce(v.void_seq, -1) >= w.seq
-        WHERE e.fresh AND e.tenant = '{TENANT}' AND e.type <> '{VOID_TYPE}'
+        WHERE e.fresh AND e.type <> '{VOID_TYPE}'
             AND (v.void_seq IS NULL OR v.void_seq > e.seq)""")

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
+from schemas.access import DEFAULT_TENANT
+from schemas.entry import CATALOGUE, TENANT_CATALOGUE, decode_catalogue
 from schemas.times import parse_time
 from taximeter.audit.agreements import (
     Agreement,
@@ -41,9 +43,9 @@ class Clock(NamedTuple):
 
 
 class History:
-    """What the entries that are no events say. `books`: every catalogue that was in force, by number."""
+    """What the entries that are no events say to a tenant. `books`: every catalogue that was in force, by number."""
 
-    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+    def __init__(self, connection: duckdb.DuckDBPyConnection, tenant: str) -> None:
         self.books: dict[int, Book] = {}
         self.changes: dict[int, list[tuple[int, int]]] = {}
         """Partition -> (seq, number of the catalogue from there on)."""
@@ -53,12 +55,17 @@ class History:
         self._in_force: dict[int, Document] = {}
         query = "SELECT partition, seq, kind, payload FROM entries ORDER BY partition, seq"
         for partition, seq, kind, payload in connection.execute(query).fetchall():
-            if kind == "catalogue":
-                self._change(partition, seq, payload)
-            elif kind == "tick":
+            if kind == "tick":
                 self._tick(partition, seq, parse_time(_time_of(payload)))
+            elif kind == "rerate":
+                asked = read_documents(payload)
+                if asked.get("tenant", DEFAULT_TENANT) == tenant:
+                    self.reratings.append(Rerating(partition, seq, asked))
             else:
-                self.reratings.append(Rerating(partition, seq, read_documents(payload)))
+                form = CATALOGUE if kind == "catalogue" else TENANT_CATALOGUE
+                brought = decode_catalogue(form, payload.encode())
+                if brought.tenant == tenant:
+                    self._change(partition, seq, bytes(brought.catalogue).decode())
         _make(
             connection,
             "catalogues",

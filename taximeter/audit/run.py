@@ -7,6 +7,7 @@ from typing import Any
 import duckdb
 
 from rating.archive.store import Archive
+from schemas.access import DEFAULT_TENANT
 from schemas.identity import output_id
 from schemas.numbers import format_scaled, parse_scaled
 from schemas.times import DAY, HOUR, format_time, parse_time
@@ -17,7 +18,7 @@ from taximeter.audit.lines import Ledger, Line, LineKey, Lines, Look
 from taximeter.audit.metering import meter_events, place_events
 from taximeter.audit.placing import History, Places
 from taximeter.audit.report import Difference, Report
-from taximeter.audit.tape import TENANT, load
+from taximeter.audit.tape import load
 
 EVENTS_SHOWN = 20
 GONE = "its subscription is no longer in the catalogue, or not this customer's"
@@ -33,25 +34,37 @@ class AuditSettings:
 
 
 class Audit:
-    """One audit. `ledger`, `bills` and `connection` stay for those who want to look closer."""
+    """One audit, of one tenant. `ledger`, `bills` and `connection` stay for those who want to look closer."""
 
     def __init__(
-        self, archive: Archive, found: Found, settings: AuditSettings | None = None, customers: Sequence[str] = ()
+        self,
+        archive: Archive,
+        found: Found,
+        settings: AuditSettings | None = None,
+        customers: Sequence[str] = (),
+        tenant: str = DEFAULT_TENANT,
     ) -> None:
         """Raises: ArchiveError."""
+        self.tenant = tenant
         self.settings = settings or AuditSettings()
         self.found, self.customers = found, list(customers)
         self.connection = duckdb.connect()
         self.connection.execute("SET TimeZone = 'UTC'")
-        self.loaded = load(self.connection, archive, found.through, self.settings.window_days, customers)
-        self.report = Report(self.loaded)
-        self.history = History(self.connection)
+        self.loaded = load(self.connection, archive, found.through, self.settings.window_days, customers, tenant)
+        self.report = Report(self.loaded, tenant)
+        self.history = History(self.connection, tenant)
         unread: dict[tuple[int, str], str] = {}
         place_events(self.connection)
         meter_events(self.connection, self.history.books, unread)
         self.places = Places(self.connection, self.history, self.settings.lateness, self.settings.corrections)
         self.bills = Bills(
-            self.connection, self.history, self.places, self.loaded.through, self.settings.lateness, self.customers
+            self.connection,
+            self.history,
+            self.places,
+            self.loaded.through,
+            self.settings.lateness,
+            self.customers,
+            tenant,
         )
         self.ledger = Ledger(
             self.connection,
@@ -83,6 +96,8 @@ class Audit:
                 self.report.leave_out(what, "the engine is ahead of the archive")
         for partition, start, end in self.loaded.gaps:
             self.report.leave_out(f"partition {partition}, offsets {start} to {end}", "the archive does not hold them")
+        for difference in self.report.differences:
+            difference.tenant = self.tenant
         return self.report
 
     # Line items ---------------------------------------------------------------------------------
@@ -124,7 +139,7 @@ class Audit:
         return _is_nought(item) or _place(item) in skipped or _within(item, spans)
 
     def _in_question(self, item: Output) -> bool:
-        return item["tenant"] == TENANT and (not self.customers or item["customer"] in self.customers)
+        return item["tenant"] == self.tenant and (not self.customers or item["customer"] in self.customers)
 
     def line_item(self, look: Look, key: LineKey, line: Line) -> Output:
         """A line item as it should stand in the topic."""
@@ -133,7 +148,7 @@ class Audit:
         charge = segment.plan.charges[key.charge]
         dimensions = dict(zip(charge.get("group_by") or [], key.group, strict=False))
         return {
-            "id": line_id(look.customer, look.subscription, key.segment, key.charge, dimensions),
+            "id": line_id(self.tenant, look.customer, look.subscription, key.segment, key.charge, dimensions),
             "customer": look.customer,
             "subscription": look.subscription,
             "charge": key.charge,
@@ -204,12 +219,14 @@ class Audit:
         self.report.shared_ids = [(source, id, customers) for source, id, customers in rows]
 
 
-def line_id(customer: str, subscription: str, start: int, charge: str, dimensions: dict[str, str | None]) -> str:
+def line_id(
+    tenant: str, customer: str, subscription: str, start: int, charge: str, dimensions: dict[str, str | None]
+) -> str:
     """The identity of a line item."""
     parts: list[str] = []
     for name, value in dimensions.items():
         parts += (name, "0") if value is None else (name, "1", value)
-    return output_id("li", TENANT, customer, subscription, format_time(start), charge, *parts)
+    return output_id("li", tenant, customer, subscription, format_time(start), charge, *parts)
 
 
 def _is_nought(item: Output) -> bool:

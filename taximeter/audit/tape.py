@@ -1,6 +1,8 @@
-"""The tape: everything that an archive holds before some position, as tables in DuckDB, in the order of the log.
+"""The tape: everything of one tenant that an archive holds before some position, as tables in DuckDB, in the order of
+the log.
 
-`events` are usage events and voids, duplicates included; `entries` ticks, catalogues and re-ratings. Both carry `seq`,
+`events` are usage events and voids, duplicates included; `entries` ticks, catalogues and re-ratings, of all tenants as
+they stand in the log (`placing.History` chooses). Both carry `seq`,
 a whole number that rises along a partition's log. `fresh` says of an event that it is the first of its identity.
 """
 
@@ -15,13 +17,14 @@ import pyarrow.parquet as pq
 
 from rating.archive.ranges import ENTRIES, EVENTS, Coverage, Part
 from rating.archive.store import ROWS, Archive, ArchiveError
+from schemas.access import DEFAULT_TENANT
+from schemas.entry import TENANT_CATALOGUE, decode_catalogue
 from schemas.event import VOID_TYPE
 from schemas.times import DAY
 from taximeter.audit import exact
 
 STEP: Final = 1 << 20
 """How far apart the `seq` of two offsets are: more than a pack has events."""
-TENANT: Final = "default"
 _BUCKET: Final = 7 * DAY
 
 
@@ -32,6 +35,8 @@ class Loaded(NamedTuple):
     gaps: list[tuple[int, int, int]]
     events: int
     duplicates: int
+    tenants: tuple[str, ...]
+    """Everybody who has events or documents there, `default` first."""
 
 
 def load(
@@ -40,8 +45,10 @@ def load(
     through: Mapping[int, int],
     window_days: int | None,
     customers: Sequence[str] = (),
+    tenant: str = DEFAULT_TENANT,
 ) -> Loaded:
-    """Reads the archive up to `through` (partition -> offset). `customers`: only their events; by default all.
+    """Reads what is a tenant's in the archive, up to `through` (partition -> offset). `customers`: only their events;
+    by default all.
 
     `window_days`: for how long the engine knows an identity; None: for ever. Raises: ArchiveError.
     """
@@ -61,8 +68,11 @@ def load(
     )
     connection.execute("DROP TABLE entries_read")
     _mark_duplicates(connection, window_days)
+    tenants = _tenants(connection)
+    connection.execute("DELETE FROM events WHERE tenant <> ?", [tenant])  # the others' arrivals have moved the window
+    _find_voids(connection)
     count, fresh = _one(connection, "SELECT count(*), count(*) FILTER (fresh) FROM events")
-    return Loaded(cut, _gaps(held, cut), count, count - fresh)
+    return Loaded(cut, _gaps(held, cut), count, count - fresh, tenants)
 
 
 _EVENT_COLUMNS: Final = """partition INTEGER, "offset" BIGINT, index INTEGER, tenant VARCHAR, customer VARCHAR,
@@ -163,11 +173,21 @@ def _mark_duplicates(connection: duckdb.DuckDBPyConnection, window_days: int | N
                 AND f.id = k.id
             WHERE e.seq > k.seq AND {gone} GROUP BY ALL""")
     connection.execute("DROP TABLE known")
+
+
+def _tenants(connection: duckdb.DuckDBPyConnection) -> tuple[str, ...]:
+    found = {tenant for (tenant,) in connection.execute("SELECT DISTINCT tenant FROM events").fetchall()}
+    brought = connection.execute("SELECT payload FROM entries WHERE kind = 'tenant_catalogue'").fetchall()
+    found |= {decode_catalogue(TENANT_CATALOGUE, payload.encode()).tenant for (payload,) in brought}
+    return (DEFAULT_TENANT, *sorted(found - {DEFAULT_TENANT}))
+
+
+def _find_voids(connection: duckdb.DuckDBPyConnection) -> None:
     connection.execute(f"""
         CREATE TABLE voids AS
         SELECT customer, json_extract_string(data, '$.source') AS source, json_extract_string(data, '$.id') AS id,
             min(seq) AS void_seq, arg_min(source, seq) AS void_source, arg_min(id, seq) AS void_id
-        FROM events WHERE type = '{VOID_TYPE}' AND fresh AND tenant = '{TENANT}' GROUP BY 1, 2, 3""")
+        FROM events WHERE type = '{VOID_TYPE}' AND fresh GROUP BY 1, 2, 3""")
 
 
 def _same(other: str) -> str:

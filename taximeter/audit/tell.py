@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
+from schemas.access import DEFAULT_TENANT
 from taximeter.audit.report import Difference, Report
 from taximeter.text import heading, number, paragraph, plural
 
@@ -30,7 +31,8 @@ def as_text(report: Report, width: int) -> Iterator[str]:
 
 
 def _difference(one: Difference, width: int) -> Iterator[str]:
-    yield from paragraph(f"{one.what} {one.id}", 0, width)
+    whose = "" if one.tenant == DEFAULT_TENANT else f" of tenant {one.tenant}"
+    yield from paragraph(f"{one.what} {one.id}{whose}", 0, width)
     yield from paragraph(one.about, 4, width, hang=4)
     for name, expected, found in one.fields:
         yield from paragraph(f"{name}: expected {expected}, found {found}", 8, width, hang=4)
@@ -62,6 +64,7 @@ def as_json(report: Report) -> str:
             {
                 "what": one.what,
                 "id": one.id,
+                "tenant": one.tenant,
                 "about": one.about,
                 "fields": [{"name": name, "expected": e, "found": f} for name, e, f in one.fields],
                 "events": [{"source": source, "id": id} for source, id in one.events],
