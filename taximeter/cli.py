@@ -17,6 +17,7 @@ from taximeter.options import (
     FILE,
     FOLDER,
     SOME_TIME,
+    TENANT,
     TIME,
     audited,
     kafka,
@@ -118,6 +119,13 @@ def ingest(**options: Any) -> None:
     show_default=True,
     type=DURATION,
     help="How far ahead the time of an event in taximeter.events.json may be; 0: any. Give `ingest` the same.",
+)
+@click.option(
+    "--tenant",
+    default="default",
+    show_default=True,
+    type=TENANT,
+    help="Whose events those in taximeter.events.json are: the same for all workers, and for good.",
 )
 @click.option("--instance-id", help="Static membership: a name of this worker's own, which it keeps over restarts.")
 @periods
@@ -284,6 +292,7 @@ def simulate(**options: Any) -> None:
 
 @main.command()
 @click.option("--customer", required=True, help="Whose billing periods.")
+@click.option("--tenant", default="default", show_default=True, type=TENANT, help="Whose customer it is.")
 @click.option("--from", "since", type=TIME, required=True, help="Periods that begin at this time or later.")
 @click.option("--to", "until", type=TIME, help="Periods that begin before this time (default: all so far).")
 @click.option("--price-book", help="Under this price book in place of the one that was billed, from now on.")
@@ -331,7 +340,7 @@ def repair(**options: Any) -> None:
 @main.command()
 @audited
 @click.option("--customer", multiple=True, help="Only this customer; may be repeated.")
-@click.option("--tenant", help="Only this tenant (default: all of them).")
+@click.option("--tenant", type=TENANT, help="Only this tenant (default: all of them).")
 @click.option("--json", is_flag=True, help="One JSON object in place of text.")
 def audit(**options: Any) -> None:
     """Computes every line item and invoice again from the kept raw events, by another road than the engine's.

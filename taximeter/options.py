@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from schemas.identity import IDENTIFIER
 from schemas.times import TimeError, parse_time
 from streams.kafka.settings import KafkaSettings
 
@@ -50,9 +51,21 @@ class TimeType(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
+class TenantType(click.ParamType):
+    """The name of a tenant."""
+
+    name = "tenant"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not IDENTIFIER.match(str(value)):
+            self.fail(f"found {str(value)[:128]!r}, expected 1 to 128 letters, digits and . _ - : @ /", param, ctx)
+        return str(value)
+
+
 DURATION = DurationType()
 SOME_TIME = DurationType(least=1)
 TIME = TimeType()
+TENANT = TenantType()
 FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 FOLDER = click.Path(file_okay=False, path_type=Path)
 

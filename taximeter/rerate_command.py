@@ -11,6 +11,7 @@ import httpx
 import msgspec
 
 from rating.engine import RatingSettings
+from schemas.access import DEFAULT_TENANT
 from schemas.entry import encode_rerate
 from schemas.output import Invoice
 from schemas.times import format_time
@@ -42,6 +43,7 @@ _SETTLE_S: Final = 3600.0
 async def rerate(
     *,
     customer: str,
+    tenant: str,
     since: int,
     until: int | None,
     price_book: str | None,
@@ -60,7 +62,9 @@ async def rerate(
     to = None if until is None else format_time(until)
     asked = RerateRequest(customer, format_time(since), to, price_book, reason, dry_run=not apply)
     try:
-        answer = await (_ask(asked, url) if url is not None else _on_folder(asked, data or Path(), partitions))
+        answer = await (
+            _ask(asked, tenant, url) if url is not None else _on_folder(asked, tenant, data or Path(), partitions)
+        )
     except RerateRefused as refused:
         complain("taximeter rerate: refused")
         for fault in refused.faults:
@@ -73,10 +77,11 @@ async def rerate(
     return 0
 
 
-async def _ask(asked: RerateRequest, url: str) -> RerateAnswer:
+async def _ask(asked: RerateRequest, tenant: str, url: str) -> RerateAnswer:
     async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
         headers = {"content-type": "application/json"}
-        response = await client.post(url.rstrip("/") + PATH, content=msgspec.json.encode(asked), headers=headers)
+        body, whose = msgspec.json.encode(asked), {} if tenant == DEFAULT_TENANT else {"tenant": tenant}
+        response = await client.post(url.rstrip("/") + PATH, content=body, headers=headers, params=whose)
     if response.status_code == 200:
         return msgspec.json.decode(response.content, type=RerateAnswer)
     try:
@@ -93,8 +98,8 @@ class _Problem(msgspec.Struct):
     faults: list[str] = []
 
 
-async def _on_folder(asked: RerateRequest, data: Path, partitions: int) -> RerateAnswer:
-    entry = check_request(asked)
+async def _on_folder(asked: RerateRequest, tenant: str, data: Path, partitions: int) -> RerateAnswer:
+    entry = check_request(asked, tenant)
     if not (data / "log.sqlite").exists():
         raise OSError(f"--data: found no log in {data}, expected the data folder of `taximeter serve`")
     settings = EmbeddedSettings(data=data, partitions=partitions, host=HostSettings(tick_seconds=None))

@@ -163,6 +163,7 @@ def _rate(
     max_ahead: int,
     stall: int,
     instance_id: str | None,
+    tenant: str,
 ) -> int:
     try:
         settings = kafka_settings(bootstrap, partitions, prefix, replication, security, session_timeout)
@@ -177,7 +178,7 @@ def _rate(
     rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1), folder=folder)
     totals = EngineTotals()
     processor = RatingProcessor(rating, totals)
-    bindings = rate_bindings(processor, follower, tick or None, max_ahead * SECOND if max_ahead else None)
+    bindings = rate_bindings(processor, follower, tick or None, max_ahead * SECOND if max_ahead else None, tenant)
     health = WorkerHealth(totals, health_host, health_port)
     try:
         limits = StepLimits(snapshot_s=snapshot_every)
@@ -190,10 +191,15 @@ def _rate(
 
 
 def rate_bindings(
-    processor: RatingProcessor, follower: CatalogueFollower, tick_s: float | None, max_ahead: int | None = DAY
+    processor: RatingProcessor,
+    follower: CatalogueFollower,
+    tick_s: float | None,
+    max_ahead: int | None = DAY,
+    tenant: str = DEFAULT_TENANT,
 ) -> list[Binding]:
-    """What a rating worker runs: the engine, and the feed from JSON (`max_ahead` as `FeedProcessor` has it)."""
-    feed = FeedProcessor(follower.catalogues.view, processor.settings.partitions, max_ahead=max_ahead)
+    """What a rating worker runs: the engine, and the feed from JSON (`max_ahead` and `tenant` as `FeedProcessor` has
+    them)."""
+    feed = FeedProcessor(follower.catalogues.view, processor.settings.partitions, tenant, max_ahead)
     return [
         Binding(processor, tick_s=tick_s),
         Binding(feed, source=topics.EVENTS_JSON, journal=topics.JOURNAL_JSON, entry=_json_entry),
