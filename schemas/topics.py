@@ -33,7 +33,7 @@ REGISTRY: Final[tuple[Topic, ...]] = (
     ),
     Topic(EVENTS_JSON, "any", "one CloudEvent as JSON", "by time"),
     Topic(REJECTIONS, "tenant", "rejection", "by time"),
-    Topic(CATALOGUE, "document id", "catalogue document", "compacted", partitions=1),
+    Topic(CATALOGUE, "tenant and document id", "catalogue document", "compacted", partitions=1),
     Topic(LINE_ITEMS, "line item id", "line item", "compacted"),
     Topic(INVOICES, "invoice id", "invoice", "compacted"),
     Topic(ALERTS, "alert id", "alert", "by time"),

@@ -149,7 +149,7 @@ class CatalogueInForce:
 
     def _file(self, filed: Filed) -> bool:
         """Files one record; False where it says nothing new."""
-        versions = self._filed.setdefault(filed.key, [])
+        versions = self._filed.setdefault(_key(filed.kind, filed.id), [])
         last = versions[-1] if versions else None
         if filed.version is None:
             if last is not None and bytes(last.document) == bytes(filed.document):
