@@ -32,5 +32,20 @@ def test_two_doors_and_one_started_later_agree(kafka_bootstrap: str, processes: 
     body = '{"events": [' + event("a") + "]}"
     simulated = third.post("/v1/simulate", content=body, headers={"content-type": "application/json"}).json()
     assert simulated["accepted"] == 1
+    # Another tenant's documents of the same ids are others, at every door.
+    for door, price in ((first, "3"), (second, "4")):
+        body = '{"subjects": ["team-' + price + '"]}'
+        json_type = {"content-type": "application/json"}
+        assert door.put("/v1/customers/acme?tenant=two", content=body, headers=json_type).status_code in (200, 201)
+    for door in (first, second):
+        assert door.get("/v1/customers/acme").json()["version"] == 5
+    fourth = httpx.Client(
+        base_url=processes.ready(processes.start("ingest", "ingest", "--port", 0, *kafka)), timeout=30
+    )
+    for door in (second, fourth):
+        found = door.get("/v1/customers/acme?tenant=two").json()
+        assert (found["version"], found["document"]["subjects"]) == (2, ["team-4"])
+        assert door.get("/v1/price-books?tenant=two").json()["price_books"] == []
+    fourth.close()
     for client in (first, second, third):
         client.close()
