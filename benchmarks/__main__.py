@@ -12,6 +12,7 @@ RUNS = (
     ("door", "--seconds", "1"),
     ("sqlite_log", "--seconds", "2"),
     ("spend_store", "200000"),
+    ("query", "--lines", "40000", "--customers", "800", "--seconds", "5", "--raw", "100000"),
     ("restore", "--lines", "100000"),
 )
 

@@ -18,6 +18,7 @@ import msgspec
 
 from rating.spend.duckdb_store import DuckdbStore
 from rating.spend.spending import spend
+from rating.spend.store import Whose
 from rating.spend.usage import Question, measure
 from schemas import topics
 from schemas.catalogue import Meter
@@ -147,7 +148,7 @@ def _usage(store: DuckdbStore) -> None:
     question = Question("hour", "Europe/Zurich", group_by=("model",))
     _time(
         f"hours by model over {EVENTS_COUNT:,} events",
-        lambda: measure(meter, store.events("default", "busy", "llm.request", None, None), question),
+        lambda: measure(meter, store.events(Whose("default", ("busy",)), "llm.request", None, None), question),
         rounds=5,
     )
 

@@ -141,7 +141,11 @@ def rate(**options: Any) -> None:
 @listening
 @kafka
 @click.option("--data", type=FOLDER, default=Path("taximeter-spend"), show_default=True, help="The store's folder.")
-@click.option("--clickhouse", help="ClickHouse in place of DuckDB: clickhouse://user:password@host:8123/database.")
+@click.option(
+    "--clickhouse",
+    help="ClickHouse in place of DuckDB: clickhouse://user:password@host:8123/database, or chdb:///folder (its engine "
+    "in this process).",
+)
 @watched
 def spend(**options: Any) -> None:
     """Spend queries on Kafka: follows the topics into a store, and answers over HTTP."""

@@ -4,7 +4,6 @@ import asyncio
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 from ingest.app import routes as door_routes
 from ingest.columns import rejection_record
@@ -12,7 +11,7 @@ from ingest.door import Door, DoorSettings
 from ingest.feed import FeedProcessor, encode_json_entry
 from rating.engine import RatingProcessor, RatingSettings
 from rating.spend.app import routes as spend_routes
-from rating.spend.clickhouse_store import ClickhouseStore
+from rating.spend.clickhouse_store import open_clickhouse
 from rating.spend.duckdb_store import DuckdbStore
 from rating.spend.store import SpendStore, StoreDamaged, StoreError, StoreFull
 from rating.spend.view import SpendView
@@ -275,17 +274,4 @@ def _open_store(data: Path, clickhouse: str | None) -> SpendStore:
     if clickhouse is None:
         data.mkdir(parents=True, exist_ok=True)
         return DuckdbStore(data / "spend.duckdb")
-    import clickhouse_connect
-
-    url = urlsplit(clickhouse)
-    if url.scheme not in ("clickhouse", "clickhouses") or not url.hostname:
-        raise ValueError("--clickhouse: found no host, expected clickhouse://user:password@host:8123/database")
-    client = clickhouse_connect.get_client(
-        host=url.hostname,
-        port=url.port or (8443 if url.scheme == "clickhouses" else 8123),
-        username=url.username or "default",
-        password=url.password or "",
-        secure=url.scheme == "clickhouses",
-        autogenerate_session_id=False,
-    )
-    return ClickhouseStore(client, url.path.strip("/") or "taximeter")
+    return open_clickhouse(clickhouse)

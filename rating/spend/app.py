@@ -19,7 +19,7 @@ from rating.spend.costs import costs
 from rating.spend.live import LiveStreams
 from rating.spend.parameters import WAIT_MS_DEFAULT, WAIT_MS_MAX, Parameters, Problem, cursor_of, invalid
 from rating.spend.ranking_http import answer_ranking, read_ranking
-from rating.spend.spending import spend
+from rating.spend.spending import SpendQuery
 from rating.spend.store import Listing, SpendStore
 from rating.spend.tables import FORMATS, MEDIA_TYPES, Format, encode, listing_of
 from rating.spend.usage_http import answer_events, answer_usage, read_events, read_usage
@@ -51,7 +51,7 @@ def routes(view: SpendView) -> list[Route]:
     return [
         *LiveStreams(view).routes(),
         events_route(view),
-        Route("/v1/customers/{customer:path}/spend", _endpoint(view, _spend, "spend"), methods=["GET"]),
+        Route("/v1/customers/{customer:path}/spend", _endpoint(view, _spend, "now"), methods=["GET"]),
         Route("/v1/customers/{customer:path}/usage", _endpoint(view, _usage, "usage"), methods=["GET"]),
         Route("/v1/customers/{customer:path}/costs", _endpoint(view, _costs, "spend"), methods=["GET"]),
         Route("/v1/spend", _endpoint(view, _ranking, "spend"), methods=["GET"]),
@@ -93,8 +93,7 @@ def _endpoint(view: SpendView, read: Reader, of: Of) -> Callable[[Request], Awai
 
 
 def _spend(parameters: Parameters, view: SpendView) -> Query:
-    tenant, customer, period = parameters.tenant, parameters.path["customer"], parameters.period()
-    return lambda store: msgspec.structs.asdict(spend(store, tenant, customer, period))
+    return SpendQuery(parameters.tenant, parameters.path["customer"], parameters.period())
 
 
 def _usage(parameters: Parameters, view: SpendView) -> Query:

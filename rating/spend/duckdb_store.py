@@ -2,7 +2,7 @@
 
 import logging
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from importlib.resources import files
 from pathlib import Path
@@ -13,12 +13,14 @@ import pyarrow as pa
 
 from rating.spend.decode import Staged
 from rating.spend.duckdb_compaction import ROWS_MIN, Compaction, finds_no_room
+from rating.spend.index import BYTES_MAX, Rows
 from rating.spend.sql import SqlStore, page_query
 from rating.spend.store import Listing, Place, Row, StoreDamaged, StoreError, StoreFull
 
 _TABLE = re.compile(r"\{(\w+)\}")
 _APPENDED = ("events", "line_items")
 _VALUE = re.compile(r"\{:(\w+)\}")
+_STREAM_ROWS = 50_000
 _LOCKED = "Could not set lock"
 FORMAT = 2
 """Of the tables. A file of another one is as good as damaged: everything in it can be made again from the topics."""
@@ -35,9 +37,15 @@ class DuckdbStore(SqlStore):
     """
 
     def __init__(
-        self, path: Path | str, memory: str = "1GB", threads: int | None = None, compact_rows_min: int = ROWS_MIN
+        self,
+        path: Path | str,
+        memory: str = "1GB",
+        threads: int | None = None,
+        compact_rows_min: int = ROWS_MIN,
+        index_bytes_max: int = BYTES_MAX,
     ) -> None:
-        """`path`: the file, or `:memory:`. `memory` and `threads` bound what DuckDB takes."""
+        """`path`: the file, or `:memory:`. `memory` and `threads` bound what DuckDB takes, `index_bytes_max` what the
+        index takes beside it."""
         settings: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory}
         if threads is not None:
             settings["threads"] = threads
@@ -51,7 +59,7 @@ class DuckdbStore(SqlStore):
             self._check_format(path)
             self._connection.execute((files("rating.spend") / "duckdb.sql").read_text())
             self._compaction = Compaction(self._connection, self._writing, compact_rows_min)
-            super().__init__()
+            super().__init__(index_bytes_max)
         except duckdb.Error as error:
             self._connection.close()
             raise _refusal(path, error) from error
@@ -109,6 +117,14 @@ class DuckdbStore(SqlStore):
             cursor = self._connection.cursor()
         try:
             return cursor.sql(text, params=dict(values)).to_arrow_table()
+        finally:
+            cursor.close()
+
+    def _stream(self, table: str, columns: Sequence[str]) -> Iterator[Rows]:
+        with self._cursors:
+            cursor = self._connection.cursor()
+        try:
+            yield from cursor.sql(f"SELECT {', '.join(columns)} FROM {table}").to_arrow_reader(_STREAM_ROWS)
         finally:
             cursor.close()
 

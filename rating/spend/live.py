@@ -97,7 +97,7 @@ class LiveStreams:
             spoke = time.monotonic()
             while not getattr(state, "stopping", False):
                 applied = view.applied
-                now = Place(view.through(), self._positions())
+                now = Place(view.through("now"), self._positions())
                 for standing in await view.ask(partial(self._alerts, tenant, customer, includes.alerts, now.alerts)):
                     includes = includes._replace(alerts={**includes.alerts, standing.partition: standing.offset + 1})
                     yield _event(includes, "alert", standing.body)

@@ -6,7 +6,8 @@ silence (DuckDB stops with an error), so sums are made from Python's whole numbe
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
 from itertools import groupby
 from typing import Any, Final
 
@@ -14,6 +15,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from rating.spend.ahead import Reached, Step, join_staged
 from rating.spend.decode import (
     FIRST_STAYS,
     INVOICES,
@@ -25,6 +27,7 @@ from rating.spend.decode import (
     stage_positions,
     stage_progress,
 )
+from rating.spend.index import BYTES_MAX, Account, Rows, SpendIndex
 from rating.spend.progress import Progress
 from rating.spend.store import (
     EVENT_COLUMNS,
@@ -69,16 +72,26 @@ class SqlStore(ABC):
     _SUM = "CAST(sum(amount) AS VARCHAR)"
     """The exact sum of all amounts as a text, or an error: never one that has wrapped."""
 
-    def __init__(self) -> None:
-        """The tables stand when this is called: it reads how far they are."""
-        self._positions = dict(self._read_positions())
+    def __init__(self, index_bytes_max: int = BYTES_MAX) -> None:
+        """The tables stand when this is called: it reads how far they are, and what the index holds of them."""
         rows = self._rows("SELECT id, revision, body FROM {progress}", {})
-        self._progress = {int(row["id"]): _PROGRESS.decode(row["body"]) for row in rows}
-        self._changes = {int(row["id"]): int(row["revision"]) for row in rows}
+        self._written = self._taken = Reached(
+            self._read_positions(),
+            {int(row["id"]): _PROGRESS.decode(row["body"]) for row in rows},
+            {int(row["id"]): int(row["revision"]) for row in rows},
+        )
+        self._unwritten: list[Step] = []
+        """What `index` has and the tables have not, in order: `take` appends, `write` removes."""
+        self.index = SpendIndex(index_bytes_max)
+        self.index.build(self._stream)
 
     @abstractmethod
     def _select(self, sql: str, values: Mapping[str, str | int]) -> pa.Table:
         """Runs a query; `{table}` in it names a table and `{:name}` a value. May be called from several threads."""
+
+    @abstractmethod
+    def _stream(self, table: str, columns: Sequence[str]) -> Iterable[Rows]:
+        """Reads a whole table in parts: the newest revision of each id for certain, and perhaps others."""
 
     @abstractmethod
     def _write(self, staged: Staged) -> None:
@@ -88,16 +101,53 @@ class SqlStore(ABC):
         """
 
     def positions(self) -> Mapping[tuple[str, int], int]:
-        """(topic, partition) -> the offset after the last record applied."""
-        return dict(self._positions)
+        """(topic, partition) -> the offset after the last record written."""
+        return dict(self._written.positions)
 
     def progress(self) -> Mapping[int, Progress]:
-        """Partition -> which part of the source the outputs applied so far include."""
-        return dict(self._progress)
+        """Partition -> which part of the source the outputs written so far include."""
+        return dict(self._written.progress)
+
+    def progress_at_hand(self) -> Mapping[int, Progress]:
+        """The same of what `account` includes: what has been taken in, whether or not it is written."""
+        return dict(self._taken.progress)
+
+    @property
+    def unwritten(self) -> int:
+        """How many bytes of records have been taken in and not written."""
+        return sum(step.nbytes for step in tuple(self._unwritten))
 
     def apply(self, records: Sequence[TopicRecord]) -> None:
-        """Takes records in and moves the positions on; what stands below a position is skipped. Raises: StoreError."""
-        positions = dict(self._positions)
+        """Writes records and moves the positions on; what stands below a position is skipped. Raises: StoreError."""
+        self.write()
+        step = self._step(records)
+        if step is not None:
+            self._write(step.staged)
+            # In memory only after the store has it: a failed write is tried again from where it began.
+            self.index.take(step.staged)
+            self._written = self._taken = step.reached
+
+    def take(self, records: Sequence[TopicRecord]) -> None:
+        """Takes records in, for `account` to see at once and for `write` to write. Raises: StoreError."""
+        step = self._step(records)
+        if step is not None:
+            self.index.take(step.staged, written=False)
+            self._unwritten.append(step)
+            self._taken = step.reached
+
+    def write(self) -> None:
+        """Writes what has been taken in, as one batch. May run beside `take`, never twice at once."""
+        steps = self._unwritten[:]
+        if steps:
+            self._write(join_staged([step.staged for step in steps]))
+            self._written = steps[-1].reached
+            self.index.written([step.staged for step in steps])
+            del self._unwritten[: len(steps)]
+
+    def _step(self, records: Sequence[TopicRecord]) -> Step | None:
+        """The rows and positions that records bring to what has been taken in; None where they bring nothing."""
+        before = self._taken
+        positions = dict(before.positions)
         fresh: list[TopicRecord] = []
         for record in records:
             at = (record.topic, record.partition)
@@ -105,20 +155,18 @@ class SqlStore(ABC):
                 positions[at] = record.end
                 fresh.append(record)
         if not fresh:
-            return
+            return None
         progress = self._advanced(fresh, positions)
-        changes = {partition: self._changes.get(partition, 0) + 1 for partition in progress}
+        changes = {partition: before.changes.get(partition, 0) + 1 for partition in progress}
         staged = stage(fresh)
         if progress:
             bodies = {partition: msgspec.json.encode(state) for partition, state in progress.items()}
             staged["progress"] = stage_progress(bodies, changes)
-        moved = {at: next for at, next in positions.items() if self._positions.get(at) != next}
-        staged["positions"] = stage_positions(moved)
-        self._write(staged)
-        # In memory only after the store has it: a failed write is tried again from where it began.
-        self._progress |= progress
-        self._changes |= changes
-        self._positions = positions
+        staged["positions"] = stage_positions(
+            {at: next for at, next in positions.items() if before.positions.get(at) != next}
+        )
+        after = Reached(positions, {**before.progress, **progress}, {**before.changes, **changes})
+        return Step(staged, after, sum(len(record.value) for record in fresh))
 
     def catalogue(self, tenant: str, partition: int) -> bytes | None:
         """The newest catalogue (JSON) of a tenant in that partition of the source, else in any."""
@@ -132,6 +180,14 @@ class SqlStore(ABC):
             return None
         [row] = self._rows("SELECT body FROM {catalogues} WHERE id = {:id}", {"id": max(found)[2]})
         return bytes(row["body"].encode())
+
+    def account(self, tenant: str, customer: str) -> Account:
+        """What a customer's spend is made of: from memory, or where it is not there, from the tables."""
+        return self.index.load((tenant, customer), partial(self._of_customer, tenant, customer))
+
+    def account_at_hand(self, tenant: str, customer: str) -> Account | None:
+        """The same where it is in memory."""
+        return self.index.get((tenant, customer))
 
     def lines(self, tenant: str, customer: str) -> pa.Table:
         """A customer's line items without the nought ones."""
@@ -267,6 +323,10 @@ class SqlStore(ABC):
         found = self._rows(f"SELECT {self._SUM} AS total FROM {{line_items}}", {})[0]["total"]
         return 0 if found is None else parse_scaled(str(found))
 
+    def _of_customer(self, tenant: str, customer: str, table: str, columns: Sequence[str]) -> list[pa.Table]:
+        sql = f"SELECT {', '.join(columns)} FROM {{{table}}} WHERE {_OF_CUSTOMER}"
+        return [self._select(sql, {"tenant": tenant, "customer": customer})]
+
     def _read_positions(self) -> dict[tuple[str, int], int]:
         found = {}
         for row in self._rows("SELECT id, revision FROM {positions}", {}):
@@ -286,11 +346,11 @@ class SqlStore(ABC):
         by_partition = sorted(records, key=lambda record: record.partition)  # stable: each one's order stays
         for partition, group in groupby(by_partition, key=lambda record: record.partition):
             own = list(group)
-            before = self._progress.get(partition, Progress())
-            before = _begun(before, own, self._positions.get((topics.EVENTS, partition), 0))
+            known = self._taken.progress.get(partition, Progress())
+            before = _begun(known, own, self._taken.positions.get((topics.EVENTS, partition), 0))
             read = {topic: positions.get((topic, partition), 0) for topic in TOPICS}
             after = before.fold(journal_records(own)).settle(read)
-            if after != self._progress.get(partition, Progress()):
+            if after != known:
                 changed[partition] = after
         return changed
 

@@ -8,6 +8,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 
 import pyarrow as pa
 
+from rating.spend.index import Account
 from rating.spend.progress import Progress
 from schemas import topics
 from streams.log import TopicRecord
@@ -36,6 +37,10 @@ class StoreError(RuntimeError):
 
 class StoreFull(RuntimeError):
     """The store found no room for a batch, and none of the batch is in it: the same may be applied again."""
+
+
+class StoreUnavailable(StoreFull):
+    """The store's server does not answer. What was begun to be written may be applied again, as with a full one."""
 
 
 class StoreDamaged(RuntimeError):
@@ -123,24 +128,52 @@ EVENT_COLUMNS: Final = (
 class SpendStore(Protocol):
     """Keeps the highest revision of every output, the raw events, and how far it has read.
 
-    One thread applies at a time; queries may run beside it in other threads, and see whole batches (DuckDB) or
-    parts of them (ClickHouse), never less than what `positions` and `progress` said before they began.
+    One thread takes records in and one writes at a time; queries may run beside them in other threads, and see whole
+    batches (DuckDB) or parts of them (ClickHouse), never less than what `positions` and `progress` said before they
+    began; `account` never less than `progress_at_hand`.
     """
 
     def positions(self) -> Mapping[tuple[str, int], int]:
-        """(topic, partition) -> the offset after the last record applied."""
+        """(topic, partition) -> the offset after the last record written."""
         ...
 
     def progress(self) -> Mapping[int, Progress]:
-        """Partition -> which part of the source the outputs applied so far include."""
+        """Partition -> which part of the source the outputs written so far include."""
+        ...
+
+    def progress_at_hand(self) -> Mapping[int, Progress]:
+        """The same of what `account` includes: it is ahead of the tables by what was taken in and not yet written."""
+        ...
+
+    @property
+    def unwritten(self) -> int:
+        """How many bytes of records were taken in and not yet written."""
+        ...
+
+    def take(self, records: Sequence[TopicRecord]) -> None:
+        """Takes records in, for `account` to see at once and for `write` to write; what stands below the position
+        reached so far is skipped. Raises: StoreError."""
+        ...
+
+    def write(self) -> None:
+        """Writes what has been taken in, and moves the positions on. May run beside `take`, never twice at once.
+        Raises: StoreFull, and nothing of it is written: it may be tried again."""
         ...
 
     def apply(self, records: Sequence[TopicRecord]) -> None:
-        """Takes records in and moves the positions on; what stands below a position is skipped. Raises: StoreError."""
+        """Both in one go: `account` does not see what could not be written. Raises: StoreError, StoreFull."""
         ...
 
     def catalogue(self, tenant: str, partition: int) -> bytes | None:
         """The newest catalogue (JSON) of a tenant in that partition of the source, else in any."""
+        ...
+
+    def account(self, tenant: str, customer: str) -> Account:
+        """What a customer's spend is made of: from memory, or where it is not there, from the tables."""
+        ...
+
+    def account_at_hand(self, tenant: str, customer: str) -> Account | None:
+        """The same where it is in memory: no SQL, no waiting."""
         ...
 
     def lines(self, tenant: str, customer: str) -> pa.Table:

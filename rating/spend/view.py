@@ -1,7 +1,8 @@
 """The view: feeds a spend store from the log, and says how far it has come.
 
-One task reads the topics, another applies what has come in one go in a thread: the slower the store, the larger the
-batches. The read-ahead is bounded, so the log waits for the store. Queries run in threads beside it.
+One task reads the topics; another takes what has come into memory, where the spend query sees it at once; a third
+writes what was taken in to the tables, in one go: the slower the store, the larger the writes. Each is bounded, so the
+log waits for the store. Queries run in threads beside it, or on the event loop where they need no SQL.
 """
 
 import asyncio
@@ -15,25 +16,31 @@ from typing import Final, Literal, TypeVar
 
 from rating.spend.progress import Progress
 from rating.spend.proof import Verdict, news, reconcile
-from rating.spend.store import TOPICS, SpendStore, StoreFull
+from rating.spend.store import TOPICS, SpendStore, StoreFull, StoreUnavailable
 from schemas import topics
 from streams.log import Source, TopicRecord
 
-Of = Literal["spend", "usage"]
-"""What a position is of: `spend` (outputs of the engine) or `usage` (raw events)."""
+Of = Literal["now", "spend", "usage"]
+"""What a position is of: `spend` (outputs of the engine, in the tables), `now` (the same in memory, where the spend
+query has them from) or `usage` (raw events, in the tables)."""
 
-APPLY_RECORDS_MAX: Final = 20_000
-APPLY_BYTES_MAX: Final = 32 * 1024 * 1024
-"""One batch: no new records are added to it above these bounds."""
+TAKE_RECORDS_MAX: Final = 5_000
+TAKE_BYTES_MAX: Final = 8 * 1024 * 1024
+"""Taken in at once: no new records are added above these bounds."""
+
+UNWRITTEN_BYTES_MAX: Final = 64 * 1024 * 1024
+"""So much may be ahead of the tables; then the feed waits for a write."""
+
+WRITE_S: Final = 0.1
+"""How soon, at the least, a write follows the one before: more is written in one go."""
 
 CHECK_S: Final = 60.0
 
-_logger = logging.getLogger(__name__)
 _READ_AHEAD: Final = 64
-"""Batches of the source that may wait while one is applied."""
+"""Batches of the source that may wait while one is taken in."""
 
 _RETRY_S: Final = 0.5
-"""How long the feed waits before it asks a full disk again."""
+"""How long the feed waits before it asks a full disk, or a server, again."""
 
 _logger = logging.getLogger(__name__)
 
@@ -60,10 +67,11 @@ class SpendView:
         """When that was (`time.monotonic`)."""
         self.applying = False
         self.applied = 0
-        """Rises with every batch of records that was applied or tried."""
+        """Rises with every batch of records that was taken in, and that was written or tried."""
         self._source = source
         self._check_s = check_s
         self._moved = asyncio.Condition()
+        self._unwritten = asyncio.Event()
 
     @property
     def partitions(self) -> int:
@@ -75,18 +83,20 @@ class SpendView:
         if of == "usage":
             positions = self.store.positions()
             return {p: positions.get((topics.EVENTS, p), 0) for p in range(self.partitions)}
-        progress = self.store.progress()
+        progress = self.store.progress() if of == "spend" else self.store.progress_at_hand()
         return {p: progress.get(p, Progress()).through for p in range(self.partitions)}
 
     async def run(self) -> None:
         """Feeds the store for ever. Raises: what the source or the store raises; what was applied stays applied."""
         ahead: asyncio.Queue[list[TopicRecord]] = asyncio.Queue(_READ_AHEAD)
-        # A thread of its own, so that many questions cannot hold the feed up. Leaving waits for a batch that is being
-        # applied: afterwards the store may be closed.
-        with ThreadPoolExecutor(1, "spend-feed") as applying:
+        # Threads of their own, so that many questions cannot hold the feed up. Leaving waits for what they are at:
+        # afterwards the store may be closed.
+        with ThreadPoolExecutor(1, "spend-take") as taking, ThreadPoolExecutor(1, "spend-write") as writing:
+            self._unwritten.set()  # of an earlier run
             async with asyncio.TaskGroup() as group:
                 group.create_task(self._read(ahead))
-                group.create_task(self._apply(ahead, applying))
+                group.create_task(self._take(ahead, taking))
+                group.create_task(self._write(writing))
 
     async def wait_for(self, position: Mapping[int, int], timeout: float, of: Of = "spend") -> None:
         """Waits until the position is included, at most `timeout` seconds. Raises: PositionNotReached."""
@@ -108,7 +118,11 @@ class SpendView:
                 await self._moved.wait_for(lambda: self.applied != applied)
 
     async def ask(self, query: Callable[[SpendStore], _T]) -> _T:
-        """Runs a query in a thread. It sees at least what `through` said before."""
+        """Runs a query in a thread, or here where it is ready at once (`SpendQuery.at_once`). It sees at least what
+        `through` said before."""
+        at_once: Callable[[SpendStore], _T | None] | None = getattr(query, "at_once", None)
+        if at_once is not None and (answer := at_once(self.store)) is not None:
+            return answer
         return await asyncio.to_thread(query, self.store)
 
     def _compare(self) -> None:
@@ -122,30 +136,47 @@ class SpendView:
         async for records in self._source.read(TOPICS, self.store.positions()):
             await ahead.put(records)
 
-    async def _insist(self, apply: Callable[[], Awaitable[None]]) -> None:
-        """Applies a batch, again and again while there is no room for it: queries go on with what is there."""
-        while True:
-            try:
-                return await apply()
-            except StoreFull as error:
-                _logger.error("the spend store waits for room: %s", error)
-                self.applied += 1  # each try is a move: a full disk is no hang
-                await asyncio.sleep(_RETRY_S)
-
-    async def _apply(self, ahead: asyncio.Queue[list[TopicRecord]], applying: Executor) -> None:
+    async def _take(self, ahead: asyncio.Queue[list[TopicRecord]], taking: Executor) -> None:
         loop = asyncio.get_running_loop()
         while True:
             records = list(await ahead.get())
             size = sum(len(record.value) for record in records)
-            while len(records) < APPLY_RECORDS_MAX and size < APPLY_BYTES_MAX and not ahead.empty():
+            while len(records) < TAKE_RECORDS_MAX and size < TAKE_BYTES_MAX and not ahead.empty():
                 more = ahead.get_nowait()
                 size += sum(len(record.value) for record in more)
                 records += more
-            self.applying = True
-            await self._insist(partial(loop.run_in_executor, applying, self.store.apply, records))
-            if time.monotonic() - self.verdict_at >= self._check_s or self.verdict is None:
-                await loop.run_in_executor(applying, self._compare)
-            self.applying = False
-            self.applied += 1
             async with self._moved:
-                self._moved.notify_all()
+                await self._moved.wait_for(lambda: self.store.unwritten < UNWRITTEN_BYTES_MAX)
+            await loop.run_in_executor(taking, self.store.take, records)
+            self._unwritten.set()
+            await self._has_moved()
+
+    async def _write(self, writing: Executor) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            await self._unwritten.wait()
+            self._unwritten.clear()
+            begun = loop.time()
+            self.applying = True
+            await self._insist(partial(loop.run_in_executor, writing, self.store.write))
+            if time.monotonic() - self.verdict_at >= self._check_s or self.verdict is None:
+                await loop.run_in_executor(writing, self._compare)
+            self.applying = False
+            await self._has_moved()
+            await asyncio.sleep(WRITE_S - (loop.time() - begun))
+
+    async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
+        """Writes, again and again while there is no room or no server for it: queries go on with what is there."""
+        while True:
+            try:
+                return await write()
+            except StoreFull as error:
+                waits = "for its server" if isinstance(error, StoreUnavailable) else "for room"
+                _logger.error("the spend store waits %s: %s", waits, error)
+                self.applied += 1  # each try is a move: a full disk is no hang
+                await asyncio.sleep(_RETRY_S)
+
+    async def _has_moved(self) -> None:
+        self.applied += 1
+        async with self._moved:
+            self._moved.notify_all()

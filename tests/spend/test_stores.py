@@ -431,3 +431,10 @@ def test_records_below_a_position_are_not_even_read(store: SpendStore) -> None:
     store.apply(log.records)
     store.apply([TopicRecord(topics.LINE_ITEMS, 0, 0, 1, b"", b"garbage")])
     assert amounts(store) == ["1.5"]
+
+
+def test_a_void_without_what_it_names_leaves_no_events(store: SpendStore) -> None:
+    log = Log()
+    log.events(event("v", "2026-11-01T00:00:00Z", {"source": "cli", "id": "c"}, type="taximeter.void"))
+    store.apply(log.records)
+    assert store.events(Whose("default", ("acme",)), "llm.request", None, None).to_pylist() == []

@@ -1,18 +1,18 @@
 """The view: feeding a store, waiting for a position, asking beside it."""
 
 import asyncio
+import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
 import pytest
 
 from rating.spend.duckdb_store import DuckdbStore
-from rating.spend.spending import spend
+from rating.spend.spending import SpendQuery, spend
 from rating.spend.store import SpendStore, StoreError
 from rating.spend.view import PositionNotReached, SpendView
 from schemas import topics
-from streams.log import TopicRecord
 from tests.spend.records import Log, event, line
 
 
@@ -125,15 +125,16 @@ async def test_questions_are_answered_while_much_is_applied(store: SpendStore) -
         assert await view.ask(total) == "0"
 
 
-async def test_what_waits_is_applied_in_one_go() -> None:
+async def test_what_waits_is_written_in_one_go() -> None:
     log = Log()
     calls: list[int] = []
 
     class Counting(DuckdbStore):
-        def apply(self, records: Sequence[TopicRecord]) -> None:
-            calls.append(len(records))
+        def write(self) -> None:
+            before = sum(self.positions().values())
             time.sleep(0.05)
-            super().apply(records)
+            super().write()
+            calls.append(sum(self.positions().values()) - before)
 
     view = SpendView(Counting(":memory:"), log)
     async with running(view):
@@ -144,3 +145,51 @@ async def test_what_waits_is_applied_in_one_go() -> None:
         await view.wait_for({0: 100}, timeout=10)
     assert sum(calls) == 101
     assert len(calls) < 20
+
+
+async def test_spend_is_seen_before_the_tables_have_it() -> None:
+    """What is slow to write is answered from memory, with a position of its own; the tables say theirs."""
+    log = Log()
+    may_write = threading.Event()
+
+    class Slow(DuckdbStore):
+        def write(self) -> None:
+            may_write.wait(20)
+            super().write()
+
+    view = SpendView(Slow(":memory:"), log)
+    question = SpendQuery("default", "acme", "all")
+    async with running(view):
+        log.append(topics.LINE_ITEMS, line(amount="1"))
+        log.done(end=3)
+        await view.wait_for({0: 3}, timeout=10, of="now")
+        assert (view.through("now"), view.through()) == ({0: 3, 1: 0}, {0: 0, 1: 0})
+        assert (await view.ask(question))["currencies"][0].total == "1"
+        assert view.store.page("line_items", {}, None, 10) == []
+        may_write.set()
+        await view.wait_for({0: 3}, timeout=10)
+        assert len(view.store.page("line_items", {}, None, 10)) == 1
+
+
+async def test_the_feed_waits_for_the_tables_where_too_much_is_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rating.spend.view.UNWRITTEN_BYTES_MAX", 2000)
+    monkeypatch.setattr("rating.spend.view.TAKE_RECORDS_MAX", 1)
+    log, may_write = Log(), threading.Event()
+
+    class Slow(DuckdbStore):
+        def write(self) -> None:
+            may_write.wait(20)
+            super().write()
+
+    view = SpendView(Slow(":memory:"), log)
+    async with running(view):
+        for revision in range(1, 31):
+            log.append(topics.LINE_ITEMS, line(revision=revision, amount=str(revision)))
+            await asyncio.sleep(0.005)
+        log.done(end=30)
+        with pytest.raises(PositionNotReached):
+            await view.wait_for({0: 30}, timeout=0.5, of="now")
+        assert 2000 <= view.store.unwritten < 4000
+        may_write.set()
+        await view.wait_for({0: 30}, timeout=20)
+        assert await view.ask(total) == "30"

@@ -1,0 +1,54 @@
+"""What a store has taken in and not yet written: steps, joined to one write when their turn comes.
+
+A write costs its store some milliseconds whatever is in it, and what changes in every step (a busy line item, the
+positions) is written once for all the steps that it joins.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import pyarrow as pa
+
+from rating.spend.decode import EVENTS, Staged
+from rating.spend.progress import Progress
+
+
+class Reached(NamedTuple):
+    """How far a store is: the offset after the last record of each topic and partition, the progress of each partition,
+    and how often that has changed."""
+
+    positions: Mapping[tuple[str, int], int]
+    progress: Mapping[int, Progress]
+    changes: Mapping[int, int]
+
+
+class Step(NamedTuple):
+    """The rows that some records bring, and how far the store is with them."""
+
+    staged: Staged
+    reached: Reached
+    nbytes: int
+    """Of the records, as they came."""
+
+
+def join_staged(steps: Sequence[Staged]) -> Staged:
+    """The rows of several steps, in their order: of each id the highest revision, the first of several."""
+    if len(steps) == 1:
+        return steps[0]
+    joined: Staged = {}
+    for name in dict.fromkeys(name for staged in steps for name in staged):
+        rows = pa.concat_tables([staged[name] for staged in steps if name in staged])
+        joined[name] = rows if rows.schema == EVENTS else _newest(rows)
+    return joined
+
+
+def _newest(rows: pa.Table) -> pa.Table:
+    newest: dict[str, tuple[int, int]] = {}
+    revisions = rows["revision"].to_pylist()
+    for at, (id, revision) in enumerate(zip(rows["id"].to_pylist(), revisions, strict=True)):
+        known = newest.get(id)
+        if known is None or known[0] < revision:
+            newest[id] = revision, at
+    if len(newest) == rows.num_rows:
+        return rows
+    return rows.take(pa.array([at for _, at in newest.values()], pa.int64()))
