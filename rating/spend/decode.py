@@ -87,6 +87,10 @@ EVENTS: Final = pa.schema(
         ("extensions", _TEXT),
     ]
 )
+CONTROLS: Final = pa.schema(
+    [("log_partition", _WHOLE), ("log_offset", _WHOLE), ("kind", _WHOLE), ("time", _WHOLE), ("body", _TEXT)]
+)
+"""The inputs that are no usage events: of a tick its time (0 for others), of all others the entry's payload (JSON)."""
 
 Staged = dict[str, pa.Table]
 """Table name -> its new rows: at most one of each id (events: as they came)."""
@@ -276,6 +280,7 @@ def _entries(records: Sequence[TopicRecord]) -> Staged:
     packs: list[pa.RecordBatch] = []
     catalogues: dict[int, TopicRecord] = {}
     ticks: list[TopicRecord] = []
+    controls: list[dict[str, Any]] = []
     for record, kind in _decoded(records, lambda value: entry.Entry(0, 0, value).kind):
         if kind == entry.EVENTS:
             packs += _pack(record)
@@ -283,9 +288,12 @@ def _entries(records: Sequence[TopicRecord]) -> Staged:
             catalogues[record.partition] = record
         elif kind == entry.TICK:
             ticks.append(record)
+        if kind not in (entry.EVENTS, entry.TICK):
+            controls.append(_control(record, kind, 0, record.value[2:].decode()))
     clocks: dict[int, int] = {}
     for record, time in _decoded(ticks, lambda value: entry.decode_tick(value[2:])):
         clocks[record.partition] = max(time, clocks.get(record.partition, 0))
+        controls.append(_control(record, entry.TICK, time, ""))
     rows = [
         {"id": str(partition), "revision": record.offset, "body": record.value[2:].decode()}
         for partition, record in catalogues.items()
@@ -294,7 +302,13 @@ def _entries(records: Sequence[TopicRecord]) -> Staged:
         "events": pa.Table.from_batches(packs, EVENTS),
         "catalogues": pa.Table.from_pylist(rows, schema=CATALOGUES),
         "clocks": pa.Table.from_pylist([{"id": str(p), "revision": time} for p, time in clocks.items()], schema=CLOCKS),
+        "controls": pa.Table.from_pylist(controls, schema=CONTROLS),
     }
+
+
+def _control(record: TopicRecord, kind: int, time: int, body: str) -> dict[str, Any]:
+    place = {"log_partition": record.partition, "log_offset": record.offset}
+    return {**place, "kind": kind, "time": time, "body": body}
 
 
 def _pack(record: TopicRecord) -> list[pa.RecordBatch]:

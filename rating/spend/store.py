@@ -202,6 +202,26 @@ class SpendStore(Protocol):
         """One invoice (JSON)."""
         ...
 
+    def arrivals(
+        self, tenant: str, customer: str, partition: int, start: int, end: int, limit: int
+    ) -> pa.Table:
+        """The first `limit` events of a customer in `[start, end)` of its partition's source, as they came: duplicates
+        and voids too. `log_offset` and the columns of a pack (`schemas.event`) but for `content` and `customer`.
+        """
+        ...
+
+    def controls(self, partition: int, start: int, end: int) -> pa.Table:
+        """`log_offset`, `kind`, `time` and `body` of what is no usage event in `[start, end)` of a partition's source."""
+        ...
+
+    def first_after(self, partition: int, time: int) -> int | None:
+        """The offset of the first event that arrived, or the first tick that was made, after a time; None: none."""
+        ...
+
+    def alerts_at_ticks(self, tenant: str, customer: str) -> list[bytes]:
+        """The alerts (JSON) of a customer that name a tick as their reason."""
+        ...
+
     def count_events(self, partition: int, start: int, end: int) -> int:
         """How many events of `[start, end)` of a partition's source are kept, duplicates included."""
         ...
