@@ -65,7 +65,7 @@ class Bill(msgspec.Struct, frozen=True, kw_only=True):
 
 def draft_bill(retold: Retold, closing: Closing) -> Bill:
     """The bill of what a customer's engine holds. `retold` is not changed. Raises: TooManySteps."""
-    state, number = retold.engine.state, retold.number
+    state, number = retold.state, retold.number
     periods = {_period_of(retold, head) for head in open_heads(state, number)}
     drafts = [msgspec.structs.replace(invoice, status="draft") for invoice in draft_invoices(retold.copy(), closing)]
     issued = [one for one in retold.said.invoices if (one.subscription, one.period.start) in periods]
@@ -84,13 +84,13 @@ def draft_invoices(retold: Retold, closing: Closing) -> list[Invoice]:
     """The invoices that are still to be made of a customer's periods. Changes `retold`. Raises: TooManySteps."""
     if retold.number is None:
         return []
-    periods = {_period_of(retold, head) for head in heads_of(retold.engine.state, retold.number)}
+    periods = {_period_of(retold, head) for head in heads_of(retold.state, retold.number)}
     made = _close_now(retold) if closing == "now" else _close_in_time(retold)
     return [invoice for invoice in made if (invoice.subscription, invoice.period.start) in periods]
 
 
 def _close_now(retold: Retold) -> list[Invoice]:
-    state, number, now = retold.engine.state, retold.number, retold.now
+    state, number, now = retold.state, retold.number, retold.now
     biller = Biller(state)
     for head in heads_of(state, number):
         if state.bills["closed"][head] and state.bills["touched"][head]:
@@ -104,7 +104,7 @@ def _close_now(retold: Retold) -> list[Invoice]:
 
 def _close_in_time(retold: Retold) -> list[Invoice]:
     """The clock goes on, from one time at which something is due to the next, until what is open now is closed."""
-    state, number, lateness = retold.engine.state, retold.number, retold.settings.lateness
+    state, number, lateness = retold.state, retold.number, retold.settings.lateness
     assert number is not None
     bills = state.bills
     heads = heads_of(state, number)
@@ -115,14 +115,16 @@ def _close_in_time(retold: Retold) -> list[Invoice]:
     while touched or not all(state.bills["closed"][head] for head in waiting):
         due = state.clock + 1 if touched else next_due(state, number, lateness)
         if due is None or steps >= STEPS_MAX:
-            raise TooManySteps(f"the clock would be moved on more than {STEPS_MAX} times to the end of every open period")
+            raise TooManySteps(
+                f"the clock would be moved on more than {STEPS_MAX} times to the end of every open period"
+            )
         made += retold.tick(max(due, state.clock + 1)).invoices
         touched, steps = False, steps + 1
     return made
 
 
 def _period_of(retold: Retold, head: int) -> _Period:
-    state = retold.engine.state
+    state = retold.state
     _, subscription, _, _ = state.subscription_names.values[int(state.bills["subscription"][head])]
     return subscription, format_time(int(state.bills["since"][head]))
 

@@ -29,11 +29,11 @@ import numpy as np
 from rating.billing import Biller
 from rating.cells import find_cells
 from rating.exact import int_of, wide_of
-from rating.lines import leaf_of, shape_of
 from rating.kept import Arrived
+from rating.lines import leaf_of, shape_of
 from rating.naming import Naming
 from rating.retell.bill import draft_invoices
-from rating.retell.history import ADDING, Counted, Series, hours, read_history, series_of, whole_days
+from rating.retell.history import ADDING, Counted, Series, hours, read_history, whole_days
 from rating.retell.periods import lines_of, open_heads, rate_of
 from rating.retell.remaining import share_of
 from rating.retell.retold import Retold
@@ -130,7 +130,7 @@ def forecast(retold: Retold, asked: str) -> Forecast:
     """What a customer's open periods will come to. `asked`: of `METHODS`. Raises: HistoryTooShort, TooManySteps,
     NumberError where a forecast does not fit.
     """
-    state, now = retold.engine.state, retold.now
+    state, now = retold.state, retold.now
     running = [head for head in open_heads(state, retold.number) if _runs(state, head, now)]
     outlooks = [_look(state, head, now, asked) for head in running]
     ends = {end: _Priced(retold, outlooks, end) for end in _ENDS}
@@ -251,7 +251,7 @@ class _Priced:
 
     def __init__(self, retold: Retold, outlooks: list[_Outlook], end: str) -> None:
         copy = retold.copy()
-        state = copy.engine.state
+        state = copy.state
         for outlook in outlooks:
             self._count(state, outlook, end)
         self.invoices = draft_invoices(copy, "end") if outlooks else []
@@ -284,9 +284,7 @@ def _cell_for(state: State, outlook: _Outlook, series: Series) -> int | None:
         rate = int(state.catalogue.plan_rates[plan, shape.index]) if plan >= 0 else -1
         if rate >= 0 and series.number < sum(shape.channels):
             one = np.array([outlook.bill])
-            found = find_cells(
-                state, shape, one, np.array([series.combo]), np.array([series.number]), np.array([rate])
-            )
+            found = find_cells(state, shape, one, np.array([series.combo]), np.array([series.number]), np.array([rate]))
             return int(found[0])
     return None
 
@@ -313,7 +311,7 @@ def _add(state: State, cell: int, value: int, now: int) -> None:
 
 
 def _period(retold: Retold, outlook: _Outlook, ends: dict[str, _Priced]) -> PeriodForecast:
-    state, head = retold.engine.state, outlook.head
+    state, head = retold.state, outlook.head
     naming = Naming(state)
     _, _, _, subscription = naming.who(head)
     period = naming.period(head)

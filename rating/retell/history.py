@@ -7,6 +7,7 @@ for the same is the same series.
 from bisect import bisect_right
 from collections.abc import Iterator
 from fractions import Fraction
+from itertools import pairwise
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -73,7 +74,7 @@ def hours(start: int, end: int, zone: str) -> Iterator[tuple[int, int, Fraction]
     is (Monday 0:00 is 0), and which share of it lies inside."""
     edges = Calendar("hour", zone, 1, 1).starts(start, end - 1) if end > start else []
     local = load_zone(zone)
-    for at, following in zip(edges, edges[1:], strict=False):
+    for at, following in pairwise(edges):
         shown = to_datetime(at).astimezone(local)
         begin, finish = max(at, start), min(following, end)
         if begin < finish:
@@ -83,4 +84,4 @@ def hours(start: int, end: int, zone: str) -> Iterator[tuple[int, int, Fraction]
 def whole_days(start: int, end: int, zone: str) -> list[tuple[int, int]]:
     """The local days that lie in `[start, end)` whole."""
     edges = Calendar("day", zone, 1, 1).starts(start, end) if end > start else []
-    return [(at, following) for at, following in zip(edges, edges[1:], strict=False) if at >= start and following <= end]
+    return [(at, following) for at, following in pairwise(edges) if at >= start and following <= end]

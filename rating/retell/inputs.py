@@ -3,7 +3,7 @@
 Owns reading them, and what is left of them at a moment. Nothing is rated here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -21,6 +21,8 @@ Rows = NDArray[np.int64]
 
 EVENTS_MAX: Final = 500_000
 """Events that one question may rate."""
+READ_EVENTS: Final = 20_000
+"""Events that are read at once: more than one entry of the log holds."""
 
 
 class Control(NamedTuple):
@@ -54,12 +56,26 @@ class TooManyEvents(ValueError):
 
 def read_inputs(
     store: SpendStore, tenant: str, customer: str, partition: int, start: int, end: int, events_max: int = EVENTS_MAX
-) -> Inputs:
-    """The inputs of `[start, end)` of a partition's log that concern a customer. Raises: TooManyEvents."""
-    events = store.arrivals(tenant, customer, partition, start, end, events_max + 1)
-    if events.num_rows > events_max:
+) -> Iterator[tuple[Inputs, int]]:
+    """The inputs of `[start, end)` of a partition's log that concern a customer, a part at a time, each with the offset
+    at which it ends. Raises: TooManyEvents, before anything is read.
+    """
+    if store.count_arrivals(tenant, customer, partition, start, end) > events_max:
         raise TooManyEvents(events_max)
-    found = store.controls(partition, start, end)
+    while True:
+        events = store.arrivals(tenant, customer, partition, start, end, READ_EVENTS + 1)
+        until = end
+        if events.num_rows > READ_EVENTS:
+            # The events of one entry of the log may stand at one offset: they are not cut apart.
+            until = events["log_offset"][-1].as_py()
+            events = events.filter(pc.less(events["log_offset"], until))
+        yield _joined(events, store.controls(partition, start, until), tenant, customer), until
+        if until == end:
+            return
+        start = until
+
+
+def _joined(events: pa.Table, found: pa.Table, tenant: str, customer: str) -> Inputs:
     kinds, offsets = found["kind"].to_numpy(), found["log_offset"].to_numpy()
     ticks = kinds == TICK
     time = found["time"].to_numpy()[ticks]
@@ -68,7 +84,7 @@ def read_inputs(
     controls = [
         Control(offset, kind, value)
         for offset, kind, body in zip(*(rest[name].to_pylist() for name in ("log_offset", "kind", "body")), strict=True)
-        if (value := _concerning(kind, body.encode() if isinstance(body, str) else body, tenant, customer)) is not None
+        if (value := _concerning(kind, body.encode(), tenant, customer)) is not None
     ]
     return Inputs(events, offsets[ticks][rising], time[rising], controls)
 
@@ -119,10 +135,3 @@ def reduce_catalogue(payload: bytes, customer: str) -> bytes:
 def _kept(documents: msgspec.Raw, wanted: Any) -> msgspec.Raw:
     parts = _PARTS.decode(documents)
     return msgspec.Raw(msgspec.json.encode({id: raw for id, raw in parts.items() if wanted(id, raw)}))
-
-
-def latest_known(inputs: Sequence[Inputs]) -> int | None:
-    """The greatest time of a tick or an event among some inputs."""
-    times = [int(one.tick_time[-1]) for one in inputs if len(one.tick_time)]
-    times += [int(pc.max(one.events["time"]).as_py()) for one in inputs if one.events.num_rows]
-    return max(times, default=None)

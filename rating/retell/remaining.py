@@ -119,7 +119,7 @@ class Remaining(msgspec.Struct, frozen=True, kw_only=True):
 
 def remaining(retold: Retold) -> Remaining:
     """What is left of everything that a customer has or is bound to."""
-    state, number = retold.engine.state, retold.number
+    state, number = retold.state, retold.number
     heads = open_heads(state, number)
     return Remaining(
         customer=retold.customer,
@@ -134,7 +134,7 @@ def remaining(retold: Retold) -> Remaining:
 
 def _credits(retold: Retold) -> list[CreditLeft]:
     """Every grant of a customer, in the order in which they are drawn."""
-    state, number = retold.engine.state, retold.number
+    state, number = retold.state, retold.number
     account = Account() if number is None else state.accounts.of(number)
     after = {} if number is None else balances(state, number)
     terms = state.catalogue.customer_terms.get(retold.customer, NO_TERMS)

@@ -8,6 +8,7 @@ import msgspec
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
 from rating.retell.feed import Fed, boundaries, feed
 from rating.retell.inputs import Inputs
+from rating.state import State
 from schemas import topics
 from schemas.catalogue import Catalogue, read_catalogue
 from schemas.entry import CATALOGUE, Entry, encode_tick
@@ -54,7 +55,7 @@ class Retold:
     def __init__(self, settings: RatingSettings, tenant: str, customer: str, partition: int) -> None:
         """`settings`: those of the engine that bills the customer."""
         self.tenant, self.customer, self.partition = tenant, customer, partition
-        self.settings = msgspec.structs.replace(settings) if isinstance(settings, msgspec.Struct) else settings
+        self.settings = settings
         self._processor = RatingProcessor(_in_memory(settings))
         self.engine: RatingEngine = self._processor.open(partition, None)
         self.said = Said()
@@ -62,27 +63,31 @@ class Retold:
         """How many events it was fed."""
         self.through = 0
         """The offset in the partition's log up to which it was fed."""
-        self.first_events: int | None = None
         self._offset = 0
         self._documents = Catalogue()
 
     @property
+    def state(self) -> State:
+        """The engine's state: the customer's, and nobody else's."""
+        return self.engine.state
+
+    @property
     def number(self) -> int | None:
         """The customer's number in the engine's state; None where nothing is known of it."""
-        return self.engine.state.customers.find((self.tenant, self.customer))
+        return self.state.customers.find((self.tenant, self.customer))
 
     @property
     def now(self) -> int:
         """The greatest time that the engine knows of: a tick's, or an event's of the customer."""
-        number, state = self.number, self.engine.state
+        number, state = self.number, self.state
         return state.clock if number is None else max(state.clock, int(state.customer_newest[number]))
 
     def take(self, inputs: Inputs, through: int, named: Iterable[int] = ()) -> None:
         """Rates further inputs. `named`: the times of ticks that must not be left out."""
         catalogues = [self._documents]
-        for one in inputs.controls:
-            if one.kind == CATALOGUE:
-                documents, _ = read_catalogue(one.value[2:])
+        for control in inputs.controls:
+            if control.kind == CATALOGUE:
+                documents, _ = read_catalogue(control.value[2:])
                 catalogues += [] if documents is None else [documents]
         self._documents = catalogues[-1]
         targets: set[int] = set()

@@ -65,7 +65,18 @@ def routes(view: SpendView) -> list[Route]:
     ]
 
 
-def _endpoint(view: SpendView, read: Reader, of: Of) -> Callable[[Request], Awaitable[Response]]:
+Ask = Callable[[Query], Awaitable[Mapping[str, Any]]]
+"""Runs a query in some thread. Raises: Problem, and what the query raises."""
+
+
+def question(view: SpendView, path: str, read: Reader, of: Of, ask: Ask) -> Route:
+    """The route of a question of another package, with the same parameters and problems as all of them."""
+    return Route(path, _endpoint(view, read, of, ask), methods=["GET"])
+
+
+def _endpoint(
+    view: SpendView, read: Reader, of: Of, ask: Ask | None = None
+) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         try:
             parameters = Parameters(request)
@@ -78,7 +89,7 @@ def _endpoint(view: SpendView, read: Reader, of: Of) -> Callable[[Request], Awai
                 await view.wait_for(position, wait_ms / 1000, of)
             # Taken before the query, so the answer includes it for certain, and perhaps more.
             through = view.through(of)
-            body = {**await view.ask(query), "through": through}
+            body = {**await (ask or view.ask)(query), "through": through}
             if format != "json":
                 return await asyncio.to_thread(_table, format, body)
             return _json(200, body, "application/json")

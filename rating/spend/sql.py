@@ -39,6 +39,7 @@ from rating.spend.store import (
     Whose,
 )
 from schemas import topics
+from schemas.entry import TICK
 from schemas.event import VOID_TYPE
 from schemas.identity import event_identity
 from schemas.numbers import parse_scaled
@@ -245,21 +246,27 @@ class SqlStore(ABC):
         found = self._rows("SELECT body FROM {invoices} WHERE id = {:id}", {"id": id})
         return found[0]["body"].encode() if found else None
 
-    def arrivals(
-        self, tenant: str, customer: str, partition: int, start: int, end: int, limit: int
-    ) -> pa.Table:
+    def arrivals(self, tenant: str, customer: str, partition: int, start: int, end: int, limit: int) -> pa.Table:
         """The events of a customer in a stretch of its partition's source as they came, duplicates and voids too."""
         sql = (
             f"SELECT {_ARRIVAL} FROM {{events}} WHERE {_OF_CUSTOMER} AND {_STRETCH} "
             f"ORDER BY log_offset, log_index LIMIT {limit:d}"
         )
-        values = {"tenant": tenant, "customer": customer, "partition": partition, "start": start, "end": end}
+        values: dict[str, str | int] = {"tenant": tenant, "customer": customer}
+        values |= {"partition": partition, "start": start, "end": end}
         found = self._select(sql, values)
         for name in ("data", "identity"):
             binary = pa.binary(16) if name == "identity" else pa.binary()
             column = pc.cast(pc.cast(found[name], pa.binary()), binary)
             found = found.set_column(found.schema.get_field_index(name), name, column)
         return found
+
+    def count_arrivals(self, tenant: str, customer: str, partition: int, start: int, end: int) -> int:
+        """How many rows `arrivals` has in all."""
+        sql = f"SELECT count(*) AS found FROM {{events}} WHERE {_OF_CUSTOMER} AND {_STRETCH}"
+        values: dict[str, str | int] = {"tenant": tenant, "customer": customer}
+        values |= {"partition": partition, "start": start, "end": end}
+        return int(self._rows(sql, values)[0]["found"])
 
     def controls(self, partition: int, start: int, end: int) -> pa.Table:
         """What is no usage event in a stretch of a partition's source: `decode.CONTROLS`, by offset."""
@@ -269,10 +276,10 @@ class SqlStore(ABC):
     def first_after(self, partition: int, time: int) -> int | None:
         """The offset of the first input of a partition that came after a time: an event or a tick."""
         found: list[int] = []
-        for table, column in (("events", "arrived"), ("controls", "time")):
+        for table, later in (("events", "arrived > {:time}"), ("controls", f"kind = {TICK} AND time > {{:time}}")):
             sql = (
                 f"SELECT min(log_offset) AS found, count(*) AS rows FROM {{{table}}} "
-                f"WHERE log_partition = {{:partition}} AND {column} > {{:time}}"
+                f"WHERE log_partition = {{:partition}} AND {later}"
             )
             row = self._rows(sql, {"partition": partition, "time": time})[0]
             found += [int(row["found"])] if row["rows"] else []

@@ -202,16 +202,18 @@ class SpendStore(Protocol):
         """One invoice (JSON)."""
         ...
 
-    def arrivals(
-        self, tenant: str, customer: str, partition: int, start: int, end: int, limit: int
-    ) -> pa.Table:
+    def arrivals(self, tenant: str, customer: str, partition: int, start: int, end: int, limit: int) -> pa.Table:
         """The first `limit` events of a customer in `[start, end)` of its partition's source, as they came: duplicates
         and voids too. `log_offset` and the columns of a pack (`schemas.event`) but for `content` and `customer`.
         """
         ...
 
+    def count_arrivals(self, tenant: str, customer: str, partition: int, start: int, end: int) -> int:
+        """How many rows `arrivals` has in all."""
+        ...
+
     def controls(self, partition: int, start: int, end: int) -> pa.Table:
-        """`log_offset`, `kind`, `time` and `body` of what is no usage event in `[start, end)` of a partition's source."""
+        """What is no usage event in `[start, end)` of a partition's source: `log_offset`, `kind`, `time` and `body`."""
         ...
 
     def first_after(self, partition: int, time: int) -> int | None:

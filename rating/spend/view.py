@@ -19,8 +19,8 @@ from rating.spend.store import TOPICS, SpendStore, StoreFull
 from schemas import topics
 from streams.log import Source, TopicRecord
 
-Of = Literal["spend", "usage"]
-"""What a position is of: `spend` (outputs of the engine) or `usage` (raw events)."""
+Of = Literal["spend", "usage", "both"]
+"""What a position is of: `spend` (outputs of the engine), `usage` (raw events), or `both`."""
 
 APPLY_RECORDS_MAX: Final = 20_000
 APPLY_BYTES_MAX: Final = 32 * 1024 * 1024
@@ -72,6 +72,9 @@ class SpendView:
 
     def through(self, of: Of = "spend") -> dict[int, int]:
         """Partition -> the offset after the last source entry that is included, for every partition."""
+        if of == "both":
+            usage = self.through("usage")
+            return {p: min(offset, usage[p]) for p, offset in self.through("spend").items()}
         if of == "usage":
             positions = self.store.positions()
             return {p: positions.get((topics.EVENTS, p), 0) for p in range(self.partitions)}

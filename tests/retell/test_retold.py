@@ -60,12 +60,13 @@ def write(case: Thrown, dice: random.Random, settings: RatingSettings) -> Log:
 def retell(log: Log, store: DuckdbStore, customer: str, dice: random.Random | None = None) -> Retold:
     """The customer told again, in one step or in several."""
     end = log.entries[-1].end
-    cuts = sorted({dice.randint(0, end) for _ in range(3)} if dice is not None else set()) + [end]
+    cuts = [*sorted({dice.randint(0, end) for _ in range(3)} if dice is not None else set()), end]
     retold = Retold(log.settings, "default", customer, 0)
     alerts = [one for one in log.all.alerts if one.because.tick is not None and one.customer == customer]
     named = [parse_time(alert.because.tick or "") for alert in alerts]
     for cut in cuts:
-        retold.take(read_inputs(store, "default", customer, 0, retold.through, cut), cut, named)
+        for inputs, until in read_inputs(store, "default", customer, 0, retold.through, cut):
+            retold.take(inputs, until, named)
     return retold
 
 
