@@ -251,6 +251,7 @@ class _Priced:
 
     def __init__(self, retold: Retold, outlooks: list[_Outlook], end: str) -> None:
         copy = retold.copy()
+        copy.imagined = True
         state = copy.state
         for outlook in outlooks:
             self._count(state, outlook, end)
