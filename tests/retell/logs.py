@@ -1,5 +1,6 @@
 """A log as a running system writes it, with all that came of it: entries, the engine that folded them, and a store."""
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,11 +27,14 @@ class Log(FileRater):
     """Writes entries of one partition as the door and the host would, and folds them at once, as the host does."""
 
     def __init__(self, catalogue: str, settings: RatingSettings = SETTINGS) -> None:
+        self.catalogue = catalogue
         self.entries: list[Entry] = []
         self.settings = settings
         self.known: list[int] = []
         """For each entry when it was made; of a catalogue, when it was sent."""
         self.clock = 0
+        self.done: list[tuple[str, Any, int]] = []
+        """What was done, in order: its name, what with, and when."""
         super().__init__(load_catalogue(catalogue))
         self.engine: RatingEngine = RatingProcessor(settings).open(0, None)
         self._engine = self.engine
@@ -50,21 +54,45 @@ class Log(FileRater):
     def send(self, events: Sequence[Any], arrived: str | int) -> None:
         """A request with some events, taken at a time."""
         self._began = self.clock = parse_time(arrived) if isinstance(arrived, str) else arrived
+        self.done.append(("send", list(events), self.clock))
         self.add(as_bytes(events), [0] * len(events))
 
     def tick(self, time: str | int) -> None:
         """It is so late."""
         self.clock = parse_time(time) if isinstance(time, str) else time
+        self.done.append(("tick", None, self.clock))
         self._process(encode_tick(self.clock), 1)
 
     def change(self, catalogue: str) -> None:
         """A changed catalogue, as the API writes it: merged with what is in force."""
+        self.done.append(("change", catalogue, self.clock))
         documents: Catalogue = load_catalogue(catalogue).documents
         self._process(encode_entry(CATALOGUE, encode_document(documents)), 1)
 
     def rerate(self, **asked: Any) -> None:
         """A re-rating."""
+        self.done.append(("rerate", asked, self.clock))
         self._process(encode_rerate(Rerate(**asked)), 1)
+
+    def again(self, as_of: int | None, known_at: int | None) -> "Log":
+        """A log of what is left of this one at a moment; the clock of usage stands at it in the end."""
+        other = Log(self.catalogue, self.settings)
+        stop = next((i for i, (name, _, at) in enumerate(self.done) if _is_later(name, at, known_at)), len(self.done))
+        clock = -1
+        for place, (name, what, at) in enumerate(self.done):
+            if name == "send" and (known_at is None or at <= known_at):
+                other.send([one for one in what if _is_before(one, as_of)], at)
+            elif name == "tick" and (known_at is None or at <= known_at):
+                clock = max(clock, at)
+                if as_of is None or at <= as_of:
+                    other.tick(at)
+            elif name == "change" and place < stop:
+                other.change(what)
+            elif name == "rerate" and place < stop:
+                other.rerate(**what)
+        if as_of is not None and as_of <= clock:
+            other.tick(as_of)
+        return other
 
     def store(self) -> DuckdbStore:
         """A spend store that has read everything."""
@@ -75,12 +103,22 @@ class Log(FileRater):
         return store
 
 
+def _is_later(name: str, at: int, known_at: int | None) -> bool:
+    return known_at is not None and name in ("send", "tick") and at > known_at
+
+
+def _is_before(event: Any, as_of: int | None) -> bool:
+    found = json.loads(event)
+    return as_of is None or found["type"] == "taximeter.void" or parse_time(found["time"]) < as_of
+
+
 def items_of(said: Said, customer: str) -> dict[str, dict[str, Any]]:
-    """A customer's line items by id: what they say, without where in the log it was said."""
+    """A customer's line items by id: what they say, without where in the log it was said, and how often. A changed price
+    that changes no amount is told with the line's next revision, or with the step's: so tiers are left out too."""
     items = (msgspec.json.decode(text, type=LineItem) for text in said.line_items.values())
     kept = {item.id: msgspec.to_builtins(item) for item in items if item.customer == customer}
     for item in kept.values():
-        for name in ("through", "revision"):
+        for name in ("through", "revision", "tiers"):
             del item[name]
     return {id: item for id, item in kept.items() if (item["quantity"], item["amount"]) != ("0", "0")}
 
