@@ -20,7 +20,7 @@ _TABLE = re.compile(r"\{(\w+)\}")
 _APPENDED = ("events", "line_items", "controls")
 _VALUE = re.compile(r"\{:(\w+)\}")
 _LOCKED = "Could not set lock"
-FORMAT = 4
+FORMAT = 3
 """Of the tables. A file of another one is as good as damaged: everything in it can be made again from the topics."""
 
 _REBUILD = "cannot open the spend store {path}: {said}. Move the file away, and it is built again from the topics"
