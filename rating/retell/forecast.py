@@ -40,6 +40,7 @@ from rating.retell.retold import Retold
 from rating.state import State
 from schemas.numbers import check_scaled, divide_half_up, format_scaled, parse_scaled
 from schemas.output import Span
+from schemas.period import Calendar
 from schemas.times import DAY, format_time
 
 Method = Literal["linear", "seasonal"]
@@ -158,7 +159,7 @@ def _look(state: State, head: int, now: int, asked: str) -> _Outlook:
     own = {series: one for series, one in past.items() if series.subscription == subscription and _adds(state, series)}
     first = min((one.times[0] for one in own.values()), default=now)
     since = begin if first < begin else max(begin, min(first, now - DAY))
-    learned = max(first, now - WEEKS_MAX * 7 * DAY)
+    learned = max(Calendar("hour", zone, 1, 1).containing(first).start, now - WEEKS_MAX * 7 * DAY)
     enough = now - learned >= SEASONAL_DAYS_MIN * DAY
     if asked == "seasonal" and not enough:
         raise HistoryTooShort(

@@ -8,7 +8,9 @@ import msgspec
 
 from rating.catalogue import load_catalogue
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
-from rating.retell.retold import Said
+from rating.retell.moment import Moment
+from rating.retell.retold import Retold, Said
+from rating.retell.service import Retellings
 from rating.spend.duckdb_store import DuckdbStore
 from schemas import topics
 from schemas.catalogue import Catalogue
@@ -113,7 +115,7 @@ def _is_before(event: Any, as_of: int | None) -> bool:
 
 
 def items_of(said: Said, customer: str) -> dict[str, dict[str, Any]]:
-    """A customer's line items by id: what they say, without where in the log it was said, and how often. A changed price
+    """A customer's line items by id: what they say, without where in the log and how often. A changed price
     that changes no amount is told with the line's next revision, or with the step's: so tiers are left out too."""
     items = (msgspec.json.decode(text, type=LineItem) for text in said.line_items.values())
     kept = {item.id: msgspec.to_builtins(item) for item in items if item.customer == customer}
@@ -126,3 +128,21 @@ def items_of(said: Said, customer: str) -> dict[str, dict[str, Any]]:
 def documents_of(found: Sequence[Any], customer: str) -> list[dict[str, Any]]:
     """A customer's invoices or alerts, in order."""
     return [msgspec.to_builtins(one) for one in found if one.customer == customer]
+
+
+def by_service(log: Log, store: DuckdbStore, customer: str, moment: Moment) -> Retold:
+    """As a question would have it told."""
+    retellings = Retellings(ViewOf(store, log.entries[-1].end), log.settings)  # type: ignore[arg-type]
+    with retellings.told("default", customer, moment) as retold:
+        return retold
+
+
+class ViewOf:
+    """A view that stands still."""
+
+    def __init__(self, store: DuckdbStore, end: int) -> None:
+        self.store, self.partitions, self.end = store, 1, end
+
+    def through(self, of: str) -> dict[int, int]:
+        """Everything."""
+        return {0: self.end}

@@ -16,7 +16,6 @@ from rating.retell.inputs import read_inputs
 from rating.retell.moment import NOW, Moment
 from rating.retell.periods import heads_of, open_heads
 from rating.retell.retold import Retold
-from rating.retell.service import Retellings
 from rating.spend.duckdb_store import DuckdbStore
 from schemas.numbers import parse_scaled
 from schemas.output import Invoice
@@ -25,7 +24,7 @@ from tests.oracle import thrown, thrown_invoices
 from tests.oracle.calendars import moment as moment_of
 from tests.oracle.generate import Thrown
 from tests.oracle.oracle import Tick
-from tests.retell.logs import SETTINGS, Log, documents_of, items_of
+from tests.retell.logs import SETTINGS, Log, by_service, documents_of, items_of
 
 THROWS = settings(
     max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "25")),
@@ -104,23 +103,6 @@ def test_told_again_is_as_it_was(case: Thrown, dice: random.Random, settings: Ra
 MOMENTS = st.one_of(
     st.none(), st.sampled_from(sorted({parse_time(time) for time in thrown.TIMES if time >= "2026-11"}))
 )
-
-
-def by_service(log: Log, store: DuckdbStore, customer: str, moment: Moment) -> Retold:
-    """As a question would have it told."""
-    retellings = Retellings(ViewOf(store, log.entries[-1].end), log.settings)  # type: ignore[arg-type]
-    with retellings.told("default", customer, moment) as retold:
-        return retold
-
-
-class ViewOf:
-    """A view that stands still."""
-
-    def __init__(self, store: DuckdbStore, end: int) -> None:
-        self.store, self.partitions, self.end = store, 1, end
-
-    def through(self, of: str) -> dict[int, int]:
-        return {0: self.end}
 
 
 @THROWS
