@@ -22,6 +22,7 @@ from schemas.output import Invoice
 from schemas.times import format_time
 
 Closing = Literal["end", "now"]
+CLOSINGS: Final = ("end", "now")
 STEPS_MAX: Final = 4_000
 """How often the clock may be moved on for one bill."""
 

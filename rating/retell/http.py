@@ -12,7 +12,7 @@ import msgspec
 from starlette.routing import BaseRoute, Match, Route
 from starlette.types import Scope
 
-from rating.retell.bill import draft_bill
+from rating.retell.bill import CLOSINGS, draft_bill
 from rating.retell.compare import CURRENT, PREVIOUS, Choice, compare
 from rating.retell.forecast import METHODS, HistoryTooShort, forecast
 from rating.retell.moment import Moment
@@ -30,7 +30,6 @@ from schemas.times import TimeError, format_time, parse_time
 QUESTIONS = ("bill", "remaining", "forecast", "compare")
 """The last part of the paths below a customer that this package answers."""
 _PAST = (b"as_of=", b"as_known_at=")
-_CLOSINGS = ("end", "now")
 
 Answer = Callable[[Retold], Any]
 """What an engine's state comes to: a Struct."""
@@ -97,7 +96,7 @@ def _shown(moment: Moment) -> dict[str, str]:
 
 
 def _bill(parameters: Parameters, retellings: Retellings) -> Query:
-    closing = parameters.choice("closing", _CLOSINGS, "end")
+    closing = parameters.choice("closing", CLOSINGS, "end")
     return _telling(parameters, retellings, lambda retold: draft_bill(retold, closing))  # type: ignore[arg-type]
 
 

@@ -40,6 +40,8 @@ Reader = Callable[[Parameters, SpendView], Query]
 
 OF_CUSTOMER: Final = ("spend", "usage", "costs", "live")
 """The last segment of the paths below a customer."""
+PAST: Final = ("as_of", "as_known_at")
+"""The parameters of questions about a past moment."""
 
 
 def events_route(view: SpendView) -> Route:
@@ -104,12 +106,21 @@ def _endpoint(
     return answer
 
 
+def _refuse_past(parameters: Parameters) -> None:
+    """Questions about a past moment are taken by `rating.retell.http`, whose routes stand before these."""
+    for name in PAST:
+        if parameters.text(name) is not None:
+            raise invalid(name, "found a time, expected none: this server does not rate again")
+
+
 def _spend(parameters: Parameters, view: SpendView) -> Query:
+    _refuse_past(parameters)
     tenant, customer, period = _tenant(parameters), parameters.path["customer"], parameters.period()
     return lambda store: msgspec.structs.asdict(spend(store, tenant, customer, period))
 
 
 def _usage(parameters: Parameters, view: SpendView) -> Query:
+    _refuse_past(parameters)
     return _of_usage(parameters, view, parameters.path["customer"])
 
 
