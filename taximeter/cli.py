@@ -134,6 +134,8 @@ def rate(**options: Any) -> None:
 @kafka
 @click.option("--data", type=FOLDER, default=Path("taximeter-spend"), show_default=True, help="The store's folder.")
 @click.option("--clickhouse", help="ClickHouse in place of DuckDB: clickhouse://user:password@host:8123/database.")
+@click.option("--lateness", default="1h", show_default=True, type=DURATION, help="As `rate` is run: for bills.")
+@click.option("--window", default="35d", show_default=True, type=DURATION, help="As `rate` is run: for bills.")
 @watched
 def spend(**options: Any) -> None:
     """Spend queries on Kafka: follows the topics into a store, and answers over HTTP."""

@@ -69,13 +69,13 @@ def _at(name: str, what: str) -> Parameter:
     return Parameter(name, TIME, what)
 
 
-def _table(schema: Schema, what: str) -> Answer:
+def table_answer(schema: Schema, what: str) -> Answer:
     tables: dict[str, Schema] = {media: {"type": "string", "format": "binary"} for media in MEDIA_TYPES.values()}
     return Answer(what, Content({"application/json": schema, **tables}))
 
 
 def _listing(name: str, kind: Schema) -> Answer:
-    return _table(members(**{name: listed(kind)}, next_cursor=MAYBE_TEXT, through=THROUGH), "A page of them.")
+    return table_answer(members(**{name: listed(kind)}, next_cursor=MAYBE_TEXT, through=THROUGH), "A page of them.")
 
 
 def _operation(path: str, id: str, summary: str, answer: Answer, *parameters: Parameter, **more: Any) -> Operation:
@@ -120,7 +120,7 @@ QUERIES: Final = (
         "/v1/customers/{customer}/costs",
         "getCosts",
         "What each subject, or value of a dimension, has cost",
-        _table(
+        table_answer(
             members(customer=TEXT, by=TEXT, method=TEXT, costs=listed(Cost), through=THROUGH),
             "Line items shared out by usage; the shares sum to them.",
         ),
@@ -133,7 +133,7 @@ QUERIES: Final = (
         "/v1/customers/{customer}/usage",
         "getUsage",
         "A customer's usage of a meter, by windows",
-        _table(members(customer=TEXT, **_USAGE_MEMBERS), "Windows that hold any usage."),
+        table_answer(members(customer=TEXT, **_USAGE_MEMBERS), "Windows that hold any usage."),
         CUSTOMER,
         *_USAGE,
         *PAST,
@@ -143,7 +143,7 @@ QUERIES: Final = (
         "/v1/usage",
         "getUsageOfAll",
         "All customers' usage of a meter, by windows",
-        _table(members(**_USAGE_MEMBERS), "Windows that hold any usage."),
+        table_answer(members(**_USAGE_MEMBERS), "Windows that hold any usage."),
         *_USAGE,
         _some("customer", "Only of these customers."),
         problems=_PROBLEMS,
@@ -152,7 +152,7 @@ QUERIES: Final = (
         "/v1/spend",
         "rankSpend",
         "Who has spent what, and more than when",
-        _table(
+        table_answer(
             members(
                 by=TEXT,
                 at=MAYBE_TEXT,

@@ -7,10 +7,11 @@ from rating.retell.compare import Comparison
 from rating.retell.forecast import METHODS, Forecast
 from rating.retell.remaining import Remaining
 from taximeter.openapi.operation import TEXT, Operation, Parameter, Schema, json_answer, listed, members, one_of
-from taximeter.openapi.queries import COMMON, CUSTOMER, PAST, THROUGH
+from taximeter.openapi.queries import COMMON, CUSTOMER, PAST, THROUGH, table_answer
 
 
 def _operation(name: str, id: str, summary: str, what: str, schema: Schema, *parameters: Parameter) -> Operation:
+    whole = {"allOf": [schema, members(through=THROUGH)]}
     return Operation(
         method="get",
         path=f"/v1/customers/{{customer}}/{name}",
@@ -19,7 +20,7 @@ def _operation(name: str, id: str, summary: str, what: str, schema: Schema, *par
         tag="Bills and past moments",
         scope="query",
         parameters=(CUSTOMER, *parameters, *PAST, *COMMON),
-        answers={200: json_answer(what, {"allOf": [schema, members(through=THROUGH)]})},
+        answers={200: table_answer(whole, what) if schema is Bill else json_answer(what, whole)},
         problems=(400, 404, 405, 410, 422, 500, 503, 504),
     )
 
