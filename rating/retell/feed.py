@@ -26,7 +26,8 @@ from schemas.event import VOID_TYPE, pack_schema
 from schemas.period import make_calendar
 from schemas.times import from_datetime
 
-PACK_EVENTS: Final = 5_000
+PACK_EVENTS: Final = 500
+"""Where a level may be crossed, a pack is worked through event by event: with larger ones more of them."""
 _UNCOMPRESSED: Final = pa.ipc.IpcWriteOptions(use_threads=False)
 _BOUND: Final = 2**62
 

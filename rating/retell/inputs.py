@@ -19,7 +19,7 @@ from schemas.event import VOID_TYPE
 
 Rows = NDArray[np.int64]
 
-EVENTS_MAX: Final = 500_000
+EVENTS_MAX: Final = 200_000
 """Events that one question may rate."""
 READ_EVENTS: Final = 20_000
 """Events that are read at once: more than one entry of the log holds."""

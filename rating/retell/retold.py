@@ -104,7 +104,8 @@ class Retold:
         waiting: list[Fed] = []
         for one in fed:
             waiting.append(one)
-            if len(waiting) >= _STEP_ENTRIES:
+            levels = any(plan.levels for plan in self.state.catalogue.plans)
+            if levels or len(waiting) >= _STEP_ENTRIES:
                 self._process(waiting)
                 waiting = []
         self._process(waiting)
