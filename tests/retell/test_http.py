@@ -203,6 +203,16 @@ async def test_remaining_forecast_and_compare(running: Running) -> None:
     assert both["comparisons"] == []  # there is no period before November
 
 
+async def test_another_tenant_has_nothing_of_it(running: Running) -> None:
+    await november(running)
+    for name in ("bill", "remaining", "forecast", "compare"):
+        found = await running.get(f"customers/acme/{name}", tenant="other")
+        assert [value for value in found.values() if isinstance(value, list)] == [[]] * sum(
+            isinstance(value, list) for value in found.values()
+        )
+    assert total(await running.get("customers/acme/spend", tenant="other", as_of="2026-11-20T00:00:00Z")) == "nothing"
+
+
 async def test_an_id_may_hold_a_slash(running: Running) -> None:
     assert (await running.get("customers/beta/one/bill"))["customer"] == "beta/one"
     document = await running.client.get("/v1/customers/beta%2Fone")
