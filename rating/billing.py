@@ -373,7 +373,7 @@ class Biller(Naming):
         for head in sorted(late.tolist(), key=order):
             self.correct(head, offset)
         for head in sorted(ended.tolist(), key=order):
-            self._close(head, offset)
+            self.close(head, offset)
         for head in sorted((opened | moved) - set(ended.tolist()), key=lambda h: names[bills["subscription"][h]]):
             self.check_levels(head, None, now)
         self._drop_old(before)
@@ -474,8 +474,9 @@ class Biller(Naming):
         self.open(made)
         return made[0][:1]
 
-    def _close(self, head: int, offset: int) -> None:
-        """The period is over: what is due without usage, the commitment, the last invoice."""
+    def close(self, head: int, offset: int, at: int | None = None) -> None:
+        """The period is over: what is due without usage, the commitment, the last invoice. `at`: the invoice's closing
+        time, by default the period's end."""
         state = self.state
         earlier = self._waiting(head)
         self.charge_ended(head, offset)
@@ -483,7 +484,7 @@ class Biller(Naming):
         for before in earlier:
             state.bills["touched"][before] = 0
         state.bills["touched"][head] = 0
-        self.invoicer.invoice(head, "period", earlier=earlier)
+        self.invoicer.invoice(head, "period", earlier=earlier, at=at)
         state.fired.pop(head, None)
         state.bills["next_level"][head] = wide_of(NO_LEVEL)  # what comes later is corrected, and crosses nothing
 

@@ -85,7 +85,12 @@ def _charge_lines(state: State, head: int, plan: Plan) -> tuple[list[DueLine], i
 
 def _commitment(state: State, head: int, plan: Plan) -> int | None:
     """The least that a period comes to, rounded; None before its close, or where there is none."""
-    if plan.minimum is None or not state.bills["closed"][head]:
+    return commitment_of(state, head, plan) if state.bills["closed"][head] else None
+
+
+def commitment_of(state: State, head: int, plan: Plan) -> int | None:
+    """The least that a period comes to at its close, rounded; None where the price book asks for none."""
+    if plan.minimum is None:
         return None
     amount = plan.minimum.amount
     if plan.minimum.prorate:

@@ -17,6 +17,7 @@ from starlette.types import Receive, Scope, Send
 
 from ingest.app import Disconnected
 from ingest.content import BodyRefused
+from rating.retell.http import QUESTIONS
 from rating.spend.app import OF_CUSTOMER
 from rating.spend.parameters import LIMIT_DEFAULT, LIMIT_MAX, Parameters, Problem, invalid
 from schemas.catalogue import KINDS, Catalogue, CatalogueError, Filed, read_plain
@@ -214,7 +215,7 @@ class _DocumentRoute(BaseRoute):
     def __init__(self, prefix: str, answer: Answer) -> None:
         self._prefix = prefix
         self._answer = answer
-        self._others = OF_CUSTOMER if prefix == "/v1/customers/" else ()
+        self._others = (*OF_CUSTOMER, *QUESTIONS) if prefix == "/v1/customers/" else ()
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """Every method: which of them are taken is answered with an explanation."""

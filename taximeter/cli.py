@@ -146,6 +146,8 @@ def rate(**options: Any) -> None:
     help="ClickHouse in place of DuckDB: clickhouse://user:password@host:8123/database, or chdb:///folder (its engine "
     "in this process).",
 )
+@click.option("--lateness", default="1h", show_default=True, type=DURATION, help="As `rate` is run: for bills.")
+@click.option("--window", default="35d", show_default=True, type=DURATION, help="As `rate` is run: for bills.")
 @watched
 def spend(**options: Any) -> None:
     """Spend queries on Kafka: follows the topics into a store, and answers over HTTP."""

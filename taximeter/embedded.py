@@ -16,6 +16,8 @@ from rating.archive.archiver import Archiver, ArchiveSettings
 from rating.archive.store import Archive, ArchiveError
 from rating.engine import RatingProcessor, RatingSettings
 from rating.rerate import Preview
+from rating.retell.http import retell_routes
+from rating.retell.service import Retellings
 from rating.spend.app import events_route
 from rating.spend.app import routes as spend_routes
 from rating.spend.duckdb_store import open_or_rebuild
@@ -96,6 +98,7 @@ class Embedded:
             self.host = EmbeddedHost(self.log, self.processor, self.snapshots, settings.host)
             self.store = open_or_rebuild(settings.data / "spend.duckdb")
             self.view = SpendView(self.store, self.log)
+            self.retellings = Retellings(self.view, self.rating)
             archive = None if settings.archive is None else Archive(settings.archive)
             self.archiver = None if archive is None else Archiver(archive, self.log, settings.archiving)
             self.door = Door(self.log, _Rejections(self.log), self.catalogues.view, settings.door)
@@ -135,6 +138,7 @@ class Embedded:
             with contextlib.suppress(asyncio.CancelledError, Exception):
                 await task
         await self._end_archive()
+        self.retellings.close()
         self.store.close()
         self.log.close()
 
@@ -162,7 +166,8 @@ class Embedded:
         )
         watching = watch_routes(self.measure)
         door = [events_route(self.view), *door_routes(self.door)]
-        return [*door, *catalogue.routes(), *reratings.routes(), *spend_routes(self.view), *watching]
+        queries = [*retell_routes(self.retellings), *spend_routes(self.view)]
+        return [*door, *catalogue.routes(), *reratings.routes(), *queries, *watching]
 
     async def _append(self, partition: int, entry: bytes) -> int:
         return await self.log.append(partition, entry, 0)

@@ -10,6 +10,8 @@ from ingest.columns import rejection_record
 from ingest.door import Door, DoorSettings
 from ingest.feed import FeedProcessor, encode_json_entry
 from rating.engine import RatingProcessor, RatingSettings
+from rating.retell.http import retell_routes
+from rating.retell.service import Retellings
 from rating.spend.app import routes as spend_routes
 from rating.spend.clickhouse_store import open_clickhouse
 from rating.spend.duckdb_store import DuckdbStore
@@ -240,19 +242,24 @@ async def _spend(
     security: Sequence[str],
     data: Path,
     clickhouse: str | None,
+    lateness: int,
+    window: int,
     stall: int,
 ) -> int:
     settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
     await asyncio.to_thread(ensure_topics, settings)
     store = _open_store(data, clickhouse)
     view = SpendView(store, KafkaSource(settings))
+    rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1))
+    retellings = Retellings(view, rating)
     feed = asyncio.create_task(view.run())
     watchdog = Watchdog(stall or STALL_S)
     watchdog.watch("the spend store", lambda: view_reading(view))
     watchdog.start()
     try:
         watching = watch_routes(lambda: Measured(view_status(view, not feed.done(), watchdog)))
-        app = make_app([*spend_routes(view), *watching], lambda: {"feed": not feed.done()}, watchdog.near)
+        parts = [*retell_routes(retellings), *spend_routes(view), *watching]
+        app = make_app(parts, lambda: {"feed": not feed.done()}, watchdog.near)
         async with running(app, host, port) as url:
             say(f"taximeter spend: ready at {url}")
             stopped = asyncio.create_task(until_signalled())
@@ -265,6 +272,7 @@ async def _spend(
     finally:
         feed.cancel()
         await asyncio.gather(feed, return_exceptions=True)
+        retellings.close()
         store.close()
         watchdog.stop()
     return 0

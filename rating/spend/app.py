@@ -39,6 +39,8 @@ Reader = Callable[[Parameters, SpendView], Query]
 
 OF_CUSTOMER: Final = ("spend", "usage", "costs", "live")
 """The last segment of the paths below a customer."""
+PAST: Final = ("as_of", "as_known_at")
+"""The parameters of questions about a past moment."""
 
 
 def events_route(view: SpendView) -> Route:
@@ -64,7 +66,18 @@ def routes(view: SpendView) -> list[Route]:
     ]
 
 
-def _endpoint(view: SpendView, read: Reader, of: Of) -> Callable[[Request], Awaitable[Response]]:
+Ask = Callable[[Query], Awaitable[Mapping[str, Any]]]
+"""Runs a query in some thread. Raises: Problem, and what the query raises."""
+
+
+def question(view: SpendView, path: str, read: Reader, of: Of, ask: Ask) -> Route:
+    """The route of a question of another package, with the same parameters and problems as all of them."""
+    return Route(path, _endpoint(view, read, of, ask), methods=["GET"])
+
+
+def _endpoint(
+    view: SpendView, read: Reader, of: Of, ask: Ask | None = None
+) -> Callable[[Request], Awaitable[Response]]:
     async def answer(request: Request) -> Response:
         try:
             parameters = Parameters(request)
@@ -77,7 +90,7 @@ def _endpoint(view: SpendView, read: Reader, of: Of) -> Callable[[Request], Awai
                 await view.wait_for(position, wait_ms / 1000, of)
             # Taken before the query, so the answer includes it for certain, and perhaps more.
             through = view.through(of)
-            body = {**await view.ask(query), "through": through}
+            body = {**await (ask or view.ask)(query), "through": through}
             if format != "json":
                 return await asyncio.to_thread(_table, format, body)
             return _json(200, body, "application/json")
@@ -92,11 +105,20 @@ def _endpoint(view: SpendView, read: Reader, of: Of) -> Callable[[Request], Awai
     return answer
 
 
+def _refuse_past(parameters: Parameters) -> None:
+    """Questions about a past moment are taken by `rating.retell.http`, whose routes stand before these."""
+    for name in PAST:
+        if parameters.text(name) is not None:
+            raise invalid(name, "found a time, expected none: this server does not rate again")
+
+
 def _spend(parameters: Parameters, view: SpendView) -> Query:
+    _refuse_past(parameters)
     return SpendQuery(parameters.tenant, parameters.path["customer"], parameters.period())
 
 
 def _usage(parameters: Parameters, view: SpendView) -> Query:
+    _refuse_past(parameters)
     return _of_usage(parameters, view, parameters.path["customer"])
 
 

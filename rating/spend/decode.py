@@ -88,6 +88,10 @@ EVENTS: Final = pa.schema(
         ("extensions", _TEXT),
     ]
 )
+CONTROLS: Final = pa.schema(
+    [("log_partition", _WHOLE), ("log_offset", _WHOLE), ("kind", _WHOLE), ("time", _WHOLE), ("body", _TEXT)]
+)
+"""The inputs that are no usage events: of a tick its time (0 for others), of all others the entry's payload (JSON)."""
 
 Staged = dict[str, pa.Table]
 """Table name -> its new rows: at most one of each id (events: as they came)."""
@@ -277,6 +281,7 @@ def _entries(records: Sequence[TopicRecord]) -> Staged:
     packs: list[pa.RecordBatch] = []
     catalogues: dict[str, tuple[TopicRecord, bytes]] = {}
     ticks: list[TopicRecord] = []
+    controls: list[dict[str, Any]] = []
     for record, kind in _decoded(records, lambda value: entry.Entry(0, 0, value).kind):
         if kind == entry.EVENTS:
             packs += _pack(record)
@@ -285,14 +290,18 @@ def _entries(records: Sequence[TopicRecord]) -> Staged:
             catalogues[catalogue_id(brought.tenant, record.partition)] = record, bytes(brought.catalogue)
         elif kind == entry.TICK:
             ticks.append(record)
+        if kind not in (entry.EVENTS, entry.TICK):
+            controls.append(_control(record, kind, 0, record.value[2:].decode()))
     clocks: dict[int, int] = {}
     for record, time in _decoded(ticks, lambda value: entry.decode_tick(value[2:])):
         clocks[record.partition] = max(time, clocks.get(record.partition, 0))
+        controls.append(_control(record, entry.TICK, time, ""))
     rows = [{"id": id, "revision": record.offset, "body": body.decode()} for id, (record, body) in catalogues.items()]
     return {
         "events": pa.Table.from_batches(packs, EVENTS),
         "catalogues": pa.Table.from_pylist(rows, schema=CATALOGUES),
         "clocks": pa.Table.from_pylist([{"id": str(p), "revision": time} for p, time in clocks.items()], schema=CLOCKS),
+        "controls": pa.Table.from_pylist(controls, schema=CONTROLS),
     }
 
 
@@ -305,6 +314,11 @@ def catalogue_place(id: str) -> tuple[str, int]:
     """The tenant and the partition of such an id; a tenant's name may hold slashes."""
     tenant, _, partition = id.rpartition("/")
     return tenant or DEFAULT_TENANT, int(partition)
+
+
+def _control(record: TopicRecord, kind: int, time: int, body: str) -> dict[str, Any]:
+    place = {"log_partition": record.partition, "log_offset": record.offset}
+    return {**place, "kind": kind, "time": time, "body": body}
 
 
 def _pack(record: TopicRecord) -> list[pa.RecordBatch]:

@@ -18,11 +18,11 @@ from rating.spend.sql import SqlStore, page_query
 from rating.spend.store import Listing, Place, Row, StoreDamaged, StoreError, StoreFull
 
 _TABLE = re.compile(r"\{(\w+)\}")
-_APPENDED = ("events", "line_items")
+_APPENDED = ("events", "line_items", "controls")
 _VALUE = re.compile(r"\{:(\w+)\}")
 _STREAM_ROWS = 50_000
 _LOCKED = "Could not set lock"
-FORMAT = 2
+FORMAT = 3
 """Of the tables. A file of another one is as good as damaged: everything in it can be made again from the topics."""
 
 _REBUILD = "cannot open the spend store {path}: {said}. Move the file away, and it is built again from the topics"

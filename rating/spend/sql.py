@@ -43,6 +43,7 @@ from rating.spend.store import (
     Whose,
 )
 from schemas import topics
+from schemas.entry import TICK
 from schemas.event import VOID_TYPE
 from schemas.identity import event_identity
 from schemas.numbers import parse_scaled
@@ -310,6 +311,50 @@ class SqlStore(ABC):
         found = self._rows(sql, {"id": id, "tenant": tenant})
         return found[0]["body"].encode() if found else None
 
+    def arrivals(self, tenant: str, customer: str, partition: int, start: int, end: int, limit: int) -> pa.Table:
+        """The events of a customer in a stretch of its partition's source as they came, duplicates and voids too."""
+        sql = (
+            f"SELECT {_ARRIVAL} FROM {{events}} WHERE {_OF_CUSTOMER} AND {_STRETCH} "
+            f"ORDER BY log_offset, log_index LIMIT {limit:d}"
+        )
+        values: dict[str, str | int] = {"tenant": tenant, "customer": customer}
+        values |= {"partition": partition, "start": start, "end": end}
+        found = self._select(sql, values)
+        for name in ("data", "identity"):
+            binary = pa.binary(16) if name == "identity" else pa.binary()
+            column = pc.cast(pc.cast(found[name], pa.binary()), binary)
+            found = found.set_column(found.schema.get_field_index(name), name, column)
+        return found
+
+    def count_arrivals(self, tenant: str, customer: str, partition: int, start: int, end: int) -> int:
+        """How many rows `arrivals` has in all."""
+        sql = f"SELECT count(*) AS found FROM {{events}} WHERE {_OF_CUSTOMER} AND {_STRETCH}"
+        values: dict[str, str | int] = {"tenant": tenant, "customer": customer}
+        values |= {"partition": partition, "start": start, "end": end}
+        return int(self._rows(sql, values)[0]["found"])
+
+    def controls(self, partition: int, start: int, end: int) -> pa.Table:
+        """What is no usage event in a stretch of a partition's source: `decode.CONTROLS`, by offset."""
+        sql = f"SELECT log_offset, kind, time, body FROM {{controls}} WHERE {_STRETCH} ORDER BY log_offset"
+        return self._select(sql, {"partition": partition, "start": start, "end": end})
+
+    def first_after(self, partition: int, time: int) -> int | None:
+        """The offset of the first input of a partition that came after a time: an event or a tick."""
+        found: list[int] = []
+        for table, later in (("events", "arrived > {:time}"), ("controls", f"kind = {TICK} AND time > {{:time}}")):
+            sql = (
+                f"SELECT min(log_offset) AS found, count(*) AS rows FROM {{{table}}} "
+                f"WHERE log_partition = {{:partition}} AND {later}"
+            )
+            row = self._rows(sql, {"partition": partition, "time": time})[0]
+            found += [int(row["found"])] if row["rows"] else []
+        return min(found, default=None)
+
+    def alerts_at_ticks(self, tenant: str, customer: str) -> list[bytes]:
+        """The alerts (JSON) of a customer that name a tick as their reason."""
+        sql = f"SELECT body FROM {{alerts}} WHERE {_OF_CUSTOMER} AND body LIKE '%\"tick\":%'"
+        return [row["body"].encode() for row in self._rows(sql, {"tenant": tenant, "customer": customer})]
+
     def count_events(self, partition: int, start: int, end: int) -> int:
         """How many events of `[start, end)` of a partition's source are kept, duplicates included."""
         sql = (
@@ -453,6 +498,8 @@ def page_query(
 _OF_CUSTOMER: Final = "tenant = {:tenant} AND customer = {:customer}"
 _OF_THRESHOLD: Final = 'body LIKE \'%"kind":"threshold"%\''
 """No text of an alert can hold these letters elsewhere: quotes in a text are escaped."""
+_STRETCH: Final = "log_partition = {:partition} AND log_offset >= {:start} AND log_offset < {:end}"
+_ARRIVAL: Final = "log_offset, identity, subject, source, type, id, time, arrived, data, extensions"
 _PLACE: Final = "identity, log_partition, log_offset, log_index"
 _EVENT_ORDER: Final = "arrived, log_partition, log_offset, log_index"
 

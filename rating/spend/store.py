@@ -235,6 +235,28 @@ class SpendStore(Protocol):
         """One invoice of a tenant (JSON)."""
         ...
 
+    def arrivals(self, tenant: str, customer: str, partition: int, start: int, end: int, limit: int) -> pa.Table:
+        """The first `limit` events of a customer in `[start, end)` of its partition's source, as they came: duplicates
+        and voids too. `log_offset` and the columns of a pack (`schemas.event`) but for `content` and `customer`.
+        """
+        ...
+
+    def count_arrivals(self, tenant: str, customer: str, partition: int, start: int, end: int) -> int:
+        """How many rows `arrivals` has in all."""
+        ...
+
+    def controls(self, partition: int, start: int, end: int) -> pa.Table:
+        """What is no usage event in `[start, end)` of a partition's source: `log_offset`, `kind`, `time` and `body`."""
+        ...
+
+    def first_after(self, partition: int, time: int) -> int | None:
+        """The offset of the first event that arrived, or the first tick that was made, after a time; None: none."""
+        ...
+
+    def alerts_at_ticks(self, tenant: str, customer: str) -> list[bytes]:
+        """The alerts (JSON) of a customer that name a tick as their reason."""
+        ...
+
     def count_events(self, partition: int, start: int, end: int) -> int:
         """How many events of `[start, end)` of a partition's source are kept, duplicates included."""
         ...

@@ -2,7 +2,7 @@
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
@@ -61,14 +61,25 @@ def _filters(parameters: Parameters) -> dict[str, frozenset[str | None]]:
     return {name: frozenset(values) for name, values in found.items()}
 
 
-def answer_usage(store: SpendStore, asked: UsageQuestion, catalogue: bytes | None) -> dict[str, Any]:
-    """The members of the answer. Raises: Problem where the meter, a dimension or the windows are impossible."""
+def answer_usage(
+    store: SpendStore,
+    asked: UsageQuestion,
+    catalogue: bytes | None,
+    known_at: int | None = None,
+    newest: Callable[[], int | None] | None = None,
+) -> dict[str, Any]:
+    """The members of the answer. `known_at`: of what had arrived by then; `newest`: the greatest time known then.
+
+    Raises: Problem where the meter, a dimension or the windows are impossible.
+    """
     meter = _meter(catalogue, asked.meter, asked.question)
     columns = columns_for(meter, asked.question)
-    events = store.events(asked.whose, meter.event, *stretch(meter, asked.question), columns=columns)
-    newest = store.newest(asked.whose, asked.partition) if meter.aggregate == "time_weighted" else None
+    events = store.events(asked.whose, meter.event, *stretch(meter, asked.question), known_at, columns)
+    known = (
+        (newest or (lambda: store.newest(asked.whose, asked.partition))) if meter.aggregate == "time_weighted" else None
+    )
     try:
-        usage = measure(meter, events, asked.question._replace(newest=newest))
+        usage = measure(meter, events, asked.question._replace(newest=known() if known else None))
     except TooManyWindows as error:
         raise invalid("window", str(error)) from None
     one = {"customer": asked.whose.customers[0]} if len(asked.whose.customers) == 1 else {}

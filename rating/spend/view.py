@@ -20,9 +20,9 @@ from rating.spend.store import TOPICS, SpendStore, StoreFull, StoreUnavailable
 from schemas import topics
 from streams.log import Source, TopicRecord
 
-Of = Literal["now", "spend", "usage"]
+Of = Literal["now", "spend", "usage", "both"]
 """What a position is of: `spend` (outputs of the engine, in the tables), `now` (the same in memory, where the spend
-query has them from) or `usage` (raw events, in the tables)."""
+query has them from), `usage` (raw events, in the tables), or `both` tables."""
 
 TAKE_RECORDS_MAX: Final = 5_000
 TAKE_BYTES_MAX: Final = 8 * 1024 * 1024
@@ -80,6 +80,9 @@ class SpendView:
 
     def through(self, of: Of = "spend") -> dict[int, int]:
         """Partition -> the offset after the last source entry that is included, for every partition."""
+        if of == "both":
+            usage = self.through("usage")
+            return {p: min(offset, usage[p]) for p, offset in self.through("spend").items()}
         if of == "usage":
             positions = self.store.positions()
             return {p: positions.get((topics.EVENTS, p), 0) for p in range(self.partitions)}

@@ -20,6 +20,7 @@ PROBLEMS: Final = {
     405: "Another method is expected.",
     408: "The request did not come in time.",
     409: "It stands in contradiction to what is there.",
+    410: "What it would take to answer is no longer kept; `detail` says what is.",
     412: "`If-Match` or `If-None-Match` does not hold.",
     413: "Too large, or too many.",
     415: "Another content type, charset or encoding is expected.",

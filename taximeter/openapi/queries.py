@@ -32,18 +32,22 @@ from taximeter.openapi.operation import (
 )
 
 TENANT: Final = Parameter("tenant", ID, "Whose business; with a key it can only be the key's own.")
-_CUSTOMER: Final = Parameter("customer", TEXT, "The customer. A slash in it may be percent-encoded.", "path")
+CUSTOMER: Final = Parameter("customer", TEXT, "The customer. A slash in it may be percent-encoded.", "path")
 _WAITING: Final = (
     Parameter("position", TEXT, "Wait until the answer includes this position."),
     Parameter("wait_ms", whole(0, WAIT_MS_MAX, WAIT_MS_DEFAULT), "How long at most."),
 )
 _FORMAT: Final = Parameter("format", one_of(*FORMATS), "The form of the answer; `Accept` says it too.")
+PAST: Final = (
+    Parameter("as_of", TIME, "Only usage whose own time is before it; the clock stands at it."),
+    Parameter("as_known_at", TIME, "Only what had arrived by then, and the catalogue as it was then."),
+)
 COMMON: Final = (TENANT, *_WAITING, _FORMAT)
 _PAGE: Final = (
     Parameter("limit", whole(1, LIMIT_MAX, LIMIT_DEFAULT), "Rows of a page."),
     Parameter("cursor", TEXT, "The `next_cursor` of the page before."),
 )
-_THROUGH: Final = {
+THROUGH: Final = {
     "type": "object",
     "additionalProperties": WHOLE,
     "description": "For each partition the position that the answer includes at least.",
@@ -65,13 +69,13 @@ def _at(name: str, what: str) -> Parameter:
     return Parameter(name, TIME, what)
 
 
-def _table(schema: Schema, what: str) -> Answer:
+def table_answer(schema: Schema, what: str) -> Answer:
     tables: dict[str, Schema] = {media: {"type": "string", "format": "binary"} for media in MEDIA_TYPES.values()}
     return Answer(what, Content({"application/json": schema, **tables}))
 
 
 def _listing(name: str, kind: Schema) -> Answer:
-    return _table(members(**{name: listed(kind)}, next_cursor=MAYBE_TEXT, through=_THROUGH), "A page of them.")
+    return table_answer(members(**{name: listed(kind)}, next_cursor=MAYBE_TEXT, through=THROUGH), "A page of them.")
 
 
 def _operation(path: str, id: str, summary: str, answer: Answer, *parameters: Parameter, **more: Any) -> Operation:
@@ -98,9 +102,9 @@ _USAGE_MEMBERS: Final = {
     "timezone": TEXT,
     "windows": listed(UsageWindow),
     "rejected": WHOLE,
-    "through": _THROUGH,
+    "through": THROUGH,
 }
-_SPEND: Final = {"allOf": [Spend, members(through=_THROUGH)]}
+_SPEND: Final = {"allOf": [Spend, members(through=THROUGH)]}
 
 QUERIES: Final = (
     _operation(
@@ -108,18 +112,19 @@ QUERIES: Final = (
         "getSpend",
         "What a customer has spent",
         json_answer("Exact sums, by currency, subscription, charge and dimension.", _SPEND),
-        _CUSTOMER,
+        CUSTOMER,
         _PERIOD,
+        *PAST,
     ),
     _operation(
         "/v1/customers/{customer}/costs",
         "getCosts",
         "What each subject, or value of a dimension, has cost",
-        _table(
-            members(customer=TEXT, by=TEXT, method=TEXT, costs=listed(Cost), through=_THROUGH),
+        table_answer(
+            members(customer=TEXT, by=TEXT, method=TEXT, costs=listed(Cost), through=THROUGH),
             "Line items shared out by usage; the shares sum to them.",
         ),
-        _CUSTOMER,
+        CUSTOMER,
         _of("by", "`subject` (by default), or a dimension of a meter."),
         _PERIOD,
         problems=(*_PROBLEMS, 422),
@@ -128,16 +133,17 @@ QUERIES: Final = (
         "/v1/customers/{customer}/usage",
         "getUsage",
         "A customer's usage of a meter, by windows",
-        _table(members(customer=TEXT, **_USAGE_MEMBERS), "Windows that hold any usage."),
-        _CUSTOMER,
+        table_answer(members(customer=TEXT, **_USAGE_MEMBERS), "Windows that hold any usage."),
+        CUSTOMER,
         *_USAGE,
+        *PAST,
         problems=_PROBLEMS,
     ),
     _operation(
         "/v1/usage",
         "getUsageOfAll",
         "All customers' usage of a meter, by windows",
-        _table(members(**_USAGE_MEMBERS), "Windows that hold any usage."),
+        table_answer(members(**_USAGE_MEMBERS), "Windows that hold any usage."),
         *_USAGE,
         _some("customer", "Only of these customers."),
         problems=_PROBLEMS,
@@ -146,14 +152,14 @@ QUERIES: Final = (
         "/v1/spend",
         "rankSpend",
         "Who has spent what, and more than when",
-        _table(
+        table_answer(
             members(
                 by=TEXT,
                 at=MAYBE_TEXT,
                 compare_at=MAYBE_TEXT,
                 spend=listed(Ranked),
                 next_cursor=MAYBE_TEXT,
-                through=_THROUGH,
+                through=THROUGH,
             ),
             "The greatest first.",
         ),
@@ -186,7 +192,7 @@ QUERIES: Final = (
         "/v1/invoices/{id}",
         "getInvoice",
         "One invoice",
-        json_answer("The invoice.", members(invoice=Invoice, through=_THROUGH)),
+        json_answer("The invoice.", members(invoice=Invoice, through=THROUGH)),
         Parameter("id", TEXT, "Its id.", "path"),
         problems=_PROBLEMS,
     ),
@@ -208,7 +214,7 @@ QUERIES: Final = (
             members(
                 events=listed(members(event={"type": "object"}, customer=TEXT, arrived=TIME)),
                 next_cursor=MAYBE_TEXT,
-                through=_THROUGH,
+                through=THROUGH,
             ),
         ),
         *(_some(name, f"Only of these {name}s.") for name in ("customer", "subject")),
@@ -243,7 +249,7 @@ QUERIES: Final = (
                 "/v1/customers/{customer}/live",
                 "watchCustomer",
                 "A customer's spend and alerts, live",
-                (_CUSTOMER,),
+                (CUSTOMER,),
             ),
             ("/v1/live", "watchAlerts", "All customers' alerts, as they come", ()),
         )

@@ -377,7 +377,7 @@ def test_clickhouse_converges_after_a_crash_between_two_inserts(chdb_client: Any
         finally:
             chdb_client.command(f"DROP DATABASE {database}")
         inserts += 1
-    assert inserts == 9
+    assert inserts == 10
 
 
 def test_duckdb_rolls_back_what_it_could_not_commit(tmp_path: Any, log: Log, monkeypatch: Any) -> None:

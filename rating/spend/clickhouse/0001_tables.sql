@@ -54,3 +54,7 @@ CREATE TABLE IF NOT EXISTS {database}.events (
     subject String, source LowCardinality(String), id String, arrived Int64, extensions Nullable(String)
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Micro(time, 'UTC'))
 ORDER BY (tenant, customer, log_partition, log_offset, log_index);
+
+CREATE TABLE IF NOT EXISTS {database}.controls (
+    log_partition Int64, log_offset Int64, kind Int64, time Int64 CODEC(DoubleDelta, ZSTD), body String CODEC(ZSTD)
+) ENGINE = ReplacingMergeTree ORDER BY (log_partition, log_offset);
