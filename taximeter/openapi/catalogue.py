@@ -9,6 +9,7 @@ from taximeter.openapi.operation import (
     ID,
     MAYBE_TEXT,
     OBJECT,
+    TENANT,
     TEXT,
     WHOLE,
     Answer,
@@ -100,6 +101,7 @@ def _one(what: str, name: str, path: str, parameters: tuple[Parameter, ...], sam
         summary=f"A {what}",
         scope="query",
         parameters=(
+            TENANT,
             *parameters,
             Parameter("version", whole(1, 2**31), "An earlier version of it."),
             Parameter("If-None-Match", TEXT, "The version that the client has.", "header"),
@@ -114,7 +116,7 @@ def _one(what: str, name: str, path: str, parameters: tuple[Parameter, ...], sam
         summary=f"Bring a {what} into force",
         description="Checked against everything in force, and refused whole with every fault.",
         scope="admin",
-        parameters=(*parameters, _DRY_RUN, *_MATCH),
+        parameters=(TENANT, *parameters, _DRY_RUN, *_MATCH),
         body=_body(what),
         answers={
             200: json_answer("In force; or with `dry_run` what it would change.", _OUTCOME),
@@ -130,7 +132,7 @@ def _one(what: str, name: str, path: str, parameters: tuple[Parameter, ...], sam
         summary=f"What a {what} was, the latest version first",
         tag=_TAG,
         scope="query",
-        parameters=parameters,
+        parameters=(TENANT, *parameters),
         answers={200: json_answer("Its versions, each with what it changed.", _VERSIONS)},
         problems=_READS,
         sample=f"{sample}/versions",
@@ -149,6 +151,7 @@ def _operations() -> Iterator[Operation]:
             tag=_TAG,
             scope="query",
             parameters=(
+                TENANT,
                 Parameter("limit", whole(1, 1000, 100), "How many at most."),
                 Parameter("after", TEXT, "The `next_after` of the page before."),
             ),
@@ -178,7 +181,7 @@ _WHOLE: Final = (
         summary="Everything in force",
         tag=_TAG,
         scope="query",
-        parameters=(Parameter("If-None-Match", TEXT, "The `ETag` that the client has.", "header"),),
+        parameters=(TENANT, Parameter("If-None-Match", TEXT, "The `ETag` that the client has.", "header")),
         answers={
             200: json_answer(
                 "All documents, and the version of each.",
@@ -199,7 +202,7 @@ _WHOLE: Final = (
         summary="Bring several documents into force, or none",
         tag=_TAG,
         scope="admin",
-        parameters=(_DRY_RUN, *_MATCH),
+        parameters=(TENANT, _DRY_RUN, *_MATCH),
         body=_body("documents", {"type": ["object", "null"]}),
         answers={
             200: json_answer(
@@ -226,6 +229,7 @@ _WHOLE: Final = (
         description="By the real engine, under the catalogue in force with others laid over it. Nothing is kept.",
         tag=_TAG,
         scope="query",
+        parameters=(TENANT,),
         body=Content(
             {
                 "application/json": {
@@ -254,6 +258,7 @@ _WHOLE: Final = (
         summary="Rate billing periods again, or show what that would change",
         tag=_TAG,
         scope="admin",
+        parameters=(TENANT,),
         body=Content(
             {
                 "application/json": {

@@ -98,6 +98,9 @@ class Operation:
     """A path that this operation's route matches; by default the path with its parameters' names as values."""
 
 
+TENANT: Final = Parameter("tenant", ID, "Whose business; with a key it can only be the key's own.")
+
+
 def json_answer(description: str, schema: Schema, example: Any = None) -> Answer:
     """An answer in JSON."""
     return Answer(description, Content({"application/json": schema}, example))

@@ -14,8 +14,8 @@ from rating.spend.windows import UNITS
 from schemas.output import Alert, Invoice, LineItem
 from schemas.rejection import CODES, Rejection
 from taximeter.openapi.operation import (
-    ID,
     MAYBE_TEXT,
+    TENANT,
     TEXT,
     TIME,
     WHOLE,
@@ -31,7 +31,6 @@ from taximeter.openapi.operation import (
     whole,
 )
 
-TENANT: Final = Parameter("tenant", ID, "Whose business; with a key it can only be the key's own.")
 CUSTOMER: Final = Parameter("customer", TEXT, "The customer. A slash in it may be percent-encoded.", "path")
 _WAITING: Final = (
     Parameter("position", TEXT, "Wait until the answer includes this position."),

@@ -7,7 +7,7 @@ from ingest.feed import FeedProcessor, decode_json_entry, encode_json_entry
 from ingest.route import View
 from schemas import topics
 from schemas.entry import Entry, EntryError
-from schemas.identity import partition_of
+from schemas.identity import event_identity, partition_of
 from schemas.times import parse_time
 from streams.processor import Step
 from tests.unit.ingest.doors import NOW, event, read_pack, text
@@ -45,6 +45,24 @@ def test_wrong_messages_become_rejections() -> None:
     assert [(d["where"]["partition"], d["where"]["offset"], d["code"]) for d in documents] == [
         (2, 101, "invalid_json"), (2, 102, "invalid_json"), (2, 103, "invalid_event"), (2, 104, "time_out_of_bounds"),
     ]  # fmt: skip
+
+
+def test_the_events_are_those_of_the_tenant_that_the_feed_was_given() -> None:
+    asked: list[str] = []
+
+    def view_of(tenant: str) -> View:
+        asked.append(tenant)
+        return VIEW
+
+    entries = [Entry(i, i + 1, encode_json_entry(NOW, m)) for i, m in enumerate([text(event()), b"{"])]
+    step = FeedProcessor(view_of, 8, "two").open(2, None).process(entries)
+    [pack] = [output.value for output in step.outputs if output.topic == topics.EVENTS]
+    assert read_pack(pack).schema.metadata[b"tenant"] == b"two"
+    [row] = read_pack(pack).to_pylist()
+    assert row["identity"] == event_identity("two", row["customer"], row["source"], row["id"])
+    [rejection] = [output for output in step.outputs if output.topic == topics.REJECTIONS]
+    assert (rejection.key, msgspec.json.decode(rejection.value)["tenant"]) == (b"two", "two")
+    assert set(asked) == {"two"}
 
 
 def test_the_same_messages_give_the_same_step() -> None:
