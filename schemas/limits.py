@@ -26,6 +26,15 @@ REJECTED_EVENT_BYTES_MAX: Final = 256 * 1024
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes of one request, after decompression."""
 
+HEADER_BYTES_MAX: Final = 128 * 1024
+"""Bytes of one request's address and headers together. An event in binary mode has its extension attributes there."""
+
+HEADERS_MAX: Final = 128
+"""Headers of one request."""
+
+BODIES_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Bytes of all requests' bodies that one process reads and works on at once, where no option says otherwise."""
+
 BATCH_EVENTS_MAX: Final = 10_000
 """Events in one request."""
 

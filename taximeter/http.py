@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
 import orjson
@@ -11,8 +12,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from streams.watchdog import Stall
+from taximeter.access.connection import Connection
 from taximeter.openapi.http import openapi_routes
 
 Ready = Callable[[], dict[str, bool]]
@@ -86,8 +89,17 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def running(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
+async def running(
+    app: Starlette,
+    host: str,
+    port: int,
+    around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    tls: ssl.SSLContext | None = None,
+    slow_s: float = 20.0,
+) -> AsyncIterator[str]:
     """Serves the application while the block runs; yields its URL. Requests at hand are answered at the end.
+
+    `around`: puts what stands in front of the application around it. `slow_s`: how long a request's headers may take.
 
     Raises: Unready where the address cannot be had.
     """
@@ -96,8 +108,9 @@ async def running(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
     except OSError as error:
         raise Unready(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
     config = uvicorn.Config(
-        app,
-        http="httptools",
+        around(app),
+        http=type("Connection", (Connection,), {"slow_s": slow_s}),
+        ssl_context_factory=None if tls is None else lambda _config, _make: tls,
         loop="none",
         lifespan="off",
         ws="none",
@@ -113,7 +126,7 @@ async def running(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
         await asyncio.sleep(0.005)
     name = f"[{host}]" if ":" in host else host
     try:
-        yield f"http://{name}:{sock.getsockname()[1]}"
+        yield f"{'http' if tls is None else 'https'}://{name}:{sock.getsockname()[1]}"
     finally:
         app.state.stopping = True  # live streams end of themselves
         server.should_exit = True

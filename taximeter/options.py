@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import click
 
+from schemas.limits import BODIES_BYTES_MAX, BODY_BYTES_MAX
 from schemas.times import TimeError, parse_time
 from streams.kafka.settings import KafkaSettings
 
@@ -106,6 +107,42 @@ watched = grouped(
         show_default=True,
         type=DURATION,
         help="What has work and does not move for so long is hung: the process says so and ends with status 70.",
+    ),
+)
+health_fronted = grouped(
+    click.option("--tls-cert", type=FILE, help="Certificate chain (PEM): serve HTTPS. Read again when it changes."),
+    click.option("--tls-key", type=FILE, help="Its private key (PEM)."),
+    click.option("--tls-client-ca", type=FILE, help="Authorities (PEM): only clients with a certificate of theirs."),
+    click.option(
+        "--insecure-no-keys", is_flag=True, help="Ask nobody for a key, on any address. Only behind a proxy that does."
+    ),
+    click.option("--public-metrics", is_flag=True, help="/metrics and /v1/status need no key."),
+)
+fronted = grouped(
+    health_fronted,
+    click.option(
+        "--tenant-rate",
+        multiple=True,
+        metavar="[TENANT=]RATE",
+        help="Events a second that each tenant, or the one named, may send to this process; more: 429.",
+    ),
+    click.option(
+        "--tenant-burst", default="10s", show_default=True, type=SOME_TIME, help="How long a rate may be saved up for."
+    ),
+    click.option(
+        "--body-memory",
+        default=BODIES_BYTES_MAX // 1024 // 1024,
+        show_default=True,
+        metavar="MIB",
+        type=click.IntRange(BODY_BYTES_MAX // 1024 // 1024),
+        help="For all requests' bodies at once; more: 503.",
+    ),
+    click.option(
+        "--slow-client",
+        default="20s",
+        show_default=True,
+        type=SOME_TIME,
+        help="How long headers may take, and a body that comes slower than 16 KiB a second; longer: 408.",
     ),
 )
 audited = grouped(

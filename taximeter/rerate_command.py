@@ -19,6 +19,7 @@ from streams.embedded.host import HostSettings
 from streams.embedded.log import SqliteLog
 from streams.log import LogUnavailable, encode_position
 from streams.snapshots import SnapshotError, SnapshotStore
+from taximeter.client.courier import authorization
 from taximeter.embedded import Embedded, EmbeddedSettings
 from taximeter.process import complain, say
 from taximeter.rerate import (
@@ -74,7 +75,7 @@ async def rerate(
 
 
 async def _ask(asked: RerateRequest, url: str) -> RerateAnswer:
-    async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False, headers=authorization()) as client:
         headers = {"content-type": "application/json"}
         response = await client.post(url.rstrip("/") + PATH, content=msgspec.json.encode(asked), headers=headers)
     if response.status_code == 200:

@@ -1,0 +1,88 @@
+"""Reads requests' bodies: whole, within bounds, and no slower than a client with a bad line would send them.
+
+All bodies that are being read and worked on share one bound, so that memory does not grow with the number of clients. A
+body whose length is said before is counted whole from the beginning.
+"""
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from starlette.types import Receive
+
+from ingest.compat.errors import Failure
+from schemas.limits import BODY_BYTES_MAX
+from taximeter.access.gate import Refused
+
+_BYTES_PER_S: Final = 16 * 1024
+"""The slowest line that is put up with: so much buys another second."""
+
+
+class Gone(Exception):
+    """The client went away before its request was whole."""
+
+
+@dataclass(slots=True)
+class Held:
+    """What one request has taken of the bound."""
+
+    bytes: int = 0
+
+
+class Bodies:
+    """Reads and counts. `bytes_max`: of all bodies at once; `slow_s`: how long a client may send nothing worth it."""
+
+    def __init__(self, bytes_max: int, slow_s: float) -> None:
+        self._bytes_max = bytes_max
+        self._slow_s = slow_s
+        self.held = 0
+        """Bytes of the bodies that are being read or worked on."""
+
+    async def read(self, receive: Receive, declared: int | None, held: Held) -> bytes:
+        """The whole body; what it takes is in `held` until `release`. Raises: Refused (408, 413, 503), Gone."""
+        if declared is not None:
+            _check_size(declared)
+            self._hold(held, declared)
+        parts: list[bytes] = []
+        size = 0
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self._slow_s) as patience:
+                until = patience.when() or 0.0
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        raise Gone
+                    part: bytes = message.get("body", b"")
+                    size += len(part)
+                    _check_size(size)
+                    if size > held.bytes:
+                        self._hold(held, size - held.bytes)
+                    parts.append(part)
+                    if not message.get("more_body", False):
+                        return b"".join(parts) if len(parts) > 1 else part
+                    until += len(part) / _BYTES_PER_S
+                    patience.reschedule(min(until, loop.time() + self._slow_s))
+        except TimeoutError:
+            detail = f"found {size} bytes of a body that came too slowly, expected it whole: send it again"
+            raise Refused(Failure(408, "too_slow", detail), close=True) from None
+
+    def release(self, held: Held) -> None:
+        """The request is answered."""
+        self.held -= held.bytes
+        held.bytes = 0
+
+    def _hold(self, held: Held, more: int) -> None:
+        if self.held + more > self._bytes_max:
+            detail = (
+                f"nothing of this request was taken, send it again: the bodies at hand fill {self._bytes_max} bytes"
+            )
+            raise Refused(Failure(503, "busy", detail), close=True)
+        self.held += more
+        held.bytes += more
+
+
+def _check_size(size: int) -> None:
+    if size > BODY_BYTES_MAX:
+        detail = f"found a body of more than {BODY_BYTES_MAX} bytes, expected at most as many"
+        raise Refused(Failure(413, "too_large", detail), close=True)
