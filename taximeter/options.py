@@ -80,7 +80,12 @@ kafka = grouped(
     click.option("--partitions", default=4, show_default=True, type=click.IntRange(1, 10_000), help="Of the events."),
     click.option("--prefix", default="", help="Stands before every topic's name, to share a cluster."),
     click.option("--replication", default=1, show_default=True, help="Copies of each topic. In production: 3."),
-    click.option("--security", multiple=True, metavar="NAME=VALUE", help="TLS and SASL, by librdkafka's names."),
+    click.option(
+        "--security",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="TLS and SASL, by librdkafka's names; NAME=@FILE reads the value, @FILE all of them.",
+    ),
 )
 periods = grouped(
     click.option(
@@ -166,11 +171,7 @@ def kafka_settings(
     session_timeout: int = 6,
 ) -> KafkaSettings:
     """What the options `kafka` say. Raises: ValueError where a setting is wrong."""
-    pairs = [pair.partition("=") for pair in security]
-    wrong = [name for name, equals, _ in pairs if not equals]
-    if wrong:
-        raise ValueError(f"--security: found {wrong[0]!r}, expected NAME=VALUE such as security.protocol=SASL_SSL")
-    names = {name: value for name, _, value in pairs}
+    names = read_security(security)
     return KafkaSettings(
         bootstrap,
         prefix,
@@ -181,6 +182,32 @@ def kafka_settings(
         heartbeat_s=session_timeout / 4,
         security=names,
     )
+
+
+def read_security(pairs: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE`; `NAME=@FILE`, the value being what the file holds; or `@FILE`, a `NAME=VALUE` on each line.
+
+    So no secret has to stand on a command line. Raises: ValueError.
+    """
+    names: dict[str, str] = {}
+    for pair in pairs:
+        if pair.startswith("@"):
+            lines = (line.strip() for line in _read_file(pair[1:]).splitlines())
+            names |= read_security([line for line in lines if line and not line.startswith(("#", "@"))])
+            continue
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals:
+            found = repr(pair) if len(pair) < 40 else "a text without ="  # a secret, perhaps
+            raise ValueError(f"--security: found {found}, expected NAME=VALUE such as security.protocol=SASL_SSL")
+        names[name] = _read_file(value[1:]).rstrip("\r\n") if value.startswith("@") else value
+    return names
+
+
+def _read_file(name: str) -> str:
+    try:
+        return Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--security: cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_settings(path: Path) -> dict[str, Any]:
