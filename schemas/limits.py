@@ -26,6 +26,9 @@ REJECTED_EVENT_BYTES_MAX: Final = 256 * 1024
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes of one request, after decompression."""
 
+ADDRESS_BYTES_MAX: Final = 16 * 1024
+"""Bytes of a request's path and parameters."""
+
 HEADER_BYTES_MAX: Final = 128 * 1024
 """Bytes of one request's address and headers together. An event in binary mode has its extension attributes there."""
 

@@ -1,7 +1,8 @@
 """Reads requests' bodies: whole, within bounds, and no slower than a client with a bad line would send them.
 
 All bodies that are being read and worked on share one bound, so that memory does not grow with the number of clients. A
-body whose length is said before is counted whole from the beginning.
+body whose length is said before is counted whole from the beginning. What a refused client still sends is read and
+dropped, for as long as a slow client may take: were the connection closed, it would never see the answer.
 """
 
 import asyncio
@@ -77,7 +78,7 @@ class Bodies:
             detail = (
                 f"nothing of this request was taken, send it again: the bodies at hand fill {self._bytes_max} bytes"
             )
-            raise Refused(Failure(503, "busy", detail), close=True)
+            raise Refused(Failure(503, "busy", detail))
         self.held += more
         held.bytes += more
 
@@ -85,4 +86,4 @@ class Bodies:
 def _check_size(size: int) -> None:
     if size > BODY_BYTES_MAX:
         detail = f"found a body of more than {BODY_BYTES_MAX} bytes, expected at most as many"
-        raise Refused(Failure(413, "too_large", detail), close=True)
+        raise Refused(Failure(413, "too_large", detail))

@@ -9,9 +9,18 @@ from typing import Any, Final
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from ingest.compat.errors import Failure, problem
-from schemas.limits import HEADER_BYTES_MAX, HEADERS_MAX
+from schemas.limits import ADDRESS_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX
 
-_PHRASES: Final = {400: b"Bad Request", 408: b"Request Timeout", 431: b"Request Header Fields Too Large"}
+_PHRASES: Final = {
+    400: b"Bad Request",
+    408: b"Request Timeout",
+    414: b"URI Too Long",
+    431: b"Request Header Fields Too Large",
+}
+_TOO_LARGE: Final = {
+    414: f"an address of more than {ADDRESS_BYTES_MAX} bytes",
+    431: f"headers of more than {HEADER_BYTES_MAX} bytes, or more than {HEADERS_MAX} of them",
+}
 
 
 class Connection(HttpToolsProtocol):
@@ -22,7 +31,7 @@ class Connection(HttpToolsProtocol):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self._in_headers = False
-        self._oversized = False
+        self._too_much = 0
         self._uncounted = 0  # bytes since the last thing that the parser has given away
         self._moved = False
         self._timer: asyncio.TimerHandle | None = None
@@ -43,7 +52,7 @@ class Connection(HttpToolsProtocol):
         # Headers that are not whole, and trailers: the parser holds them where nothing else counts them.
         self._uncounted = 0 if self._moved else self._uncounted + len(data)
         if self._uncounted > HEADER_BYTES_MAX:
-            self._too_large()
+            self._too_large(431)
         elif self._timer is None and (self._in_headers or self._is_idle()):
             self._wait()
 
@@ -51,16 +60,19 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self._in_headers = True
 
+    def on_url(self, url: bytes) -> None:
+        super().on_url(url)
+        if len(self.url) > ADDRESS_BYTES_MAX:
+            self._stop_parsing(414)
+
     def on_header(self, name: bytes, value: bytes) -> None:
         super().on_header(name, value)
         if len(self.headers) > HEADERS_MAX:
-            self._oversized = True
-            raise ValueError("too many headers")  # the parser stops, and `send_400_response` is called
+            self._stop_parsing(431)
 
     def on_headers_complete(self) -> None:
         if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEADER_BYTES_MAX:
-            self._oversized = True
-            raise ValueError("too large headers")
+            self._stop_parsing(431)
         self._in_headers, self._moved = False, True
         self._stop_waiting()
         super().on_headers_complete()
@@ -70,10 +82,15 @@ class Connection(HttpToolsProtocol):
         super().on_body(body)
 
     def send_400_response(self, msg: str) -> None:
-        if self._oversized:
-            self._too_large()
+        if self._too_much:
+            self._too_large(self._too_much)
         else:
             self._end_with(400, "invalid_http", "found no request of HTTP/1.1, expected one")
+
+    def _stop_parsing(self, status: int) -> None:
+        """For the parser's callbacks: it stops, and `send_400_response` is called. Raises: ValueError."""
+        self._too_much = status
+        raise ValueError(_TOO_LARGE[status])
 
     def _wait(self) -> None:
         self._timer = self.loop.call_later(self.slow_s, self._too_slow)
@@ -97,11 +114,8 @@ class Connection(HttpToolsProtocol):
         elif self._is_idle():
             self.transport.close()
 
-    def _too_large(self) -> None:
-        detail = (
-            f"found headers of more than {HEADER_BYTES_MAX} bytes or {HEADERS_MAX} in number, expected at most that"
-        )
-        self._end_with(431, "too_large", detail)
+    def _too_large(self, status: int) -> None:
+        self._end_with(status, "too_large", f"found {_TOO_LARGE[status]}, expected at most so much")
 
     def _end_with(self, status: int, code: str, detail: str) -> None:
         media_type, content = problem(Failure(status, code, detail))

@@ -23,6 +23,9 @@ _REALM: Final = b'Bearer realm="taximeter"'
 _WATCHED: Final = frozenset({"/metrics", "/v1/status"})
 _OFTEN: Final = {b"authorization", b"x-api-key", TENANT_HEADER}
 
+_NO_KEY: Final = b"-"
+"""Stands for what cannot be a key."""
+
 _Headers = Iterable[tuple[bytes, bytes]]
 
 
@@ -115,7 +118,7 @@ def _presented(given: Mapping[bytes, bytes]) -> bytes | None:
             return base64.b64decode(value, validate=True).partition(b":")[0] or None
         except binascii.Error:
             return value
-    return given.get(b"x-api-key", b"").strip() or (value or kind or None)
+    return given.get(b"x-api-key", b"").strip() or (_NO_KEY if kind else None)
 
 
 def _open_access(given: Mapping[bytes, bytes], query: bytes) -> Access:

@@ -156,8 +156,8 @@ def revoke(key: Key, now: int) -> list[Record]:
 
 def shown(key: Key, now: int) -> dict[str, object]:
     """A key as lists show it: nothing of its secrets but since and until when they are valid."""
-    about = msgspec.to_builtins(key.about)
-    about.pop("record")
+    about = msgspec.structs.asdict(key.about) | {"scopes": list(key.about.scopes)}
+    about = {name: value for name, value in about.items() if value is not None}
     valid = [
         {"created": one.created} | ({} if one.until is None else {"until": one.until})
         for one in key.secrets
