@@ -14,6 +14,9 @@ EVENT_BYTES_MAX: Final = 256 * 1024
 EVENT_DEPTH_MAX: Final = 32
 """Nesting of an event's `data`."""
 
+EVENT_FIELDS_MAX: Final = 4096
+"""Names in an event's `data`, those of nested objects included."""
+
 EXTENSIONS_MAX: Final = 32
 """Extension attributes on one event."""
 
