@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
@@ -81,6 +82,17 @@ def _json(status: int, body: object) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
 
 
+class _ClientsGone(logging.Filter):
+    """Keeps out of the log that a client went away before its answer: uvloop says so by an error, as others do not."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not (isinstance(error, RuntimeError) and "the handler is closed" in str(error))
+
+
+logging.getLogger("uvicorn.error").addFilter(_ClientsGone())
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -99,7 +111,8 @@ async def running(
 ) -> AsyncIterator[str]:
     """Serves the application while the block runs; yields its URL. Requests at hand are answered at the end.
 
-    `around`: puts what stands in front of the application around it. `slow_s`: how long a request's headers may take.
+    `around`: puts what stands in front of the application around it. `slow_s`: how long a request's headers may take,
+    and the next request of a connection.
 
     Raises: Unready where the address cannot be had.
     """
@@ -118,6 +131,7 @@ async def running(
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=max(int(slow_s), 1),
         timeout_graceful_shutdown=_GRACE_S,
     )
     server = _Server(config)

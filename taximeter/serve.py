@@ -3,6 +3,7 @@
 import asyncio
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -54,12 +55,6 @@ async def serve(
 ) -> int:
     """Runs until it is told to stop. Durations are seconds; `front` as `FrontSettings.of` has it. Returns the exit
     status."""
-    try:
-        keys = SqliteKeys(data, follow=True)
-        before = Front("serve", FrontSettings.of(**front), keys.ring, host, f"--data {data}")
-    except (FrontRefused, TlsRefused, KeysUnavailable) as error:
-        complain(f"taximeter serve: {error}")
-        return 1 if isinstance(error, KeysUnavailable) else 2
     settings = EmbeddedSettings(
         data=data,
         partitions=partitions,
@@ -67,11 +62,15 @@ async def serve(
         archive=str(data / "archive") if archive is None else None if archive == "none" else archive,
         rating=RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1)),
         host=HostSettings(tick_seconds=tick or None, snapshot_seconds=snapshot_every, stall_s=stall or STALL_S),
-        door=DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None, admit=before.rates.take),
+        door=DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None),
     )
     try:
         documents = None if catalogue is None else read_catalogue_file(catalogue)
         endpoints = {} if webhooks is None else load_endpoints(webhooks)
+        chosen = FrontSettings.of(**front)
+        keys = SqliteKeys(data, follow=True)
+        before = Front("serve", chosen, keys.ring, host, f"--data {data}")
+        settings = replace(settings, door=replace(settings.door, admit=before.rates.take))
         async with Embedded(settings) as parts:
             if documents is not None:
                 await parts.apply(documents)
@@ -87,6 +86,9 @@ async def serve(
     except (CatalogueError, EndpointsError) as error:
         complain(str(error))
         return 2
+    except (FrontRefused, TlsRefused) as error:
+        complain(f"taximeter serve: {error}")
+        return 2
     except (
         ArchiveError,
         LogError,
@@ -94,6 +96,7 @@ async def serve(
         SnapshotError,
         *_STORE,
         QueueRefused,
+        KeysUnavailable,
         sqlite3.Error,
         Unready,
         OSError,

@@ -74,7 +74,7 @@ class Front:
         self.rates = Rates(settings.rates)
         self._settings = settings
         self._tls = None if settings.tls is None else Tls(settings.tls)
-        check_keys(name, self.gate, ring, host, where)
+        self._notice = check_keys(name, self.gate, ring, host, where)
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """The application behind keys, rates and bounds."""
@@ -89,6 +89,7 @@ class Front:
         watching = None if tls is None else asyncio.create_task(tls.watch(), name="certificate")
         try:
             async with running(app, host, port, self.around, context, self._settings.slow_s) as url:
+                self._notice.tell()
                 yield url
         finally:
             if watching is not None:
@@ -119,27 +120,36 @@ def health_front(
         Gate(keys.ring, insecure=insecure_no_keys, public_watching=public_metrics), None if tls is None else Tls(tls)
     )
     keys.start()
-    check_keys("rate", found.gate, keys.ring, host, keys.where)
+    check_keys("rate", found.gate, keys.ring, host, keys.where).tell()
     return found
 
 
-def check_keys(name: str, gate: Gate, ring: KeyRing, host: str, where: str) -> None:
-    """Whether a server may start, and how it says that it asks for no keys. Raises: FrontRefused."""
+class Notice(NamedTuple):
+    """What is to be said of a server's keys when it listens; a warning goes to standard error."""
+
+    text: str = ""
+    warning: bool = False
+
+    def tell(self) -> None:
+        """Says it."""
+        if self.text:
+            (complain if self.warning else say)(self.text)
+
+
+def check_keys(name: str, gate: Gate, ring: KeyRing, host: str, where: str) -> Notice:
+    """Whether a server may start. Raises: FrontRefused where others than this machine could do everything."""
     create = f"taximeter keys create {where} --name NAME --scope admin"
     if gate.insecure:
-        complain(
-            f"taximeter {name}: WARNING: --insecure-no-keys: whoever reaches {host} may do everything, as any tenant"
-        )
-        return
+        what = f"whoever reaches {host} may do everything, as any tenant"
+        return Notice(f"taximeter {name}: WARNING: --insecure-no-keys: {what}", True)
     if ring.any_valid(time.time_ns() // 1000):
-        return
+        return Notice()
     if ring.empty and is_loopback(host):
-        say(f"taximeter: no API keys: everybody on this machine may do everything (`{create}` ends that)")
-        return
+        what = "everybody on this machine may do everything"
+        return Notice(f"taximeter: no API keys: {what} (`{create}` ends that)")
     found = "no API key" if ring.empty else "no API key that is valid: all have expired or are revoked"
     if is_loopback(host):
-        complain(f"taximeter {name}: found {found}; make one with `{create}`")
-        return
+        return Notice(f"taximeter {name}: found {found}; make one with `{create}`", True)
     raise FrontRefused(
         f"--host {host}: found {found}, and others than this machine can reach this address. Make a key with "
         f"`{create}`, or listen on 127.0.0.1; behind a proxy that asks for keys itself: --insecure-no-keys"
