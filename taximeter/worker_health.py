@@ -3,6 +3,7 @@
 A thread of its own answers, so that a worker whose event loop stands still can say so.
 """
 
+import sys
 import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -38,7 +39,7 @@ class WorkerHealth:
         self.front = front
         self._server: ThreadingHTTPServer | None = None
         if port is not None:
-            self._server = ThreadingHTTPServer((host, port), _handler(self))
+            self._server = _Server((host, port), _handler(self))
             threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     @property
@@ -110,6 +111,13 @@ _ANSWERS: dict[str, Callable[[WorkerHealth], _Answer]] = {
 }
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """A client that went away, or does not speak TLS: nothing to be said of it."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(*_)
+
+
 def _json(status: int, body: dict[str, object]) -> _Answer:
     return status, _JSON, msgspec.json.encode(body)
 
@@ -125,6 +133,10 @@ def _handler(health: WorkerHealth) -> type[BaseHTTPRequestHandler]:
                 self.request.settimeout(_SLOW_S)
                 self.request = tls.context.wrap_socket(self.request, server_side=True)
             super().setup()
+
+        def finish(self) -> None:
+            super().finish()
+            self.request.close()  # the server closes the plain socket, which is empty under TLS
 
         def do_GET(self) -> None:
             headers: Iterable[tuple[bytes, bytes]] = ()

@@ -2,11 +2,12 @@
 
 Keys are asked for as soon as there is one, on every address, and where there never was one only a server that listens
 on a loopback address answers, to everybody, as any tenant that it is told (the header `Taximeter-Tenant` or the
-parameter `tenant`, else `default`).
+parameter `tenant`, else `default`). Such a server answers no page of another site that a browser on its machine shows.
 """
 
 import base64
 import binascii
+import re
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
@@ -21,7 +22,9 @@ from taximeter.access.routes import Need, need_of
 TENANT_HEADER: Final = b"taximeter-tenant"
 _REALM: Final = b'Bearer realm="taximeter"'
 _WATCHED: Final = frozenset({"/metrics", "/v1/status"})
-_OFTEN: Final = {b"authorization", b"x-api-key", TENANT_HEADER}
+_LOCAL: Final = re.compile(rb"(localhost|[\d.]+|\[[\da-f:.]+\])(:\d+)?", re.I)
+"""A `Host` that is no name which somebody else could have made."""
+_LOOKED_AT: Final = frozenset({b"authorization", b"x-api-key", TENANT_HEADER, b"host", b"origin"})
 
 _NO_KEY: Final = b"-"
 """Stands for what cannot be a key."""
@@ -63,8 +66,10 @@ class Gate:
 
     def admit(self, method: str, path: str, headers: _Headers, query: bytes = b"") -> Access:
         """What the request may do. Names of headers are lower case. Raises: Refused (400, 401, 403)."""
-        given = {name: value for name, value in headers if name in _OFTEN}
+        given = {name: value for name, value in headers if name in _LOOKED_AT}
         if self.open:
+            if not self.insecure:
+                _check_local(given)
             return _open_access(given, query)
         need = need_of(method, path)
         if need == "public" or (self._public_watching and path in _WATCHED and need == "operator"):
@@ -119,6 +124,19 @@ def _presented(given: Mapping[bytes, bytes]) -> bytes | None:
         except binascii.Error:
             return value
     return given.get(b"x-api-key", b"").strip() or (_NO_KEY if kind else None)
+
+
+def _check_local(given: Mapping[bytes, bytes]) -> None:
+    """A page from elsewhere can make a browser ask servers on its machine, by their address, or by a name that it lets
+    point there. Raises: Refused."""
+    host, origin = given.get(b"host", b""), given.get(b"origin")
+    if host and not _LOCAL.fullmatch(host):
+        detail = f"found the host {host[:100].decode('latin-1')!r}, expected localhost or an address"
+    elif origin is not None and origin.partition(b"://")[2] != host:
+        detail = f"found a page of {origin[:100].decode('latin-1')!r}, expected none of another site"
+    else:
+        return
+    raise Refused(Failure(403, "not_local", f"{detail}: this server asks nobody for a key"))
 
 
 def _open_access(given: Mapping[bytes, bytes], query: bytes) -> Access:

@@ -37,7 +37,8 @@ class Layer:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request. Raises what the application does."""
         if scope["type"] != "http":
-            await self._app(scope, receive, send)
+            if scope["type"] == "lifespan":  # and nothing else: what is not looked at is not let in
+                await self._app(scope, receive, send)
             return
         path: str = scope["path"]
         held = Held()

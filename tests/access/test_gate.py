@@ -190,6 +190,29 @@ def test_without_any_key_the_request_says_its_tenant() -> None:
         assert refused.value.failure.status == 400 and refused.value.failure.more == {"parameter": "tenant"}
 
 
+def test_without_any_key_no_page_of_another_site_is_answered() -> None:
+    ring = KeyRing()
+    gate, way = Gate(ring, clock=lambda: NOW), ("POST", "/v1/ticks")
+
+    def asked(host: bytes | None, origin: bytes | None = None) -> int:
+        headers = [(name, value) for name, value in ((b"host", host), (b"origin", origin)) if value is not None]
+        try:
+            ask(gate, way, *headers)
+            return 200
+        except Refused as refused:
+            assert refused.failure.code == "not_local"
+            return refused.failure.status
+
+    for host in (b"localhost", b"LOCALHOST:8080", b"127.0.0.1:8080", b"[::1]:8080", b"10.0.0.7", None):
+        assert asked(host) == 200, host
+    for host in (b"evil.example", b"evil.example:8080", b"localhost.evil.example", b"[::1].evil.example"):
+        assert asked(host) == 403, host
+    assert asked(b"localhost:8080", b"http://localhost:8080") == 200
+    for origin in (b"https://evil.example", b"null", b"", b"http://localhost:9999", b"http://localhost"):
+        assert asked(b"localhost:8080", origin) == 403, origin
+    assert Gate(ring, insecure=True).admit(*way, [(b"host", b"app.example")]) == Access(), "a proxy keeps the name"
+
+
 def test_the_first_key_closes_the_server_and_the_last_one_does_not_open_it() -> None:
     ring = KeyRing()
     gate = Gate(ring, clock=lambda: NOW)

@@ -115,7 +115,7 @@ async def test_bodies_at_once_are_bounded_together_before_they_are_sent() -> Non
         slow = [Raw(client.base_url) for _ in range(4)]
         quarter = BODY_BYTES_MAX // 4
         for one in slow:
-            await one.send(b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n" % quarter)
+            await one.send(b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: %d\r\n\r\n" % quarter)
         while bodies.held < BODY_BYTES_MAX:
             await asyncio.sleep(0.01)
         refused = await client.post("/lago/api/v1/events", content=b"x")
@@ -138,7 +138,7 @@ async def test_bodies_of_unknown_length_are_counted_as_they_come() -> None:
     bodies = Bodies(BODY_BYTES_MAX, 20)
     async with server(answering(200), bodies=bodies) as client:
         first = Raw(client.base_url)
-        await first.send(b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+        await first.send(b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n")
         size = BODY_BYTES_MAX - 10
         await first.send(b"%x\r\n" % size + b"x" * size + b"\r\n")
         while bodies.held < size:
@@ -174,9 +174,9 @@ async def trickle(client: httpx.AsyncClient, head: bytes, every_s: float = 0.1) 
 @pytest.mark.parametrize(
     "head",
     [
-        b"POST / HTTP/1.1\r\nhost: x\r\ncontent-length: 100000\r\n\r\n",
-        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\nfffff\r\n",
-        b"POST / HTTP/1.1\r\nhost: x\r\nlong: ",
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ncontent-length: 100000\r\n\r\n",
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\nfffff\r\n",
+        b"POST / HTTP/1.1\r\nhost: localhost\r\nlong: ",
         b"POST /",
     ],
     ids=["body", "chunk", "header", "address"],
@@ -190,7 +190,7 @@ async def test_a_client_that_trickles_is_cut_off(head: bytes) -> None:
     assert bodies.held == 0
 
 
-@pytest.mark.parametrize("after", [b"", b"GET / HTTP/1.1\r\nhost: x\r\n\r\n"])
+@pytest.mark.parametrize("after", [b"", b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n"])
 async def test_a_connection_that_says_nothing_is_closed(after: bytes) -> None:
     async with server(answering(200), slow_s=1) as client:
         raw, began = Raw(client.base_url), time.monotonic()
@@ -203,7 +203,7 @@ async def test_a_connection_that_says_nothing_is_closed(after: bytes) -> None:
 async def test_empty_lines_between_requests_do_not_keep_a_connection() -> None:
     async with server(answering(200), slow_s=1) as client:
         raw, began = Raw(client.base_url), time.monotonic()
-        await raw.send(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        await raw.send(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n")
         reading = asyncio.create_task(raw.read())
         while not reading.done() and time.monotonic() - began < 15:
             with contextlib.suppress(OSError):
@@ -252,7 +252,7 @@ async def test_headers_at_their_bounds_and_one_above(above: int) -> None:
     [
         b"GET / HTTP/1.1\r\na: ",
         b"GET /",
-        b"POST / HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\ntrailer: ",
+        b"POST / HTTP/1.1\r\nhost: localhost\r\ntransfer-encoding: chunked\r\n\r\n1\r\nx\r\n0\r\ntrailer: ",
     ],
     ids=["header", "address", "trailer"],
 )

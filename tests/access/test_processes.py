@@ -12,6 +12,12 @@ from typing import Any
 import httpx
 import pytest
 
+from taximeter.access.front import HealthFront
+from taximeter.access.gate import Gate
+from taximeter.access.sqlite_store import SqliteKeys
+from taximeter.observe import EngineTotals
+from taximeter.tls import Tls, TlsSettings
+from taximeter.worker_health import WorkerHealth
 from tests.access.certificates import Authority
 from tests.end_to_end.processes import READY_S, Process, Processes
 from tests.face.running import Server, event, in_process, taximeter
@@ -359,6 +365,26 @@ def test_a_client_that_never_shakes_hands_holds_nobody_up(authority: Authority, 
         for one in silent:
             one.close()
         process.stop()
+
+
+def test_the_health_port_of_a_worker_has_tls_and_keys(authority: Authority, tmp_path: Path) -> None:
+    pair = authority.issue("health")
+    key = create(tmp_path, "admin")
+    front = HealthFront(Gate(SqliteKeys(tmp_path).ring), Tls(TlsSettings(pair.cert, pair.key)))
+    health = WorkerHealth(EngineTotals(), "127.0.0.1", 0, front)
+    try:
+        context = ssl.create_default_context(cafile=authority.pair.cert)
+        silent = socket.create_connection(("127.0.0.1", health.port or 0))
+        with httpx.Client(base_url=f"https://127.0.0.1:{health.port}", verify=context) as client:
+            assert client.get("/health/live").status_code == 200
+            assert client.get("/metrics?x=1").status_code == 401
+            assert client.get("/metrics", headers=bearer(key)).status_code == 200
+            assert client.get("/v1/status", headers=bearer(key)).json()["host"] == "kafka worker"
+        with pytest.raises(httpx.TransportError):
+            httpx.get(f"http://127.0.0.1:{health.port}/health/live")
+        silent.close()
+    finally:
+        health.stop()
 
 
 def test_shown_as_json(tmp_path: Path) -> None:
