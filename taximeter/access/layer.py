@@ -5,10 +5,12 @@ The steps of a request, in order:
 1. the key, from the headers alone: whoever may not ask is answered before a byte of the body is read;
 2. the tenant's rate, where the request brings events;
 3. the body, whole and within bounds: a route gets it in one piece;
-4. the route. What it answers with 429 or 503 gets the headers that each system's clients wait by.
+4. the route. What it answers with 429 or 503 gets the headers that each system's clients wait by, and a stream ends
+   with its key: that is looked at again with each part.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any, Final
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -44,8 +46,9 @@ class Layer:
         held = Held()
         answer = _Answer(send, path, self._rates)
         try:
-            access = self._gate.admit(scope["method"], path, scope["headers"], scope["query_string"])
-            scope[SCOPE_NAME] = answer.access = access
+            admit = partial(self._gate.admit, scope["method"], path, scope["headers"], scope["query_string"])
+            scope[SCOPE_NAME] = answer.access = access = admit()
+            answer.admit = admit
             if self._rates.bounded and need_of(scope["method"], path) == "ingest":
                 self._rates.check(access.tenant)
             declared, has_body = _body_of(scope["headers"])
@@ -81,13 +84,14 @@ class _Whole:
 class _Answer:
     """The way back: adds to 429 and 503 what clients wait by, and takes it from what would never be taken."""
 
-    __slots__ = ("_path", "_rates", "_send", "access")
+    __slots__ = ("_path", "_rates", "_send", "access", "admit")
 
     def __init__(self, send: Send, path: str, rates: Rates) -> None:
         self._send = send
         self._path = path
         self._rates = rates
         self.access: Access | None = None
+        self.admit: Callable[[], Access] | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
@@ -96,7 +100,17 @@ class _Answer:
                 message["headers"] = self._with_waits(message.get("headers", ()), status)
             elif 400 <= status < 500 and status not in _AGAIN:
                 message["headers"] = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"retry-after"]
+        elif message.get("more_body", False) and self.admit is not None:
+            await self._go_on(self.admit)
         await self._send(message)
+
+    async def _go_on(self, admit: Callable[[], Access]) -> None:
+        """A stream ends with its key. Raises: Gone."""
+        try:
+            admit()
+        except Refused:
+            await self._send({"type": "http.response.body", "body": b""})
+            raise Gone from None
 
     async def refuse(self, failure: Failure, headers: Iterable[tuple[bytes, bytes]], close: bool = False) -> None:
         """Answers in the form that the clients of this path read."""

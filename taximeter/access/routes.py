@@ -51,6 +51,11 @@ TABLE: Final = (
     # Spend, usage, outputs.
     Row("GET", "/v1/customers/*/spend", "query"),
     Row("GET", "/v1/customers/*/usage", "query"),
+    Row("GET", "/v1/customers/*/live", "query"),
+    Row("GET", "/v1/live", "query"),
+    Row("GET", "/v1/spend", "query"),
+    Row("GET", "/v1/events", "query"),
+    Row("GET", "/v1/usage", "query"),
     Row("GET", "/v1/line-items", "query"),
     Row("GET", "/v1/invoices", "query"),
     Row("GET", "/v1/invoices/*", "query"),

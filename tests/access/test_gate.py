@@ -20,6 +20,7 @@ from taximeter.access.routes import TABLE, find_row, need_of
 from taximeter.access.sqlite_store import SqliteKeys
 from taximeter.embedded import Embedded, EmbeddedSettings
 from taximeter.http import make_app
+from taximeter.openapi.operations import OPERATIONS
 
 NOW = 1_790_000_000 * SECOND
 ANY_METHOD = ("GET", "PUT")
@@ -60,11 +61,23 @@ async def test_every_route_of_the_server_stands_in_the_table(routes: list[BaseRo
 
 _ONLY_GET_AND_PUT = {"/v1/default-subscription", "/v1/default-subscription/versions", "/v1/catalogue"}
 
+
+def test_the_documented_scopes_are_those_of_the_table() -> None:
+    said, found = {}, {}
+    for operation in OPERATIONS:
+        path = re.sub(r"\{\w+\}", "x", operation.path)
+        need = need_of(operation.method.upper(), path)
+        said[operation.id] = operation.scope
+        found[operation.id] = None if need == "public" else "admin" if need == "operator" else need
+    assert said == found
+
+
 EXPECTED = {
     ("GET", "/health/live"): "public",
     ("GET", "/health/ready"): "public",
     ("POST", "/v1/events"): "ingest",
-    ("GET", "/v1/events"): "admin",
+    ("GET", "/v1/events"): "query",
+    ("PUT", "/v1/events"): "admin",
     ("POST", "/v1/ticks"): "operator",
     ("GET", "/metrics"): "operator",
     ("GET", "/v1/status"): "operator",

@@ -10,6 +10,8 @@ from typing import Any
 import httpx
 import msgspec
 import pytest
+from starlette.applications import Starlette
+from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ingest.app import routes as door_routes
@@ -17,6 +19,7 @@ from schemas.access import access_of
 from schemas.limits import ADDRESS_BYTES_MAX, BODY_BYTES_MAX, HEADER_BYTES_MAX, HEADERS_MAX
 from taximeter.access.bodies import Bodies
 from taximeter.access.gate import Gate
+from taximeter.access.keys import encode_record, make_key, revoke
 from taximeter.access.layer import Layer
 from taximeter.access.rates import Rates, RateSettings
 from taximeter.access.ring import KeyRing
@@ -32,7 +35,10 @@ async def server(
 ) -> AsyncIterator[httpx.AsyncClient]:
     """The application behind an open layer."""
     layer = Layer(app, Gate(KeyRing()), bodies or Bodies(2**30, slow_s), rates or Rates(RateSettings()))
-    async with running(layer, "127.0.0.1", 0, None, slow_s) as url, httpx.AsyncClient(base_url=url) as client:
+    async with (
+        running(Starlette(), "127.0.0.1", 0, lambda _: layer, None, slow_s) as url,
+        httpx.AsyncClient(base_url=url) as client,
+    ):
         yield client
 
 
@@ -398,3 +404,36 @@ async def test_the_layer_says_who_asks() -> None:
     async with server(app) as client:
         await client.get("/", headers={"taximeter-tenant": "acme"})
     assert seen[0].tenant == "acme" and seen[0].key is None
+
+
+async def test_a_stream_ends_with_its_key() -> None:
+    sent = 0
+
+    async def parts() -> AsyncIterator[bytes]:
+        nonlocal sent
+        while True:
+            sent += 1
+            yield b"part\n"
+            await asyncio.sleep(0.01)
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        await StreamingResponse(parts())(scope, receive, send)
+
+    text, records = make_key("acme", "k", ["query"], 1)
+    ring = KeyRing()
+    ring.add(map(encode_record, records))
+    layer = Layer(app, Gate(ring), Bodies(2**30, 20), Rates(RateSettings()))
+    async with (
+        running(Starlette(), "127.0.0.1", 0, lambda _: layer) as url,
+        httpx.AsyncClient(base_url=url, headers={"authorization": f"Bearer {text}"}) as client,
+        client.stream("GET", "/v1/live") as stream,
+    ):
+        lines = stream.aiter_lines()
+        assert await anext(lines) == "part"
+        key = ring.key(text.split("_")[1])
+        assert key is not None
+        ring.add(map(encode_record, revoke(key, 2)))
+        assert len([line async for line in lines]) < 50, "it came to an end, whole"
+        before = sent
+        await asyncio.sleep(0.1)
+        assert sent == before, "and nobody makes any more of it"
