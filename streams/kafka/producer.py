@@ -55,7 +55,6 @@ class KafkaProducer:
         self._timeout_s = settings.delivery_timeout_s if delivery_timeout_s is None else delivery_timeout_s
         self._config: dict[str, Any] = {
             **settings.confluent(),
-            "log_level": 5,  # at 6 it says at each end what it has dropped of its own
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": linger_ms,

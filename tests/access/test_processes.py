@@ -311,6 +311,7 @@ def serving(tmp_path: Path, *words: object) -> Iterator[tuple[Process, int]]:
         yield process, port
 
 
+@pytest.mark.filterwarnings("ignore:ssl.TLSVersion:DeprecationWarning")
 def test_https_and_a_certificate_that_is_renewed_without_a_restart(authority: Authority, tmp_path: Path) -> None:
     pair = authority.issue("first")
     with serving(tmp_path, "--tls-cert", pair.cert, "--tls-key", pair.key) as (process, port):
