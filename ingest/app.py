@@ -14,7 +14,7 @@ from starlette.routing import BaseRoute, Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ingest.content import BodyRefused, header, too_large
-from ingest.door import Door
+from ingest.door import Door, OverRate
 from schemas.access import tenant_of
 from schemas.limits import BODY_BYTES_MAX
 from schemas.times import TimeError, format_time, parse_time
@@ -28,6 +28,7 @@ _TITLES: Final = {
     405: "Method Not Allowed",
     413: "Content Too Large",
     415: "Unsupported Media Type",
+    429: "Too Many Requests",
     503: "Service Unavailable",
 }
 
@@ -108,6 +109,9 @@ class EventsEndpoint:
             return
         except BodyRefused as refused:
             await _send_problem(send, refused.status, refused.code, refused.detail)
+            return
+        except OverRate as error:
+            await _send_problem(send, 429, "over_rate", str(error), (b"retry-after", b"%d" % error.seconds))
             return
         except LogUnavailable as error:
             await _send_unavailable(send, self._door, error)

@@ -32,7 +32,7 @@ from schemas.output import EventRef
 from schemas.paths import Extractor
 from schemas.rejection import Rejection
 from schemas.times import DAY, format_time
-from streams.log import Sink, encode_position
+from streams.log import LogUnavailable, Sink, encode_position
 
 
 class RejectionSink(Protocol):
@@ -49,6 +49,18 @@ class NotWhole(Exception):
     def __init__(self, receipt: Receipt) -> None:
         super().__init__(f"{len(receipt.refused)} of {receipt.total} events refused, {len(receipt.duplicates)} known")
         self.receipt = receipt
+
+
+class OverRate(LogUnavailable):
+    """A tenant sends more than it may: nothing was taken, and `seconds` later something will be."""
+
+    def __init__(self, message: str, seconds: int) -> None:
+        super().__init__(message)
+        self.seconds = seconds
+
+
+def _admit_all(tenant: str, events: int) -> None:
+    """No tenant has a bound."""
 
 
 def now() -> int:
@@ -70,6 +82,8 @@ class DoorSettings:
     """The same for the bytes of their data."""
     retry_after_seconds: int = 1
     """What a client is told to wait where the log takes nothing."""
+    admit: Callable[[str, int], None] = _admit_all
+    """Called with a tenant and the events of a request before anything is taken of it. Raises: OverRate."""
 
 
 @dataclass(slots=True)
@@ -216,7 +230,7 @@ class Door:
         """Takes one request's body, and returns once every event of it is durable or published as rejected.
 
         Raises: BodyRefused where the body cannot be read as a whole; LogUnavailable, and then nothing is promised:
-        the client sends the same request again.
+        the client sends the same request again (OverRate: later).
         """
         self._batcher.check_room()  # before the work of parsing
         return await self.take_parsed(parse(body, headers), tenant)
@@ -224,9 +238,10 @@ class Door:
     async def take_parsed(self, parsed: Parsed, tenant: str, *, whole: bool = False, new: bool = False) -> Receipt:
         """The same for events that another door has read. `whole`: all of them or none; `new`: nor where one is known.
 
-        Raises: NotWhole, and nothing was taken or published; LogUnavailable.
+        Raises: NotWhole, and nothing was taken or published; LogUnavailable, OverRate.
         """
         self._batcher.check_room()
+        self.settings.admit(tenant, parsed.total)
         arrived = self.clock()
         router = self._router(tenant)
         events, refused = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)

@@ -13,11 +13,12 @@ from urllib.parse import unquote_to_bytes
 import msgspec
 
 from ingest.columns import ABSENT, Event, Fault
-from ingest.json_text import deeper_than, repeated_name, why_not_json
+from ingest.json_text import deeper_than, more_names_than, repeated_name, why_not_json
 from ingest.times import check_time
 from schemas.limits import (
     EVENT_BYTES_MAX,
     EVENT_DEPTH_MAX,
+    EVENT_FIELDS_MAX,
     EVENT_TEXT_LENGTH_MAX,
     EXTENSIONS_BYTES_MAX,
     EXTENSIONS_MAX,
@@ -201,6 +202,8 @@ def _read_data(attributes: Attributes) -> bytes:
         raise WrongEvent("invalid_data", path, f"found {_show(data)}, expected a JSON object")
     if len(data) > EVENT_BYTES_MAX:
         raise WrongEvent("too_large", path, f"found {len(data)} bytes, expected at most {EVENT_BYTES_MAX}")
+    if more_names_than(data, EVENT_FIELDS_MAX):
+        raise WrongEvent("too_large", path, f"found more than {EVENT_FIELDS_MAX} names, expected at most as many")
     return data
 
 

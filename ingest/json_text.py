@@ -42,6 +42,11 @@ def depth_of(text: bytes) -> int:
     return int(np.cumsum(steps).max())
 
 
+def more_names_than(text: bytes, count: int) -> bool:
+    """Whether a JSON text has more than `count` names, at all levels together: looks closely only where it may."""
+    return text.count(b":") > count and _STRING.sub(b"", text).count(b":") > count
+
+
 def repeated_name(text: bytes) -> str | None:
     """The path of a name that stands twice in one object of a valid JSON text (`data.tokens`), or None.
 

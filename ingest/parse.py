@@ -15,9 +15,9 @@ from msgspec import Meta
 from ingest.columns import Events, Parsed, Refused
 from ingest.content import BodyRefused, Form, Headers, form_of, inflate
 from ingest.envelope import CONTROL, WrongEvent, read_binary, read_event
-from ingest.json_text import deeper_than, split_array, why_not_json
+from ingest.json_text import deeper_than, more_names_than, split_array, why_not_json
 from ingest.times import parse_times
-from schemas.limits import BATCH_EVENTS_MAX, EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_TEXT_LENGTH_MAX
+from schemas.limits import BATCH_EVENTS_MAX, EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_FIELDS_MAX, EVENT_TEXT_LENGTH_MAX
 
 _WHITE: Final = b" \t\r\n"
 _CHUNK: Final = 64
@@ -25,6 +25,9 @@ _CHUNK: Final = 64
 
 _TABLE_MIN: Final = 24
 """For fewer events numpy takes longer to begin than to count."""
+
+_FIELDS_BYTES_MIN: Final = 5 * EVENT_FIELDS_MAX
+"""Bytes that more names than allowed take at least: a name, its quotes, a colon, a value and a comma."""
 
 _Text = Annotated[str, Meta(min_length=1, max_length=EVENT_TEXT_LENGTH_MAX)]
 
@@ -218,7 +221,10 @@ def _columns(
     )
     if not plain:
         return events
-    if max(map(len, data)) > EVENT_BYTES_MAX or _too_deep(text, data) or _has_control(text, events):
+    longest = max(map(len, data))
+    if longest > EVENT_BYTES_MAX or _too_deep(text, data) or _has_control(text, events):
+        return None
+    if longest > _FIELDS_BYTES_MIN and any(more_names_than(item, EVENT_FIELDS_MAX) for item in data):
         return None
     return events
 

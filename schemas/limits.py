@@ -14,6 +14,9 @@ EVENT_BYTES_MAX: Final = 256 * 1024
 EVENT_DEPTH_MAX: Final = 32
 """Nesting of an event's `data`."""
 
+EVENT_FIELDS_MAX: Final = 4096
+"""Names in an event's `data`, those of nested objects included."""
+
 EXTENSIONS_MAX: Final = 32
 """Extension attributes on one event."""
 
@@ -25,6 +28,18 @@ REJECTED_EVENT_BYTES_MAX: Final = 256 * 1024
 
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes of one request, after decompression."""
+
+ADDRESS_BYTES_MAX: Final = 16 * 1024
+"""Bytes of a request's path and parameters."""
+
+HEADER_BYTES_MAX: Final = 128 * 1024
+"""Bytes of one request's address and headers together. An event in binary mode has its extension attributes there."""
+
+HEADERS_MAX: Final = 128
+"""Headers of one request."""
+
+BODIES_BYTES_MAX: Final = 256 * 1024 * 1024
+"""Bytes of all requests' bodies that one process reads and works on at once, where no option says otherwise."""
 
 BATCH_EVENTS_MAX: Final = 10_000
 """Events in one request."""

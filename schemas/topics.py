@@ -10,6 +10,8 @@ CATALOGUE: Final = "taximeter.catalogue"
 LINE_ITEMS: Final = "taximeter.line-items"
 INVOICES: Final = "taximeter.invoices"
 ALERTS: Final = "taximeter.alerts"
+KEYS: Final = "taximeter.keys"
+"""API keys, their hashes only. Not for consumers."""
 JOURNAL: Final = "taximeter.journal"
 """What a rating worker has done, by partition: the position of the engine's state. Not for consumers."""
 JOURNAL_JSON: Final = "taximeter.journal.json"
@@ -37,6 +39,7 @@ REGISTRY: Final[tuple[Topic, ...]] = (
     Topic(LINE_ITEMS, "line item id", "line item", "compacted"),
     Topic(INVOICES, "invoice id", "invoice", "compacted"),
     Topic(ALERTS, "alert id", "alert", "by time"),
+    Topic(KEYS, "record", "record of an API key", "compacted", partitions=1),
     Topic(JOURNAL, "partition", "journal record", "by time"),
     Topic(JOURNAL_JSON, "partition", "journal record", "by time"),
 )

@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from schemas.catalogue import CatalogueError
+from taximeter.access.cli import keys
 from taximeter.options import (
     DURATION,
     FILE,
@@ -20,6 +21,8 @@ from taximeter.options import (
     TENANT,
     TIME,
     audited,
+    fronted,
+    health_fronted,
     kafka,
     listening,
     periods,
@@ -71,6 +74,7 @@ def main(context: click.Context, settings: Path | None, log_level: str) -> None:
 @click.option("--webhooks", type=FILE, help="YAML of endpoints that invoices and alerts are posted to.")
 @periods
 @watched
+@fronted
 def serve(**options: Any) -> None:
     """Everything in one process: door, engine, spend queries. No broker needed.
 
@@ -88,6 +92,7 @@ def serve(**options: Any) -> None:
 @click.option(
     "--max-ahead", default="1d", show_default=True, type=DURATION, help="How far ahead an event's time may be."
 )
+@fronted
 def ingest(**options: Any) -> None:
     """The door on Kafka: takes events over HTTP and appends them to `taximeter.events`.
 
@@ -130,6 +135,7 @@ def ingest(**options: Any) -> None:
 @click.option("--instance-id", help="Static membership: a name of this worker's own, which it keeps over restarts.")
 @periods
 @watched
+@health_fronted
 def rate(**options: Any) -> None:
     """A rating worker on Kafka: a Faust agent that owns some partitions. Run as many as there are partitions."""
     from taximeter.workers import rate as start
@@ -149,11 +155,15 @@ def rate(**options: Any) -> None:
 @click.option("--lateness", default="1h", show_default=True, type=DURATION, help="As `rate` is run: for bills.")
 @click.option("--window", default="35d", show_default=True, type=DURATION, help="As `rate` is run: for bills.")
 @watched
+@fronted
 def spend(**options: Any) -> None:
     """Spend queries on Kafka: follows the topics into a store, and answers over HTTP."""
     from taximeter.workers import spend as start
 
     _exit(run(start(**options)))
+
+
+main.add_command(keys)
 
 
 @main.group()

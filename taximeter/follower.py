@@ -1,8 +1,9 @@
-"""Follows `taximeter.catalogue` on Kafka, in a thread of its own: a process always has the documents in force."""
+"""Follows a topic of one partition on Kafka, in a thread of its own: a process always has what it holds now."""
 
 import logging
 import threading
 import time
+from collections.abc import Callable, Iterable
 
 from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 
@@ -19,22 +20,24 @@ _END_S = 5.0
 _logger = logging.getLogger(__name__)
 
 
-class CatalogueFollower:
-    """`catalogues` are kept up to date from `start` until `stop`."""
+class TopicFollower:
+    """Gives all values of a topic to `add`, in order, from `start` until `stop`. At the start its errors are raised,
+    later those of `CatalogueError` are logged."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self.catalogues = Catalogues()
-        self._topic = settings.topic(topics.CATALOGUE)
+    def __init__(self, settings: KafkaSettings, topic: str, add: Callable[[Iterable[bytes]], None]) -> None:
+        self._topic = settings.topic(topic)
+        self._add = add
         plain = {**settings.confluent(), "group.id": "unused", "enable.auto.commit": False}
         self._consumer = Consumer({**plain, "enable.partition.eof": True})
         self._asker = Consumer(plain)  # the other one answers nothing while its thread waits for records
         self._stopping = threading.Event()
         self._moved = threading.Condition()
         self._read_to = 0
-        self._thread = threading.Thread(target=self._follow, name="catalogue", daemon=True)
+        self._thread = threading.Thread(target=self._follow, name=topic, daemon=True)
 
     def start(self) -> None:
-        """Reads the topic to its end, then goes on in the background. Raises: LogUnavailable, CatalogueError."""
+        """Reads the topic to its end, then goes on in the background. Raises: LogUnavailable, and
+        what `add` does."""
         self._consumer.assign([TopicPartition(self._topic, 0, 0)])
         deadline = time.monotonic() + _CATCH_UP_S
         values: list[bytes] = []
@@ -48,7 +51,7 @@ class CatalogueFollower:
                 break
             elif time.monotonic() > deadline:
                 raise LogUnavailable(f"cannot read {self._topic} from Kafka within {_CATCH_UP_S:.0f} s")
-        self.catalogues.add(values)
+        self._add(values)
         self._thread.start()
 
     def catch_up(self) -> None:
@@ -79,10 +82,18 @@ class CatalogueFollower:
             if not taken:
                 continue
             try:
-                self.catalogues.add(record.value() or b"" for record in taken)
+                self._add(record.value() or b"" for record in taken)
             except CatalogueError as error:
                 # Documents of one change come one by one: the rest of it is on its way.
                 _logger.warning("the catalogue on %s is not whole yet: %s", self._topic, error)
             with self._moved:
                 self._read_to = (taken[-1].offset() or 0) + 1
                 self._moved.notify_all()
+
+
+class CatalogueFollower(TopicFollower):
+    """`catalogues` are kept up to date from `start` until `stop`. `start` raises CatalogueError too."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.catalogues = Catalogues()
+        super().__init__(settings, topics.CATALOGUE, self.catalogues.add)

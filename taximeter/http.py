@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import logging
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 
 import orjson
@@ -11,8 +13,10 @@ from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
+from starlette.types import ASGIApp
 
 from streams.watchdog import Stall
+from taximeter.access.connection import Connection
 from taximeter.openapi.http import openapi_routes
 
 Ready = Callable[[], dict[str, bool]]
@@ -78,6 +82,17 @@ def _json(status: int, body: object) -> Response:
     return Response(orjson.dumps(body), status, media_type="application/json")
 
 
+class _ClientsGone(logging.Filter):
+    """Keeps out of the log that a client went away before its answer: uvloop says so by an error, as others do not."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        error = record.exc_info[1] if record.exc_info else None
+        return not (isinstance(error, RuntimeError) and "the handler is closed" in str(error))
+
+
+logging.getLogger("uvicorn.error").addFilter(_ClientsGone())
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -86,8 +101,18 @@ class _Server(uvicorn.Server):
 
 
 @contextlib.asynccontextmanager
-async def running(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
+async def running(
+    app: Starlette,
+    host: str,
+    port: int,
+    around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
+    tls: ssl.SSLContext | None = None,
+    slow_s: float = 20.0,
+) -> AsyncIterator[str]:
     """Serves the application while the block runs; yields its URL. Requests at hand are answered at the end.
+
+    `around`: puts what stands in front of the application around it. `slow_s`: how long a request's headers may take,
+    and the next request of a connection.
 
     Raises: Unready where the address cannot be had.
     """
@@ -96,8 +121,9 @@ async def running(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
     except OSError as error:
         raise Unready(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
     config = uvicorn.Config(
-        app,
-        http="httptools",
+        around(app),
+        http=type("Connection", (Connection,), {"slow_s": slow_s}),
+        ssl_context_factory=None if tls is None else lambda _config, _make: tls,
         loop="none",
         lifespan="off",
         ws="none",
@@ -105,6 +131,7 @@ async def running(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
         access_log=False,
         proxy_headers=False,
         server_header=False,
+        timeout_keep_alive=max(int(slow_s), 1),
         timeout_graceful_shutdown=_GRACE_S,
     )
     server = _Server(config)
@@ -113,7 +140,7 @@ async def running(app: Starlette, host: str, port: int) -> AsyncIterator[str]:
         await asyncio.sleep(0.005)
     name = f"[{host}]" if ":" in host else host
     try:
-        yield f"http://{name}:{sock.getsockname()[1]}"
+        yield f"{'http' if tls is None else 'https'}://{name}:{sock.getsockname()[1]}"
     finally:
         app.state.stopping = True  # live streams end of themselves
         server.should_exit = True

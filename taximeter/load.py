@@ -17,6 +17,7 @@ from streams.embedded.folder import LogError
 from streams.embedded.host import HostSettings
 from streams.log import LogUnavailable
 from streams.snapshots import SnapshotError
+from taximeter.client.courier import authorization
 from taximeter.documents import read_catalogue_file
 from taximeter.embedded import Embedded, EmbeddedSettings
 from taximeter.load_fields import EventMaker, RowRefused
@@ -133,7 +134,7 @@ async def _to_door(job: _Job, url: str, concurrency: int, tick: int | None) -> N
     def again() -> None:
         job.totals.retries += 1
 
-    async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False, headers=authorization()) as client:
         door = DoorClient(client, url, on_retry=again)
         await send_all(job.batches(), door.take, job.totals, concurrency)
         if tick is not None:

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import click
 
 from schemas.identity import IDENTIFIER
+from schemas.limits import BODIES_BYTES_MAX, BODY_BYTES_MAX
 from schemas.times import TimeError, parse_time
 from streams.kafka.settings import KafkaSettings
 
@@ -92,7 +93,12 @@ kafka = grouped(
     click.option("--partitions", default=4, show_default=True, type=click.IntRange(1, 10_000), help="Of the events."),
     click.option("--prefix", default="", help="Stands before every topic's name, to share a cluster."),
     click.option("--replication", default=1, show_default=True, help="Copies of each topic. In production: 3."),
-    click.option("--security", multiple=True, metavar="NAME=VALUE", help="TLS and SASL, by librdkafka's names."),
+    click.option(
+        "--security",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="TLS and SASL, by librdkafka's names; NAME=@FILE reads the value, @FILE all of them.",
+    ),
 )
 periods = grouped(
     click.option(
@@ -121,6 +127,42 @@ watched = grouped(
         help="What has work and does not move for so long is hung: the process says so and ends with status 70.",
     ),
 )
+health_fronted = grouped(
+    click.option("--tls-cert", type=FILE, help="Certificate chain (PEM): serve HTTPS. Read again when it changes."),
+    click.option("--tls-key", type=FILE, help="Its private key (PEM)."),
+    click.option("--tls-client-ca", type=FILE, help="Authorities (PEM): only clients with a certificate of theirs."),
+    click.option(
+        "--insecure-no-keys", is_flag=True, help="Ask nobody for a key, on any address. Only behind a proxy that does."
+    ),
+    click.option("--public-metrics", is_flag=True, help="/metrics and /v1/status need no key."),
+)
+fronted = grouped(
+    health_fronted,
+    click.option(
+        "--tenant-rate",
+        multiple=True,
+        metavar="[TENANT=]RATE",
+        help="Events a second that each tenant, or the one named, may send to this process; more: 429.",
+    ),
+    click.option(
+        "--tenant-burst", default="10s", show_default=True, type=SOME_TIME, help="How long a rate may be saved up for."
+    ),
+    click.option(
+        "--body-memory",
+        default=BODIES_BYTES_MAX // 1024 // 1024,
+        show_default=True,
+        metavar="MIB",
+        type=click.IntRange(BODY_BYTES_MAX // 1024 // 1024),
+        help="For all requests' bodies at once; more: 503.",
+    ),
+    click.option(
+        "--slow-client",
+        default="20s",
+        show_default=True,
+        type=SOME_TIME,
+        help="How long headers may take, and a body that comes slower than 16 KiB a second; longer: 408.",
+    ),
+)
 audited = grouped(
     click.option("--data", type=FOLDER, help="The data folder of `taximeter serve`, running or not."),
     click.option("--archive", help="Folder or object store URL of the archive (default: in --data)."),
@@ -142,11 +184,7 @@ def kafka_settings(
     session_timeout: int = 6,
 ) -> KafkaSettings:
     """What the options `kafka` say. Raises: ValueError where a setting is wrong."""
-    pairs = [pair.partition("=") for pair in security]
-    wrong = [name for name, equals, _ in pairs if not equals]
-    if wrong:
-        raise ValueError(f"--security: found {wrong[0]!r}, expected NAME=VALUE such as security.protocol=SASL_SSL")
-    names = {name: value for name, _, value in pairs}
+    names = read_security(security)
     return KafkaSettings(
         bootstrap,
         prefix,
@@ -157,6 +195,32 @@ def kafka_settings(
         heartbeat_s=session_timeout / 4,
         security=names,
     )
+
+
+def read_security(pairs: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE`; `NAME=@FILE`, the value being what the file holds; or `@FILE`, a `NAME=VALUE` on each line.
+
+    So no secret has to stand on a command line. Raises: ValueError.
+    """
+    names: dict[str, str] = {}
+    for pair in pairs:
+        if pair.startswith("@"):
+            lines = (line.strip() for line in _read_file(pair[1:]).splitlines())
+            names |= read_security([line for line in lines if line and not line.startswith(("#", "@"))])
+            continue
+        name, equals, value = (part.strip() for part in pair.partition("="))
+        if not equals:
+            found = repr(pair) if len(pair) < 40 else "a text without ="  # a secret, perhaps
+            raise ValueError(f"--security: found {found}, expected NAME=VALUE such as security.protocol=SASL_SSL")
+        names[name] = _read_file(value[1:]).rstrip("\r\n") if value.startswith("@") else value
+    return names
+
+
+def _read_file(name: str) -> str:
+    try:
+        return Path(name).read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"--security: cannot read {name}: {getattr(error, 'strerror', None) or error}") from None
 
 
 def read_settings(path: Path) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from streams.embedded.host import HostSettings
 from streams.embedded.log import SqliteLog
 from streams.log import LogUnavailable, encode_position
 from streams.snapshots import SnapshotError, SnapshotStore
+from taximeter.client.courier import authorization
 from taximeter.embedded import Embedded, EmbeddedSettings
 from taximeter.process import complain, say
 from taximeter.rerate import (
@@ -78,7 +79,7 @@ async def rerate(
 
 
 async def _ask(asked: RerateRequest, tenant: str, url: str) -> RerateAnswer:
-    async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False, headers=authorization()) as client:
         headers = {"content-type": "application/json"}
         body, whose = msgspec.json.encode(asked), {} if tenant == DEFAULT_TENANT else {"tenant": tenant}
         response = await client.post(url.rstrip("/") + PATH, content=body, headers=headers, params=whose)

@@ -3,7 +3,9 @@
 import asyncio
 import sqlite3
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from downstream.notifications.endpoints import Endpoint, EndpointsError, load_endpoints
 from downstream.notifications.queue import Queue, QueueRefused
@@ -18,10 +20,15 @@ from streams.embedded.host import HostSettings
 from streams.log import LogUnavailable
 from streams.snapshots import SnapshotError
 from streams.watchdog import STALL_S
+from taximeter.access.front import Front, FrontRefused, FrontSettings
+from taximeter.access.http import KeysApi
+from taximeter.access.ring import KeysUnavailable
+from taximeter.access.sqlite_store import SqliteKeys
 from taximeter.documents import read_catalogue_file
 from taximeter.embedded import Embedded, EmbeddedSettings
-from taximeter.http import Unready, make_app, running
+from taximeter.http import Unready, make_app
 from taximeter.process import complain, say, until_signalled, what_failed
+from taximeter.tls import TlsRefused
 from taximeter.webhooks import FILE_NAME, ends_of, run_webhooks
 
 _DAY_SECONDS = 86400
@@ -44,8 +51,10 @@ async def serve(
     tick: int,
     snapshot_every: int,
     stall: int,
+    **front: Any,
 ) -> int:
-    """Runs until it is told to stop. Durations are seconds. Returns the exit status."""
+    """Runs until it is told to stop. Durations are seconds; `front` as `FrontSettings.of` has it. Returns the exit
+    status."""
     settings = EmbeddedSettings(
         data=data,
         partitions=partitions,
@@ -58,18 +67,27 @@ async def serve(
     try:
         documents = None if catalogue is None else read_catalogue_file(catalogue)
         endpoints = {} if webhooks is None else load_endpoints(webhooks)
+        chosen = FrontSettings.of(**front)
+        keys = SqliteKeys(data, follow=True)
+        before = Front("serve", chosen, keys.ring, host, f"--data {data}")
+        settings = replace(settings, door=replace(settings.door, admit=before.rates.take))
         async with Embedded(settings) as parts:
             if documents is not None:
                 await parts.apply(documents)
             if not parts.catalogues.any_meters():
                 complain("taximeter serve: no catalogue is in force (--catalogue): events are kept, nothing is rated")
-            app = make_app(parts.routes(), parts.ready, parts.host.watchdog.near, parts.waiting)
-            async with running(app, host, port) as url:
+            app = make_app(
+                [*parts.routes(), *KeysApi(keys).routes()], parts.ready, parts.host.watchdog.near, parts.waiting
+            )
+            async with before.running(app, host, port) as url:
                 await asyncio.to_thread(parts.host.wait_until_caught_up)
                 say(f"taximeter: ready at {url} (data in {data})")
                 return await _until_stopped(parts, endpoints)
     except (CatalogueError, EndpointsError) as error:
         complain(str(error))
+        return 2
+    except (FrontRefused, TlsRefused) as error:
+        complain(f"taximeter serve: {error}")
         return 2
     except (
         ArchiveError,
@@ -78,6 +96,7 @@ async def serve(
         SnapshotError,
         *_STORE,
         QueueRefused,
+        KeysUnavailable,
         sqlite3.Error,
         Unready,
         OSError,

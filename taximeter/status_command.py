@@ -12,6 +12,7 @@ from streams.embedded.folder import LogError
 from streams.journal import JournalError
 from streams.log import LogUnavailable
 from streams.snapshots import SnapshotError
+from taximeter.client.courier import authorization
 from taximeter.options import kafka_settings
 from taximeter.process import complain, say
 from taximeter.status import PartitionStatus, SpendStatus, Status, findings
@@ -64,7 +65,7 @@ async def status(
 
 async def _ask(url: str) -> Status:
     """Raises: httpx.HTTPError, ValueError where what answers is no Taximeter."""
-    async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as client:
+    async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False, headers=authorization()) as client:
         answer = (await client.get(url.rstrip("/") + STATUS_PATH)).raise_for_status()
     try:
         return msgspec.json.decode(answer.content, type=Status)

@@ -3,15 +3,19 @@
 A thread of its own answers, so that a worker whose event loop stands still can say so.
 """
 
+import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import msgspec
 
+from ingest.compat.errors import problem
 from schemas import topics
 from streams.kafka.host import Worker, WorkerState
+from taximeter.access.front import HealthFront
+from taximeter.access.gate import Refused
 from taximeter.http import live_answer, ready_answer
 from taximeter.metrics import CONTENT_TYPE, Measured, render
 from taximeter.observe import EngineTotals
@@ -21,18 +25,21 @@ from taximeter.status_http import METRICS_PATH, STATUS_PATH
 from taximeter.status_parts import worker_status
 
 _JSON = "application/json"
+_SLOW_S = 20.0
 _Answer = tuple[int, str, bytes]
 
 
 class WorkerHealth:
     """Says when the worker owns its partitions: on standard output, and over HTTP where a port is given."""
 
-    def __init__(self, totals: EngineTotals, host: str, port: int | None) -> None:
+    def __init__(self, totals: EngineTotals, host: str, port: int | None, front: HealthFront | None = None) -> None:
+        """`front`: who may ask, and TLS; None: everybody, without."""
         self._totals = totals
         self._worker: Worker | None = None
+        self.front = front
         self._server: ThreadingHTTPServer | None = None
         if port is not None:
-            self._server = ThreadingHTTPServer((host, port), _handler(self))
+            self._server = _Server((host, port), _handler(self))
             threading.Thread(target=self._server.serve_forever, name="health", daemon=True).start()
 
     @property
@@ -55,8 +62,11 @@ class WorkerHealth:
         if self._server is not None:
             self._server.shutdown()
 
-    def answer(self, path: str) -> _Answer:
-        """Status, media type and body."""
+    def answer(self, path: str, headers: Iterable[tuple[str, str]] = ()) -> _Answer:
+        """Status, media type and body. Raises: Refused."""
+        if self.front is not None:
+            pairs = [(name.lower().encode("latin-1"), value.encode("latin-1")) for name, value in headers]
+            self.front.gate.admit("GET", path.partition("?")[0], pairs)
         found = _ANSWERS.get(path)
         return found(self) if found is not None else (404, _JSON, b'{"status":"not found"}')
 
@@ -101,15 +111,43 @@ _ANSWERS: dict[str, Callable[[WorkerHealth], _Answer]] = {
 }
 
 
+class _Server(ThreadingHTTPServer):
+    def handle_error(self, *_: Any) -> None:
+        """A client that went away, or does not speak TLS: nothing to be said of it."""
+        if not isinstance(sys.exception(), OSError):
+            super().handle_error(*_)
+
+
 def _json(status: int, body: dict[str, object]) -> _Answer:
     return status, _JSON, msgspec.json.encode(body)
 
 
 def _handler(health: WorkerHealth) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        timeout = _SLOW_S
+
+        def setup(self) -> None:
+            if health.front is not None and health.front.tls is not None:
+                tls = health.front.tls
+                tls.reload()  # a connection of a probe is rare
+                self.request.settimeout(_SLOW_S)
+                self.request = tls.context.wrap_socket(self.request, server_side=True)
+            super().setup()
+
+        def finish(self) -> None:
+            super().finish()
+            self.request.close()  # the server closes the plain socket, which is empty under TLS
+
         def do_GET(self) -> None:
-            status, media_type, body = health.answer(self.path)
+            headers: Iterable[tuple[bytes, bytes]] = ()
+            try:
+                status, media_type, body = health.answer(self.path, self.headers.items())
+            except Refused as refused:
+                said, headers = problem(refused.failure), refused.headers
+                status, media_type, body = refused.failure.status, said.media_type.decode(), said.content
             self.send_response(status)
+            for name, value in headers:
+                self.send_header(name.decode(), value.decode())
             self.send_header("Content-Type", media_type)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -1,7 +1,8 @@
 """`taximeter ingest`, `rate` and `spend`: the parts as separate processes, joined by Kafka alone."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from rating.spend.store import SpendStore, StoreDamaged, StoreError, StoreFull
 from rating.spend.view import SpendView
 from schemas import topics
 from schemas.access import DEFAULT_TENANT
-from schemas.catalogue import CatalogueError
+from schemas.catalogue import Catalogue, CatalogueError
 from schemas.rejection import Rejection
 from schemas.times import DAY, SECOND
 from streams.embedded.folder import FolderRefused
@@ -28,15 +29,20 @@ from streams.kafka.binding import Binding
 from streams.kafka.host import HostSettings, run_worker
 from streams.kafka.ownership import StepLimits
 from streams.kafka.producer import KafkaProducer, Message
+from streams.kafka.settings import KafkaSettings
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource, SourceMessage
 from streams.log import LogUnavailable
 from streams.snapshots import SnapshotError, SnapshotStore
 from streams.watchdog import STALL_S, Watchdog
+from taximeter.access.front import Front, FrontRefused, FrontSettings, health_front
+from taximeter.access.http import KeysApi
+from taximeter.access.kafka_store import KafkaKeys
+from taximeter.access.ring import KeysUnavailable
 from taximeter.catalogue_http import CatalogueApi
 from taximeter.documents import read_catalogue_file
 from taximeter.follower import CatalogueFollower
-from taximeter.http import Unready, make_app, running
+from taximeter.http import Unready, make_app
 from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
 from taximeter.options import kafka_settings
@@ -46,12 +52,14 @@ from taximeter.state_folder import state_folder
 from taximeter.status import make_status
 from taximeter.status_http import watch_routes
 from taximeter.status_parts import view_reading, view_status
+from taximeter.tls import TlsRefused
 from taximeter.webhooks import run_on_kafka
 from taximeter.worker_health import WorkerHealth
 
 _DAY_SECONDS = 86400
 _FAILURES = (
-    LogUnavailable, TopicError, SnapshotError, StoreDamaged, StoreError, StoreFull, Unready, OSError, ValueError,
+    LogUnavailable, TopicError, SnapshotError, StoreDamaged, StoreError, StoreFull, Unready, KeysUnavailable, OSError,
+    ValueError,
 )  # fmt: skip
 
 
@@ -73,9 +81,23 @@ async def _reporting(name: str, main: Coroutine[Any, Any, int]) -> int:
     except CatalogueError as error:
         complain(str(error))
         return 2
+    except (FrontRefused, TlsRefused) as error:
+        complain(f"taximeter {name}: {error}")
+        return 2
     except _FAILURES as error:
         complain(f"taximeter {name}: {error}")
         return 1
+
+
+@contextlib.asynccontextmanager
+async def _keys(settings: KafkaSettings) -> AsyncIterator[KafkaKeys]:
+    """The deployment's API keys, followed while the block runs. Raises on entry: KeysUnavailable."""
+    keys = KafkaKeys(settings)
+    try:
+        await asyncio.to_thread(keys.start)
+        yield keys
+    finally:
+        await asyncio.to_thread(keys.stop)
 
 
 async def ingest(**options: Any) -> int:
@@ -94,14 +116,30 @@ async def _ingest(
     security: Sequence[str],
     catalogue: Path | None,
     max_ahead: int,
+    **front: Any,
 ) -> int:
     settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
     documents = None if catalogue is None else read_catalogue_file(catalogue)
     await asyncio.to_thread(ensure_topics, settings)
+    async with _keys(settings) as keys:
+        before = Front("ingest", FrontSettings.of(**front), keys.ring, host, keys.where)
+        return await _ingest_behind(before, keys, settings, documents, host, port, max_ahead)
+
+
+async def _ingest_behind(
+    before: Front,
+    keys: KafkaKeys,
+    settings: KafkaSettings,
+    documents: Catalogue | None,
+    host: str,
+    port: int,
+    max_ahead: int,
+) -> int:
+    partitions = settings.partitions
     follower = CatalogueFollower(settings)
     await asyncio.to_thread(follower.start)
     sink, producer = KafkaSink(settings), KafkaProducer(settings)
-    door_settings = DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None)
+    door_settings = DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None, admit=before.rates.take)
     door = Door(sink, _Rejections(producer), follower.catalogues.view, door_settings)
 
     async def write(entry: bytes, records: list[tuple[bytes, bytes]]) -> dict[int, int]:
@@ -121,9 +159,9 @@ async def _ingest(
         if documents is not None:
             await follower.catalogues.of(DEFAULT_TENANT).apply(documents, write)
         watching = watch_routes(lambda: Measured(make_status("door", [], ready=True), door=door.counts))
-        parts = [*door_routes(door), *api.routes(), *reratings.routes(), *watching]
+        parts = [*door_routes(door), *api.routes(), *reratings.routes(), *watching, *KeysApi(keys).routes()]
         app = make_app(parts, lambda: {"log": True})
-        async with running(app, host, port) as url:
+        async with before.running(app, host, port) as url:
             say(f"taximeter ingest: ready at {url}")
             await until_signalled()
             say("taximeter ingest: stopping")
@@ -165,6 +203,7 @@ def _rate(
     stall: int,
     instance_id: str | None,
     tenant: str,
+    **front: Any,
 ) -> int:
     try:
         settings = kafka_settings(bootstrap, partitions, prefix, replication, security, session_timeout)
@@ -172,15 +211,17 @@ def _rate(
         store = SnapshotStore(snapshots)
         follower = CatalogueFollower(settings)
         follower.start()
+        keys = None if health_port is None else KafkaKeys(settings)
+        guard = None if keys is None else health_front(keys, health_host, **front)
     except (*_FAILURES, CatalogueError) as error:
         complain(f"taximeter rate: {error}")
-        return 1
+        return 2 if isinstance(error, FrontRefused | TlsRefused) else 1
     spare_the_collector()
     rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1), folder=folder)
     totals = EngineTotals()
     processor = RatingProcessor(rating, totals)
     bindings = rate_bindings(processor, follower, tick or None, max_ahead * SECOND if max_ahead else None, tenant)
-    health = WorkerHealth(totals, health_host, health_port)
+    health = WorkerHealth(totals, health_host, health_port, guard)
     try:
         limits = StepLimits(snapshot_s=snapshot_every)
         host = HostSettings(limits=limits, stall_s=stall or STALL_S, instance_id=instance_id)
@@ -188,6 +229,8 @@ def _rate(
     finally:
         health.stop()
         follower.stop()
+        if keys is not None:
+            keys.stop()
         processor.close()
 
 
@@ -245,12 +288,20 @@ async def _spend(
     lateness: int,
     window: int,
     stall: int,
+    **front: Any,
 ) -> int:
     settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
     await asyncio.to_thread(ensure_topics, settings)
-    store = _open_store(data, clickhouse)
+    async with _keys(settings) as keys:
+        before = Front("spend", FrontSettings.of(**front), keys.ring, host, keys.where)
+        rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1))
+        return await _spend_behind(before, settings, host, port, _open_store(data, clickhouse), rating, stall)
+
+
+async def _spend_behind(
+    before: Front, settings: KafkaSettings, host: str, port: int, store: SpendStore, rating: RatingSettings, stall: int
+) -> int:
     view = SpendView(store, KafkaSource(settings))
-    rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1))
     retellings = Retellings(view, rating)
     feed = asyncio.create_task(view.run())
     watchdog = Watchdog(stall or STALL_S)
@@ -260,7 +311,7 @@ async def _spend(
         watching = watch_routes(lambda: Measured(view_status(view, not feed.done(), watchdog)))
         parts = [*retell_routes(retellings), *spend_routes(view), *watching]
         app = make_app(parts, lambda: {"feed": not feed.done()}, watchdog.near)
-        async with running(app, host, port) as url:
+        async with before.running(app, host, port) as url:
             say(f"taximeter spend: ready at {url}")
             stopped = asyncio.create_task(until_signalled())
             await asyncio.wait({stopped, feed}, return_when=asyncio.FIRST_COMPLETED)

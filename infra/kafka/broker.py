@@ -281,6 +281,8 @@ class Broker:
     `data_dir` is made if it is missing and kept at the end; what is in it is the whole state, so a later
     Broker on the same folder finds the same topics. `port` 0: the port that this folder had last, or a free
     one. `settings` go over SETTINGS. `attached`: the broker is killed when this process ends in any way.
+    `listeners`: more of them, name -> SSL, SASL_SSL or SASL_PLAINTEXT, each on a free port (`address(name)`); what
+    they need goes into `settings`. `scram`: user -> password, known from the first start on.
 
     Every method blocks (from asyncio: `await asyncio.to_thread(broker.restart)`) and raises BrokerError.
     """
@@ -295,6 +297,8 @@ class Broker:
         jars: Path | None = None,
         jvm_flags: tuple[str, ...] = (),
         attached: bool = True,
+        listeners: Mapping[str, str] | None = None,
+        scram: Mapping[str, str] | None = None,
     ) -> None:
         self.data_dir = Path(data_dir).absolute()
         self.heap_mib = heap_mib
@@ -302,6 +306,9 @@ class Broker:
         self.jars = Jars(jars)
         self.jvm_flags = jvm_flags
         self.attached = attached
+        self.listeners = dict(listeners or {})
+        self.scram = dict(scram or {})
+        self._ports: dict[str, int] = {}
         self.log_file = self.data_dir / "broker.log"
         self._out_file = self.data_dir / "broker.out"
         self._record_file = self.data_dir / "broker.json"
@@ -316,6 +323,10 @@ class Broker:
         if not self.port:
             raise BrokerError(f"the broker on {self.data_dir} was never started: it has no address yet")
         return f"{HOST}:{self.port}"
+
+    def address(self, listener: str) -> str:
+        """Address of one of `listeners`; the same after every restart of this object."""
+        return f"{HOST}:{self._ports[listener]}"
 
     def is_running(self) -> bool:
         """Whether the process is there, started by this object or by another process."""
@@ -399,9 +410,14 @@ class Broker:
 
     def _write_settings(self) -> None:
         controller = f"{HOST}:{_free_port()}"
+        for name in self.listeners:
+            self._ports.setdefault(name, _free_port())
+        served = ",".join(f"{name}://{HOST}:{port}" for name, port in {"BROKER": self.port, **self._ports}.items())
+        protocols = [SETTINGS["listener.security.protocol.map"], *map(":".join, self.listeners.items())]
         settings = SETTINGS | {
-            "listeners": f"BROKER://{HOST}:{self.port},CONTROLLER://{controller}",
-            "advertised.listeners": f"BROKER://{HOST}:{self.port}",
+            "listeners": f"{served},CONTROLLER://{controller}",
+            "advertised.listeners": served,
+            "listener.security.protocol.map": ",".join(protocols),
             "controller.quorum.voters": f"1@{controller}",
             "log.dirs": str(self.data_dir / "log"),
         }
@@ -413,9 +429,15 @@ class Broker:
             return
         # Kafka's tools take an id that begins with "-" for an option.
         cluster = "T" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode()[1:22]
-        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster, "-c"]
+        tool = ["kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster]
+        for user, password in self.scram.items():
+            for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512"):
+                tool += ["--add-scram", f"{mechanism}=[name={user},password={password}]"]
         answer = subprocess.run(
-            [*command, *tool, str(self.data_dir / "server.properties")], capture_output=True, text=True, check=False
+            [*command, *tool, "-c", str(self.data_dir / "server.properties")],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         if answer.returncode != 0:
             said = _last_lines(answer.stdout + answer.stderr, 8)

@@ -29,6 +29,12 @@ class Unsent(RuntimeError):
     """`flush` ended before everything was acknowledged. What is unsent is still kept. The message says why."""
 
 
+def authorization(key: str | None = None) -> dict[str, str]:
+    """The header that says who asks: with this key, or the environment's TAXIMETER_KEY. None of either: nothing."""
+    key = key or os.environ.get("TAXIMETER_KEY")
+    return {"authorization": f"Bearer {key}"} if key else {}
+
+
 class Refused(NamedTuple):
     """An event that the door will never take, and why. `event` is its JSON."""
 
@@ -126,8 +132,7 @@ class Courier:
     @property
     def headers(self) -> dict[str, str]:
         """Of every request."""
-        key = self.settings.key or os.environ.get("TAXIMETER_KEY")
-        return {"content-type": NDJSON} | ({"authorization": f"Bearer {key}"} if key else {})
+        return {"content-type": NDJSON} | authorization(self.settings.key)
 
     def record(
         self,

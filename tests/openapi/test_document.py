@@ -15,6 +15,8 @@ from schemathesis import GenerationMode
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 from starlette.routing import BaseRoute, Mount, Route
 
+from taximeter.access.http import KeysApi
+from taximeter.access.sqlite_store import SqliteKeys
 from taximeter.embedded import Embedded, EmbeddedSettings
 from taximeter.http import make_app
 from taximeter.openapi.document import is_served
@@ -87,7 +89,8 @@ def routes_of(folder: Path) -> list[BaseRoute]:
 
     async def made() -> list[BaseRoute]:
         async with Embedded(EmbeddedSettings(data=folder / "data")) as parts:
-            return list(make_app(parts.routes(), parts.ready).routes)
+            keys = KeysApi(SqliteKeys(folder / "data")).routes()
+            return list(make_app([*parts.routes(), *keys], parts.ready).routes)
 
     return asyncio.run(made())
 

@@ -9,7 +9,14 @@ import pytest
 
 from ingest.content import BodyRefused, inflate
 from ingest.parse import parse
-from schemas.limits import BATCH_EVENTS_MAX, EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_TEXT_LENGTH_MAX, EXTENSIONS_MAX
+from schemas.limits import (
+    BATCH_EVENTS_MAX,
+    EVENT_BYTES_MAX,
+    EVENT_DEPTH_MAX,
+    EVENT_FIELDS_MAX,
+    EVENT_TEXT_LENGTH_MAX,
+    EXTENSIONS_MAX,
+)
 from tests.unit.ingest.doors import JSON, event, text
 
 ONE, TWO = text(event()), text([event(), event(id="e2")])
@@ -129,6 +136,8 @@ def nested(depth: int) -> Any:
         {"id": "é" * EVENT_TEXT_LENGTH_MAX},
         {"data": nested(EVENT_DEPTH_MAX)},
         {"data": {"a": "x" * (EVENT_BYTES_MAX - 9)}},
+        {"data": {f"n{i}": i for i in range(EVENT_FIELDS_MAX)}},
+        {"data": {"list": [{"": ":::"}] * (EVENT_FIELDS_MAX - 1)}},
         {"data": {"a": ["]" * 40, "[" * 40, {}]}},
         {f"x{i}": True for i in range(EXTENSIONS_MAX)},
         {"x" * 20: 1},

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from ingest.content import BodyRefused
-from schemas.limits import EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_TEXT_LENGTH_MAX, EXTENSIONS_MAX
+from schemas.limits import EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_FIELDS_MAX, EVENT_TEXT_LENGTH_MAX, EXTENSIONS_MAX
 from tests.unit.ingest.doors import JSON, LINES, ListLog, event, make_door, text
 
 GOOD_TEXT = text(event(id="good"))
@@ -67,6 +67,12 @@ WRONG: dict[str, tuple[bytes, str, str | None]] = {
     "too deep data": (text(event(data=nested(EVENT_DEPTH_MAX + 1))), "invalid_data", "data"),
     "very deep data": (raw(b'"large"', b"[" * 5000 + b"]" * 5000), "invalid_data", "data"),
     "too large data": (text(event(data={"a": "x" * EVENT_BYTES_MAX})), "too_large", "data"),
+    "too many names": (text(event(data={f"n{i}": i for i in range(EVENT_FIELDS_MAX + 1)})), "too_large", "data"),
+    "too many names, nested": (
+        text(event(data={"list": [{"": 1}] * EVENT_FIELDS_MAX})),
+        "too_large",
+        "data",
+    ),
     "far too large data": (text(event(data={"a": "x" * 4 * EVENT_BYTES_MAX})), "too_large", "data"),
     "name twice in data": (raw(b'"tokens":5', b'"tokens":5,"tokens":5000'), "invalid_data", "data.tokens"),
     "name twice deep in data": (raw(b'"tokens":5', b'"a":[{"b":1,"b":1}]'), "invalid_data", "data.a[0].b"),

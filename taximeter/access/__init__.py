@@ -1,0 +1,1 @@
+"""Who may do what, and how much at once: API keys, the layer in front of every route, rates and slow clients."""
