@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from schemas import catalogue
-from schemas.catalogue import read_json, read_plain
 from schemas.faults import MISSING, Faults, Number
+from schemas.plain import read_json, read_plain
 
 KEYS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=5)
 VALUES = st.recursive(
