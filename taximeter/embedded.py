@@ -11,6 +11,7 @@ from starlette.routing import BaseRoute
 
 from ingest.app import routes as door_routes
 from ingest.columns import rejection_record
+from ingest.compat.openmeter.app import openmeter_routes
 from ingest.door import Door, DoorSettings
 from rating.archive.archiver import Archiver, ArchiveSettings
 from rating.archive.store import Archive, ArchiveError
@@ -28,6 +29,7 @@ from streams.embedded.host import EmbeddedHost, HostSettings
 from streams.embedded.log import SqliteLog
 from streams.snapshots import SnapshotStore
 from taximeter.catalogue_http import CatalogueApi
+from taximeter.compat import CompatBackend
 from taximeter.documents import CatalogueInForce
 from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
@@ -158,7 +160,9 @@ class Embedded:
         reratings = Reratings(self.log.partitions, self._append, lambda: self.catalogue.catalogue, self._show)
         watching = watch_routes(self.measure)
         door = [events_route(self.view), *door_routes(self.door)]
-        return [*door, *catalogue.routes(), *reratings.routes(), *spend_routes(self.view), *watching]
+        others = openmeter_routes(CompatBackend(self.door, self.catalogue, self._write, self.view))
+        own = [*door, *catalogue.routes(), *reratings.routes(), *spend_routes(self.view)]
+        return [*own, *others, *watching]
 
     async def _append(self, partition: int, entry: bytes) -> int:
         return await self.log.append(partition, entry, 0)

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 
 from ingest.app import routes as door_routes
 from ingest.columns import rejection_record
+from ingest.compat.openmeter.app import openmeter_routes
 from ingest.door import Door, DoorSettings
 from ingest.feed import FeedProcessor, encode_json_entry
 from rating.engine import RatingProcessor, RatingSettings
@@ -32,6 +33,7 @@ from streams.log import LogUnavailable
 from streams.snapshots import SnapshotError, SnapshotStore
 from streams.watchdog import STALL_S, Watchdog
 from taximeter.catalogue_http import CatalogueApi
+from taximeter.compat import CompatBackend
 from taximeter.documents import read_catalogue_file
 from taximeter.follower import CatalogueFollower
 from taximeter.http import Unready, make_app, running
@@ -119,7 +121,8 @@ async def _ingest(
         if documents is not None:
             await follower.catalogue.apply(documents, write)
         watching = watch_routes(lambda: Measured(make_status("door", [], ready=True), door=door.counts))
-        parts = [*door_routes(door), *api.routes(), *reratings.routes(), *watching]
+        doors = openmeter_routes(CompatBackend(door, follower.catalogue, write, None, catch_up))
+        parts = [*door_routes(door), *api.routes(), *reratings.routes(), *doors, *watching]
         app = make_app(parts, lambda: {"log": True})
         async with running(app, host, port) as url:
             say(f"taximeter ingest: ready at {url}")
