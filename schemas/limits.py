@@ -26,8 +26,8 @@ REJECTED_EVENT_BYTES_MAX: Final = 256 * 1024
 BODY_BYTES_MAX: Final = 32 * 1024 * 1024
 """Bytes of one request, after decompression."""
 
-BATCH_EVENTS_MAX: Final = 10_000
-"""Events in one request."""
+BATCH_EVENTS_MAX: Final = 100_000
+"""Events in one request. Shippers bound batches by bytes alone (Vector by 10 MB), and drop one that is refused."""
 
 PACK_EVENTS_MAX: Final = 2_000
 """Events in one packed batch."""
