@@ -14,6 +14,7 @@ from rating.spend.usage import Question, read_meters, unusable
 from rating.spend.view import Of, PositionNotReached, SpendView
 from schemas.catalogue import Catalogue, Filed, Meter
 from schemas.event import VOID_TYPE
+from schemas.faults import encode_document
 from schemas.identity import partition_of
 from schemas.output import LineItem
 from schemas.times import parse_time
@@ -47,6 +48,7 @@ class CompatBackend:
         self._view = view
         self._catch_up = catch_up
         self._given: dict[str, dict[int, int]] = {}
+        self._encoded: dict[str, tuple[Catalogue, bytes]] = {}
 
     # Taking -------------------------------------------------------------------------------------
 
@@ -85,6 +87,14 @@ class CompatBackend:
         applied = await self._of(tenant).apply(fresh, self._write)
         self._give(tenant, applied.position)
 
+    def _meters(self, tenant: str) -> bytes:
+        """The meters in force as JSON: what a question is answered by, whatever the store has read."""
+        catalogue = self._of(tenant).catalogue
+        known = self._encoded.get(tenant)
+        if known is None or known[0] is not catalogue:
+            known = self._encoded[tenant] = catalogue, encode_document({"meters": catalogue.meters})
+        return known[1]
+
     # Questions ----------------------------------------------------------------------------------
 
     async def usage(self, tenant: str, question: compat.UsageQuestion) -> list[compat.UsageRow]:
@@ -105,8 +115,10 @@ class CompatBackend:
             partition=partition_of(tenant, customers[0], view.partitions) if len(customers) == 1 else None,
         )
 
+        meters = self._meters(tenant)
+
         def query(store: SpendStore) -> Mapping[str, Any]:
-            return usage_http.answer_usage(store, asked, store.catalogue(asked.partition or 0))
+            return usage_http.answer_usage(store, asked, meters)
 
         answer = await self._ask(tenant, query, "usage")
         return [
@@ -118,14 +130,13 @@ class CompatBackend:
         """Kept events, and what the meters in force cannot count of them."""
         named = set(EventFilter._fields) & set(question._fields)
         where = EventFilter(**{name: getattr(question, name) for name in named})
+        meters = self._meters(tenant)
 
         def query(store: SpendStore) -> Mapping[str, Any]:
             after = usage_http.place_of(question.after)
             whose = Whose(tenant, question.customers, question.subjects)
             answer = usage_http.answer_events(store, whose, where, after, question.limit)
-            catalogue = store.catalogue(0)
-            said = _rejections(answer["events"], {} if catalogue is None else read_meters(catalogue))
-            return {**answer, "said": said}
+            return {**answer, "said": _rejections(answer["events"], read_meters(meters))}
 
         answer = await self._ask(tenant, query, "usage")
         events = [

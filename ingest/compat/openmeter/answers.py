@@ -128,22 +128,22 @@ async def not_here(request: Request, error: Exception) -> Response:
 # Bodies and answers -------------------------------------------------------------------------------
 
 
-async def read_object(request: Request) -> dict[str, Any]:
+async def read_object(request: Request, empty: bool = False) -> dict[str, Any]:
     """The JSON object of a body, its numbers with a fraction or an exponent by their text (`msgspec.Raw`).
 
-    Raises: Refusal, BodyRefused.
+    `empty`: no body at all is an object without members. Raises: Refusal, BodyRefused.
     """
-    value = await read_json(request)
+    value = await read_json(request, b"{}" if empty else b"")
     if not isinstance(value, dict):
         raise Refusal(400, "invalid_json", f"found {_kind(value)}, expected an object")
     return value
 
 
-async def read_json(request: Request) -> Any:
-    """Any JSON value of a body. Raises: Refusal, BodyRefused."""
+async def read_json(request: Request, default: bytes = b"") -> Any:
+    """Any JSON value of a body; that of `default` where there is none. Raises: Refusal, BodyRefused."""
     headers = request.scope["headers"]
     body = inflate(await read_body(request.scope, request.receive, DOCUMENT_BYTES_MAX), headers, DOCUMENT_BYTES_MAX)
-    return decode_json(body, "the body")
+    return decode_json(body or default, "the body")
 
 
 def decode_json(text: bytes | str, what: str) -> Any:

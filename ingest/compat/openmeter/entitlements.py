@@ -30,6 +30,7 @@ from ingest.compat.openmeter.answers import (
     time_of,
     times_of,
     unknown_thing,
+    whole,
 )
 from ingest.compat.openmeter.customers import find_customer, id_of_customer, owners_of
 from ingest.compat.openmeter.filters import both, read_advanced, read_map
@@ -73,7 +74,7 @@ async def create_feature(backend: Backend, request: Request) -> Response:
 
 
 async def list_features(backend: Backend, request: Request) -> Response:
-    """`GET /api/v1/features`: an array, as it is without `page`; with it a page of `items`."""
+    """`GET /api/v1/features`: an array; where a page is asked for, a page of `items`."""
     catalogue = await backend.catalogue(tenant(request))
     asked = request.query_params
     slugs, everything = set(asked.getlist("meterSlug")), asked.get("includeArchived") == "true"
@@ -82,7 +83,11 @@ async def list_features(backend: Backend, request: Request) -> Response:
         for key, one in sorted(catalogue.features.items())
         if (everything or not one.archived) and (not slugs or one.meter in slugs)
     ]
-    return as_json(shown)
+    if "page" not in asked:
+        return as_json(shown)
+    page, size = whole(request, "page", 1, 1_000_000), whole(request, "pageSize", 100, 1000)
+    items = shown[(page - 1) * size : page * size]
+    return as_json({"items": items, "page": page, "pageSize": size, "totalCount": len(shown)})
 
 
 async def get_feature(backend: Backend, request: Request) -> Response:

@@ -44,7 +44,7 @@ class Asked(NamedTuple):
 async def query_meter(backend: Backend, request: Request) -> Response:
     """`GET` and `POST /api/v1/meters/{idOrSlug}/query`."""
     slug, meter = await find_meter(backend, request)
-    asked = read_body(await read_object(request)) if request.method == "POST" else read_query(request)
+    asked = read_body(await read_object(request, empty=True)) if request.method == "POST" else read_query(request)
     catalogue = await backend.catalogue(tenant(request))
     rows = await _rows(backend, request, slug, meter, asked, catalogue)
     if _wants_csv(request):
