@@ -32,13 +32,8 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def lines(source: str, count: int, **data: Any) -> list[bytes]:
     """Events, each as one line of JSON."""
-    common = {
-        "specversion": "1.0",
-        "source": source,
-        "type": "log",
-        "subject": "host-1",
-        "time": "2026-11-05T10:00:00Z",
-    }
+    common = {"specversion": "1.0", "source": source, "type": "log", "subject": f"host-{source[:4]}"}
+    common |= {"time": "2026-11-05T10:00:00Z"}
     return [json.dumps(common | {"id": str(number), "data": {"n": number, **data}}).encode() for number in range(count)]
 
 
