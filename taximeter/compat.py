@@ -5,7 +5,7 @@ from typing import Any, Final, TypeVar
 
 from ingest.columns import Parsed
 from ingest.compat import backend as compat
-from ingest.door import Door
+from ingest.door import Door, now
 from ingest.receipt import Receipt
 from rating.spend import usage_http
 from rating.spend.parameters import Problem
@@ -25,20 +25,23 @@ _WAIT_S: Final = 10.0
 """How long a question waits for what its tenant was told is taken."""
 _PAGE: Final = 1000
 _MISSING: Final = "no value that can be counted"
+_NO_DOOR: Final = "this process takes nothing: send it to `taximeter ingest`, or `taximeter serve`"
+_NO_STORE: Final = "this process keeps no store: ask `taximeter spend`, or `taximeter serve`"
 _T = TypeVar("_T")
 
 
 class CompatBackend:
     """The `Backend` of a process.
 
-    `view`: None where it has no store. `catch_up`: waits for what other processes have changed.
+    `door` and `write`: None where it takes nothing. `view`: None where it has no store. `catch_up`: waits for what
+    other processes have changed.
     """
 
     def __init__(
         self,
-        door: Door,
+        door: Door | None,
         catalogue: CatalogueInForce,
-        write: Write,
+        write: Write | None,
         view: SpendView | None,
         catch_up: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
@@ -54,6 +57,8 @@ class CompatBackend:
 
     async def take(self, tenant: str, parsed: Parsed, *, whole: bool = False, new: bool = False) -> Receipt:
         """Takes events; raises as `Backend.take`."""
+        if self._door is None:
+            raise compat.NoDoor(_NO_DOOR)
         receipt = await self._door.take_parsed(parsed, tenant, whole=whole, new=new)
         self._give(tenant, decode_position(receipt.position))
         return receipt
@@ -61,11 +66,11 @@ class CompatBackend:
     @property
     def retry_after_seconds(self) -> int:
         """What a client is told to wait where the log takes nothing."""
-        return self._door.settings.retry_after_seconds
+        return 1 if self._door is None else self._door.settings.retry_after_seconds
 
     def now(self) -> int:
         """The door's clock."""
-        return self._door.clock()
+        return now() if self._door is None else self._door.clock()
 
     # Documents ----------------------------------------------------------------------------------
 
@@ -84,6 +89,8 @@ class CompatBackend:
 
     async def apply(self, tenant: str, fresh: Catalogue) -> None:
         """Brings documents into force."""
+        if self._write is None:
+            raise compat.NoDoor(_NO_DOOR)
         applied = await self._of(tenant).apply(fresh, self._write)
         self._give(tenant, applied.position)
 
@@ -163,7 +170,7 @@ class CompatBackend:
 
     def _served(self) -> SpendView:
         if self._view is None:
-            raise compat.NoQueries("this process keeps no store: ask `taximeter spend`, or `taximeter serve`")
+            raise compat.NoQueries(_NO_STORE)
         return self._view
 
     async def _ask(self, tenant: str, query: Callable[[SpendStore], _T], of: Of) -> _T:

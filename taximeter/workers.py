@@ -247,9 +247,12 @@ async def _spend(
     watchdog = Watchdog(stall or STALL_S)
     watchdog.watch("the spend store", lambda: view_reading(view))
     watchdog.start()
+    follower = CatalogueFollower(settings)
     try:
+        await asyncio.to_thread(follower.start)
         watching = watch_routes(lambda: Measured(view_status(view, not feed.done(), watchdog)))
-        app = make_app([*spend_routes(view), *watching], lambda: {"feed": not feed.done()}, watchdog.near)
+        others = openmeter_routes(CompatBackend(None, follower.catalogue, None, view))
+        app = make_app([*spend_routes(view), *others, *watching], lambda: {"feed": not feed.done()}, watchdog.near)
         async with running(app, host, port) as url:
             say(f"taximeter spend: ready at {url}")
             stopped = asyncio.create_task(until_signalled())
@@ -262,6 +265,7 @@ async def _spend(
     finally:
         feed.cancel()
         await asyncio.gather(feed, return_exceptions=True)
+        await asyncio.to_thread(follower.stop)
         store.close()
         watchdog.stop()
     return 0

@@ -15,7 +15,7 @@ from starlette.responses import Response
 
 from ingest.app import Disconnected, read_body
 from ingest.columns import Refused
-from ingest.compat.backend import Backend, Late, NoQueries, QueryRefused
+from ingest.compat.backend import Backend, Late, NotHere, QueryRefused
 from ingest.compat.errors import Failure, problem
 from ingest.content import BodyRefused, inflate
 from ingest.door import NotWhole
@@ -83,8 +83,8 @@ def _refusal(error: Exception, backend: Backend, request: Request) -> Refusal:
             return Refusal(400, "invalid_document", detail, faults=faults)
         case QueryRefused():
             return Refusal(error.status, error.code, error.detail)
-        case NoQueries():
-            return Refusal(501, "no_queries", str(error))
+        case NotHere():
+            return Refusal(501, "not_here", str(error))
         case Late():
             return Refusal(503, "late", str(error), retry)
         case LogUnavailable():
