@@ -21,7 +21,6 @@ from ingest.content import BodyRefused, inflate
 from ingest.door import NotWhole
 from schemas.access import tenant_of
 from schemas.catalogue import CatalogueError, Filed
-from schemas.identity import digest
 from schemas.limits import DOCUMENT_BYTES_MAX
 from schemas.times import TimeError, format_time, parse_time
 from streams.log import LogUnavailable
@@ -29,7 +28,6 @@ from streams.log import LogUnavailable
 Answer = Callable[[Request], Awaitable[Response]]
 
 _LOG = logging.getLogger(__name__)
-_CROCKFORD: Final = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _UNKNOWN_TIME: Final = "1970-01-01T00:00:00Z"
 _FAULTS_MAX: Final = 100
 
@@ -224,12 +222,6 @@ def whole(request: Request, name: str, default: int, most: int) -> int:
     if not (text.isascii() and text.isdigit() and len(text) < 9 and 1 <= int(text) <= most):
         raise bad(name, f"found {text[:60]!r}, expected a whole number from 1 to {most}")
     return int(text)
-
-
-def id_of(kind: str, *parts: str) -> str:
-    """The id that a document has in this dialect: made from what it is called, and in the form of a ULID."""
-    number = int.from_bytes(digest("openmeter", kind, *parts), "big")
-    return "".join(_CROCKFORD[(number >> shift) & 31] for shift in range(125, -1, -5))
 
 
 def times_of(versions: list[Filed]) -> dict[str, str]:

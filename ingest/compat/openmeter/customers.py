@@ -17,7 +17,6 @@ from ingest.compat.openmeter.answers import (
     Refusal,
     as_json,
     bad,
-    id_of,
     map_of_texts,
     read_json,
     read_object,
@@ -29,6 +28,7 @@ from ingest.compat.openmeter.answers import (
     unknown_thing,
     whole,
 )
+from ingest.compat.openmeter.indexes import customers_by_id, id_of, id_of_customer, owners_of
 from schemas.catalogue import Catalogue, Customer
 from schemas.identity import IDENTIFIER
 from schemas.limits import ID_LENGTH_MAX
@@ -127,25 +127,6 @@ def show_customer(backend: Backend, tenant: str, key: str, customer: Customer) -
     return shown | ({"metadata": metadata} if metadata else {})
 
 
-_indexes: dict[int, tuple[Catalogue, dict[str, str]]] = {}
-_INDEXES_MAX: Final = 64
-
-
-def customers_by_id(catalogue: Catalogue) -> dict[str, str]:
-    """Id -> key of every customer. Those of the last catalogues are remembered, with the catalogue that they are of."""
-    known = _indexes.get(id(catalogue))
-    if known is None or known[0] is not catalogue:
-        if len(_indexes) >= _INDEXES_MAX:
-            _indexes.clear()
-        known = _indexes[id(catalogue)] = catalogue, {id_of_customer(key): key for key in catalogue.customers}
-    return known[1]
-
-
-def id_of_customer(key: str) -> str:
-    """A customer's id."""
-    return id_of("customer", key)
-
-
 # Subjects -----------------------------------------------------------------------------------------
 
 
@@ -190,11 +171,6 @@ async def get_subject(backend: Backend, request: Request) -> Response:
     if key is None:
         raise unknown_thing("subject", asked)
     return as_json((await _show_subjects(backend, request, [key]))[0])
-
-
-def owners_of(catalogue: Catalogue) -> dict[str, str]:
-    """Subject -> the customer that it belongs to. A customer without subjects is its own."""
-    return {subject: key for key, one in catalogue.customers.items() for subject in one.subjects or [key]}
 
 
 def _of_subject(customer: Customer, asked: dict[str, Any]) -> Customer:

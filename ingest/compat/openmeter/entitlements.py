@@ -19,7 +19,6 @@ from ingest.compat.openmeter.answers import (
     Refusal,
     as_json,
     bad,
-    id_of,
     map_of_texts,
     read_object,
     required_text,
@@ -32,8 +31,9 @@ from ingest.compat.openmeter.answers import (
     unknown_thing,
     whole,
 )
-from ingest.compat.openmeter.customers import find_customer, id_of_customer, owners_of
+from ingest.compat.openmeter.customers import find_customer
 from ingest.compat.openmeter.filters import both, read_advanced, read_map
+from ingest.compat.openmeter.indexes import entitlements_of, id_of, id_of_customer, owners_of
 from ingest.compat.openmeter.periods import INTERVALS, ISO, Interval, period_of
 from schemas.catalogue import Catalogue, Entitlement, Feature
 from schemas.numbers import NumberError, format_scaled, parse_scaled
@@ -245,8 +245,8 @@ def _all_held(catalogue: Catalogue, customer: str, at: int) -> dict[str, tuple[s
     moment = to_datetime(at)
     return {
         one.feature: (id, one)
-        for id, one in catalogue.entitlements.items()
-        if one.customer == customer and one.start <= moment and (one.end is None or moment < one.end)
+        for id, one in entitlements_of(catalogue).get(customer, ())
+        if one.start <= moment and (one.end is None or moment < one.end)
     }
 
 

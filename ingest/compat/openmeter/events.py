@@ -22,7 +22,7 @@ from ingest.compat.openmeter.answers import (
     tenant,
     time_of,
 )
-from ingest.compat.openmeter.customers import customers_by_id, id_of_customer
+from ingest.compat.openmeter.indexes import customers_by_id, id_of_customer
 from ingest.content import header
 from ingest.parse import parse
 from schemas.catalogue import Catalogue

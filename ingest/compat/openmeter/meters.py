@@ -16,7 +16,6 @@ from ingest.compat.openmeter.answers import (
     Refusal,
     as_json,
     bad,
-    id_of,
     map_of_texts,
     read_object,
     required_text,
@@ -27,6 +26,7 @@ from ingest.compat.openmeter.answers import (
     unknown_thing,
     whole,
 )
+from ingest.compat.openmeter.indexes import id_of
 from schemas.catalogue import Aggregate, Catalogue, Meter
 
 _AGGREGATES: Final[dict[str, Aggregate]] = {

@@ -14,8 +14,8 @@ from starlette.responses import Response
 
 from ingest.compat.backend import Backend, Unit, UsageQuestion, UsageRow
 from ingest.compat.openmeter.answers import as_json, bad, read_object, show, shown_time, tenant, time_of
-from ingest.compat.openmeter.customers import customers_by_id, id_of_customer
 from ingest.compat.openmeter.filters import Filters, both, read_advanced, read_filters, read_map
+from ingest.compat.openmeter.indexes import customers_by_id, id_of_customer, owners_of
 from ingest.compat.openmeter.meters import find_meter
 from schemas.catalogue import Catalogue, Meter
 from schemas.period import Calendar, PeriodError, load_zone
@@ -204,7 +204,7 @@ def _wants_csv(request: Request) -> bool:
 def _csv(slug: str, asked: Asked, rows: list[UsageRow], catalogue: Catalogue) -> Response:
     """The columns of their server: the window, the subject and whose it is, the groups, the value."""
     names = [name for name in asked.group_by if name != "subject"]
-    owner = {subject: id for id, one in catalogue.customers.items() for subject in one.subjects or [id]}
+    owner = owners_of(catalogue)
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["window_start", "window_end", "subject", "customer_name", "customer_email", *names, "value"])
