@@ -62,8 +62,8 @@ def read_event(members: Mapping[str, Any], derived: str, now: int, seconds: bool
 
     `derived`: the identifier of an event that brings none. `place`: the path of the object. Raises: Refused.
     """
-    for name in members.keys() - _MEMBERS - {"expand"}:
-        raise invalid(f"Received unknown parameter: {place}{name[:100]}", place + name[:100], "parameter_unknown")
+    for odd in members.keys() - _MEMBERS - {"expand"}:
+        raise invalid(f"Received unknown parameter: {place}{odd[:100]}", place + odd[:100], "parameter_unknown")
     name, payload = _text(members, "event_name", place), members.get("payload")
     if name is None:
         raise missing(place + "event_name")

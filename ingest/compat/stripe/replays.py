@@ -48,9 +48,7 @@ class Replays:
         known = self._found.get(place)
         if known is not None and self._clock() - known.at < _KEPT:
             if known.asked != asked:
-                message = (
-                    "Keys for idempotent requests can only be used with the same parameters they were first used with."
-                )
+                message = "An idempotency key can only be used again with the same parameters."
                 raise invalid(message, code="idempotency_key_reused", type="idempotency_error")
             if known.answer is None:
                 message = "There is currently another in-progress request using this Idempotency-Key."
