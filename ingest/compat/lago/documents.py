@@ -173,7 +173,7 @@ def prices_at(bodies: Sequence[Prices], time: int) -> Prices:
 
 def money_of(cents: int, currency: str) -> Decimal:
     """Minor units as an amount: 1250 cents are 12.5."""
-    return Decimal(cents).scaleb(-MINOR_DIGITS.get(currency, 2))
+    return Decimal(format_scaled(cents * ONE // 10 ** MINOR_DIGITS.get(currency, 2)))
 
 
 def owner_of(subscription: Subscription) -> str:

@@ -29,7 +29,6 @@ from ingest.compat.lago.prices import MODELS, Price, Priced, read_price, say_pri
 from schemas.access import tenant_of
 from schemas.catalogue import Catalogue, Charge, Meter, Minimum, PriceBook, Prices
 from schemas.currency import MINOR_DIGITS
-from schemas.numbers import format_scaled, parse_scaled
 
 FEE: Final = "subscription_fee"
 INTERVAL: Final = "lago.interval"
@@ -149,7 +148,7 @@ def read_plan(tenant: str, members: Members, catalogue: Catalogue) -> tuple[str,
     charges: dict[str, Charge] = {}
     meters: dict[str, Meter] = {}
     if amount:
-        price = {"model": "flat", "amount": _decimal_text(money_of(amount, currency))}
+        price = {"model": "flat", "amount": str(money_of(amount, currency))}
         charges[FEE] = Charge(price=price, when="in_advance" if in_advance else "in_arrears", prorate=True)
     for i, one in enumerate(fields.objects("charges")):
         _read_charge(tenant, Fields(one, errors, f"charges.{i}."), catalogue, charges, meters, currency)
@@ -328,10 +327,6 @@ def _commitment_shown(tenant: str, plan: str, prices: Prices, book: PriceBook) -
         "interval": book.metadata.get(INTERVAL, "monthly"),
         "taxes": [],
     }
-
-
-def _decimal_text(value: Decimal) -> str:
-    return format_scaled(parse_scaled(value))
 
 
 def interval_of(book: PriceBook) -> str:

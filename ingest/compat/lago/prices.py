@@ -87,7 +87,7 @@ def _read_package(fields: Fields) -> Priced:
 def _say_package(price: Price, free: Decimal) -> Members:
     size = Decimal(_said(price["package_size"]))
     whole = int(size) if size == int(size) else _text(size)
-    return {"amount": _said(price["package_amount"]), "package_size": whole, "free_units": int(free)}
+    return {"amount": _said(price["package_amount"]), "package_size": whole, "free_units": _whole(free)}
 
 
 # Ranges -------------------------------------------------------------------------------------------

@@ -14,8 +14,8 @@ from schemas.times import DAY
 
 REMEMBERED_MAX: Final = 20_000
 """Answers that are remembered: of more, the latest."""
-BODY_BYTES_MAX: Final = 16 * 1024
-"""A longer answer is not remembered."""
+BODY_BYTES_MAX: Final = 2048
+"""A longer answer is not remembered: all together are a few tens of megabytes at most."""
 KEY_LENGTH_MAX: Final = 255
 _KEPT: Final = DAY
 
