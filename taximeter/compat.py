@@ -3,8 +3,13 @@
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, Final, TypeVar
 
+from starlette.routing import BaseRoute
+
 from ingest.columns import Parsed
 from ingest.compat import backend as compat
+from ingest.compat.lago.app import lago_door
+from ingest.compat.openmeter.app import openmeter_routes
+from ingest.compat.stripe.app import stripe_door
 from ingest.door import Door, now
 from ingest.receipt import Receipt
 from rating.spend import usage_http
@@ -28,6 +33,11 @@ _MISSING: Final = "no value that can be counted"
 _NO_DOOR: Final = "this process takes nothing: send it to `taximeter ingest`, or `taximeter serve`"
 _NO_STORE: Final = "this process keeps no store: ask `taximeter spend`, or `taximeter serve`"
 _T = TypeVar("_T")
+
+
+def compat_routes(backend: compat.Backend) -> list[BaseRoute]:
+    """The doors of all dialects, each one under its prefix."""
+    return [*openmeter_routes(backend), lago_door(backend), stripe_door(backend)]
 
 
 class CompatBackend:
@@ -81,6 +91,10 @@ class CompatBackend:
         """The documents in force."""
         if self._catch_up is not None:
             await self._catch_up()
+        return self._of(tenant).catalogue
+
+    def known(self, tenant: str) -> Catalogue:
+        """The documents in force, as far as this process has read them."""
         return self._of(tenant).catalogue
 
     def filed(self, tenant: str, kind: str, id: str) -> list[Filed]:

@@ -11,7 +11,6 @@ from starlette.routing import BaseRoute
 
 from ingest.app import routes as door_routes
 from ingest.columns import rejection_record
-from ingest.compat.openmeter.app import openmeter_routes
 from ingest.door import Door, DoorSettings
 from rating.archive.archiver import Archiver, ArchiveSettings
 from rating.archive.store import Archive, ArchiveError
@@ -29,7 +28,7 @@ from streams.embedded.host import EmbeddedHost, HostSettings
 from streams.embedded.log import SqliteLog
 from streams.snapshots import SnapshotStore
 from taximeter.catalogue_http import CatalogueApi
-from taximeter.compat import CompatBackend
+from taximeter.compat import CompatBackend, compat_routes
 from taximeter.documents import CatalogueInForce
 from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
@@ -160,7 +159,7 @@ class Embedded:
         reratings = Reratings(self.log.partitions, self._append, lambda: self.catalogue.catalogue, self._show)
         watching = watch_routes(self.measure)
         door = [events_route(self.view), *door_routes(self.door)]
-        others = openmeter_routes(CompatBackend(self.door, self.catalogue, self._write, self.view))
+        others = compat_routes(CompatBackend(self.door, self.catalogue, self._write, self.view))
         own = [*door, *catalogue.routes(), *reratings.routes(), *spend_routes(self.view)]
         return [*own, *others, *watching]
 

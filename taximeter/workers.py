@@ -8,7 +8,6 @@ from urllib.parse import urlsplit
 
 from ingest.app import routes as door_routes
 from ingest.columns import rejection_record
-from ingest.compat.openmeter.app import openmeter_routes
 from ingest.door import Door, DoorSettings
 from ingest.feed import FeedProcessor, encode_json_entry
 from rating.engine import RatingProcessor, RatingSettings
@@ -33,7 +32,7 @@ from streams.log import LogUnavailable
 from streams.snapshots import SnapshotError, SnapshotStore
 from streams.watchdog import STALL_S, Watchdog
 from taximeter.catalogue_http import CatalogueApi
-from taximeter.compat import CompatBackend
+from taximeter.compat import CompatBackend, compat_routes
 from taximeter.documents import read_catalogue_file
 from taximeter.follower import CatalogueFollower
 from taximeter.http import Unready, make_app, running
@@ -121,7 +120,7 @@ async def _ingest(
         if documents is not None:
             await follower.catalogue.apply(documents, write)
         watching = watch_routes(lambda: Measured(make_status("door", [], ready=True), door=door.counts))
-        doors = openmeter_routes(CompatBackend(door, follower.catalogue, write, None, catch_up))
+        doors = compat_routes(CompatBackend(door, follower.catalogue, write, None, catch_up))
         parts = [*door_routes(door), *api.routes(), *reratings.routes(), *doors, *watching]
         app = make_app(parts, lambda: {"log": True})
         async with running(app, host, port) as url:
@@ -251,7 +250,7 @@ async def _spend(
     try:
         await asyncio.to_thread(follower.start)
         watching = watch_routes(lambda: Measured(view_status(view, not feed.done(), watchdog)))
-        others = openmeter_routes(CompatBackend(None, follower.catalogue, None, view))
+        others = compat_routes(CompatBackend(None, follower.catalogue, None, view))
         app = make_app([*spend_routes(view), *others, *watching], lambda: {"feed": not feed.done()}, watchdog.near)
         async with running(app, host, port) as url:
             say(f"taximeter spend: ready at {url}")

@@ -5,7 +5,7 @@ reading of a body, by a log that takes nothing (503), by a store that is not the
 """
 
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -14,16 +14,16 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import BaseRoute, Mount
+from starlette.routing import Mount, Route
 
 from ingest.app import Disconnected, read_body
 from ingest.compat.backend import Late, NoQueries, QueryRefused
 from ingest.compat.errors import Body, Failure, Formatter
 from ingest.content import BodyRefused, inflate
 from ingest.json_text import deeper_than, repeated_name, why_not_json
-from schemas.catalogue import read_json
 from schemas.faults import MISSING, Faults
 from schemas.limits import EVENT_DEPTH_MAX
+from schemas.plain import read_json
 from streams.log import LogUnavailable
 
 _LOG = logging.getLogger(__name__)
@@ -50,13 +50,23 @@ class Dialect:
         self._formatter = formatter
         self._wait_headers = wait_headers
 
-    def mount(self, routes: Sequence[BaseRoute]) -> Mount:
-        """The routes under the prefix. Unknown paths and methods are refused in the dialect."""
-        app = Starlette(routes=list(routes), exception_handlers={HTTPException: self._not_routed})
+    def mount(self, table: Iterable[tuple[str, str, Answer]], retry_after: Callable[[], int]) -> Mount:
+        """Method, path and answer of each route, under the prefix. What is not there is refused in the dialect.
+
+        Those of one path become one route, so that a wrong method is told which are right.
+        """
+        by_path: dict[str, dict[str, Answer]] = {}
+        for method, path, answer in table:
+            by_path.setdefault(path, {})[method] = answer
+        routes = [
+            Route(path, self._guarded(_one_of(answers), retry_after), methods=list(answers))
+            for path, answers in by_path.items()
+        ]
+        app = Starlette(routes=routes, exception_handlers={HTTPException: self._not_routed})
         app.router.redirect_slashes = False
         return Mount(self._prefix, app=app)
 
-    def guarded(self, answer: Answer, retry_after: Callable[[], int]) -> Answer:
+    def _guarded(self, answer: Answer, retry_after: Callable[[], int]) -> Answer:
         """The answer, or in the dialect what kept it from being given."""
 
         async def guarded(request: Request) -> Response:
@@ -97,6 +107,13 @@ class Dialect:
         detail = f"{request.method} is not allowed here, expected {expected}"
         code = HTTPStatus(error.status_code).name.lower()
         return self._failed(Failure(error.status_code, code, detail), allowed)
+
+
+def _one_of(answers: Mapping[str, Answer]) -> Answer:
+    async def answer(request: Request) -> Response:
+        return await answers["GET" if request.method == "HEAD" else request.method](request)
+
+    return answer
 
 
 def _said(body: Body, status: int, headers: Mapping[str, str] | None = None) -> Response:

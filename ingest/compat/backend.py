@@ -128,6 +128,10 @@ class Backend(Protocol):
         """The documents in force, those of other processes included."""
         ...
 
+    def known(self, tenant: str) -> Catalogue:
+        """The documents in force as this process knows them: asks nobody, for what is done at every event."""
+        ...
+
     def filed(self, tenant: str, kind: str, id: str) -> list[Filed]:
         """What is known of a document's versions, the first one first."""
         ...

@@ -79,6 +79,20 @@ def test_a_meter_is_one_of_ours(server: Server, client: stripe.StripeClient) -> 
     assert (error.http_status, error.param) == (400, "event_name")
 
 
+def test_a_meter_is_renamed_and_takes_no_events_while_it_is_inactive(client: stripe.StripeClient) -> None:
+    made, customer = meter(client), fresh("cus")
+    assert client.v1.billing.meters.update(made.id, {"display_name": "Other"}).display_name == "Other"
+    send = client.v1.billing.meter_events.create
+    send(event(made.event_name, customer, "2"))
+    assert client.v1.billing.meters.deactivate(made.id).status == "inactive"
+    assert refused(send, event(made.event_name, customer, "3")).param == "event_name"
+    assert made.id in [one.id for one in client.v1.billing.meters.list({"status": "inactive"}).data]
+    assert total(client, made, customer) == 2  # what was taken stays
+    assert client.v1.billing.meters.reactivate(made.id).status == "active"
+    send(event(made.event_name, customer, "3"))
+    assert total(client, made, customer) == 5
+
+
 def test_meters_are_listed_page_by_page(client: stripe.StripeClient) -> None:
     made = {meter(client).id for _ in range(5)}
     found = list(client.v1.billing.meters.list({"limit": 2}).auto_paging_iter())

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Final
 
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 
 from ingest.compat.answering import Dialect
 from ingest.compat.backend import Backend
@@ -44,11 +44,8 @@ def lago_door(backend: Backend) -> Mount:
         ("GET", "/subscriptions/{id:path}", subscriptions.find),
         ("DELETE", "/subscriptions/{id:path}", subscriptions.end),
     )
-    routes = [
-        Route(_API + path, dialect.guarded(answer, lambda: backend.retry_after_seconds), methods=[method])
-        for method, path, answer in table
-    ]
-    return dialect.mount(routes)
+    routes = ((method, _API + path, answer) for method, path, answer in table)
+    return dialect.mount(routes, lambda: backend.retry_after_seconds)
 
 
 def _wait(seconds: int) -> Mapping[str, str]:

@@ -97,8 +97,8 @@ class Events:
         tenant = tenant_of(request.scope)
         if found := await self._take(tenant, [sent]):
             raise unprocessable(found[0])
-        catalogue = await self._backend.catalogue(tenant)
-        return json_response({"event": shown(sent, tenant, catalogue, self._backend.now())})
+        known, now = self._backend.known(tenant), self._backend.now()
+        return json_response({"event": shown(sent, tenant, known, now)})
 
     async def create_batch(self, request: Request) -> Response:
         """`POST /events/batch`: up to `BATCH_MAX` events, all of them or none; what is wrong, by position."""
@@ -115,8 +115,8 @@ class Events:
         found = found or await self._take(tenant, sent)
         if found:
             raise unprocessable({str(at): errors for at, errors in sorted(found.items())})
-        catalogue, now = await self._backend.catalogue(tenant), self._backend.now()
-        return json_response({"events": [shown(event, tenant, catalogue, now) for event in sent]})
+        known, now = self._backend.known(tenant), self._backend.now()
+        return json_response({"events": [shown(event, tenant, known, now) for event in sent]})
 
     async def find(self, request: Request) -> Response:
         """`GET /events/{transaction_id}`: the latest kept event of that transaction, of any subscription."""

@@ -1,18 +1,18 @@
 """Stripe's routes, under `/stripe`. v1 takes forms, v2 JSON."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from secrets import token_hex
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from starlette.requests import Request
 from starlette.responses import Response
-from starlette.routing import Mount, Route
+from starlette.routing import Mount
 
 from ingest.compat.answering import Answer, Dialect, json_response, members_of, plain_of, read_content
 from ingest.compat.backend import Backend
 from ingest.compat.errors import stripe
 from ingest.compat.stripe.answers import invalid, missing, stripe_id
-from ingest.compat.stripe.events import STREAM_MAX, MeterEvent, cancel, read_event, subject_of, take
+from ingest.compat.stripe.events import STREAM_MAX, MeterEvent, cancel, meters_by_event, read_event, subject_of, take
 from ingest.compat.stripe.forms import parse_form
 from ingest.compat.stripe.meters import URL, Meters
 from ingest.compat.stripe.replays import Replays
@@ -26,8 +26,18 @@ PREFIX: Final = "/stripe"
 _FORM: Final = ("application/x-www-form-urlencoded",)
 _JSON: Final = ("application/json",)
 
-Doing = Callable[[str, Mapping[str, Any], str], Awaitable[Mapping[str, Any]]]
-"""Does what a request asks for: tenant, the body's members, and the identifier of an event that brings none."""
+
+class Told(NamedTuple):
+    """A request that was read. `derived`: the identifier of an event that brings none; `id`: that of the path."""
+
+    tenant: str
+    members: Mapping[str, Any]
+    derived: str
+    id: str
+
+
+Doing = Callable[[Told], Awaitable[Mapping[str, Any]]]
+"""Does what a request asks for; gives the members of the answer."""
 
 
 def stripe_door(backend: Backend, sessions: Sessions | None = None) -> Mount:
@@ -38,6 +48,9 @@ def stripe_door(backend: Backend, sessions: Sessions | None = None) -> Mount:
         ("/v1/billing/meter_events", door.posted(door.create_v1, _FORM)),
         ("/v1/billing/meter_event_adjustments", door.posted(door.cancel_v1, _FORM)),
         (URL, door.posted(door.create_meter, _FORM)),
+        (URL + "/{id}", door.posted(door.rename_meter, _FORM)),
+        (URL + "/{id}/deactivate", door.posted(door.deactivate_meter, _FORM)),
+        (URL + "/{id}/reactivate", door.posted(door.reactivate_meter, _FORM)),
         ("/v2/billing/meter_events", door.posted(door.create_v2, _JSON)),
         ("/v2/billing/meter_event_adjustments", door.posted(door.cancel_v2, _JSON)),
         ("/v2/billing/meter_event_session", door.posted(door.open_session, _JSON)),
@@ -49,12 +62,7 @@ def stripe_door(backend: Backend, sessions: Sessions | None = None) -> Mount:
         (URL + "/{id}/event_summaries", door.list_summaries),
     ]
     table = [*(("POST", *row) for row in posts), *(("GET", *row) for row in gets)]
-    return dialect.mount(
-        [
-            Route(path, dialect.guarded(answer, lambda: backend.retry_after_seconds), methods=[method])
-            for method, path, answer in table
-        ]
-    )
+    return dialect.mount(table, lambda: backend.retry_after_seconds)
 
 
 def _wait(seconds: int) -> Mapping[str, str]:
@@ -85,13 +93,15 @@ class StripeDoor:
             tenant = tenant_from(request)
             body = await read_content(request, BODY_BYTES_MAX, media_types)
             key = request.headers.get("idempotency-key")
+            derived = stripe_id("evt", tenant, key) if key else f"evt_{token_hex(16)}"
+            told = Told(tenant, {}, derived, request.path_params.get("id", ""))
             if not key:
-                return json_response(await self._do(doing, tenant, body, media_types, f"evt_{token_hex(16)}"))
+                return json_response(await doing(told._replace(members=_members(body, media_types))))
             done = self._replays.begin(tenant, key, request.url.path, body)
             if done is not None:
                 return Response(done, media_type="application/json", headers={"idempotent-replayed": "true"})
             try:
-                found = await self._do(doing, tenant, body, media_types, stripe_id("evt", tenant, key))
+                found = await doing(told._replace(members=_members(body, media_types)))
             except BaseException:
                 self._replays.forget(tenant, key)
                 raise
@@ -101,12 +111,6 @@ class StripeDoor:
 
         return answer
 
-    async def _do(
-        self, doing: Doing, tenant: str, body: bytes, media_types: tuple[str, ...], derived: str
-    ) -> Mapping[str, Any]:
-        members = parse_form(body) if media_types is _FORM else _object(body)
-        return await doing(tenant, members, derived)
-
     def tenant_of_session(self, request: Request) -> str:
         """The tenant of the session that a request is sent in. Raises: Refused (401)."""
         scheme, _, token = request.headers.get("authorization", "").partition(" ")
@@ -114,9 +118,9 @@ class StripeDoor:
 
     # Events -------------------------------------------------------------------------------------
 
-    async def create_v1(self, tenant: str, members: Mapping[str, Any], derived: str) -> Mapping[str, Any]:
+    async def create_v1(self, told: Told) -> Mapping[str, Any]:
         """`POST /v1/billing/meter_events`."""
-        event, now = await self._create(tenant, members, derived, seconds=True)
+        event, now = await self._create(told, seconds=True)
         return {
             "object": "billing.meter_event",
             "created": now // SECOND,
@@ -127,9 +131,9 @@ class StripeDoor:
             "timestamp": (now if event.micros is None else event.micros) // SECOND,
         }
 
-    async def create_v2(self, tenant: str, members: Mapping[str, Any], derived: str) -> Mapping[str, Any]:
+    async def create_v2(self, told: Told) -> Mapping[str, Any]:
         """`POST /v2/billing/meter_events`."""
-        event, now = await self._create(tenant, members, derived, seconds=False)
+        event, now = await self._create(told, seconds=False)
         return {
             "object": "v2.billing.meter_event",
             "created": format_time(now),
@@ -140,31 +144,37 @@ class StripeDoor:
             "timestamp": format_time(now if event.micros is None else event.micros),
         }
 
-    async def _create(
-        self, tenant: str, members: Mapping[str, Any], derived: str, seconds: bool
-    ) -> tuple[MeterEvent, int]:
+    async def _create(self, told: Told, seconds: bool) -> tuple[MeterEvent, int]:
         now = self._backend.now()
-        event = read_event(members, derived, now, seconds)
-        subject = subject_of(event, await self._backend.catalogue(tenant))
-        await take(self._backend, tenant, [event], [subject])
+        event = read_event(told.members, told.derived, now, seconds)
+        await take(self._backend, told.tenant, [event], await self._subjects(told.tenant, [event], [""]))
         return event, now
 
-    async def create_stream(self, tenant: str, members: Mapping[str, Any], derived: str) -> Mapping[str, Any]:
+    async def _subjects(self, tenant: str, events: Sequence[MeterEvent], places: Sequence[str]) -> list[str]:
+        """Whose the events are. Other processes are asked for their documents only where a meter is not known here."""
+        meters = meters_by_event(self._backend.known(tenant))
+        if any(event.name not in meters for event in events):
+            meters = meters_by_event(await self._backend.catalogue(tenant))
+        return [subject_of(event, meters, place) for event, place in zip(events, places, strict=True)]
+
+    async def create_stream(self, told: Told) -> Mapping[str, Any]:
         """`POST /v2/billing/meter_event_stream`: up to `STREAM_MAX` events, all of them or none."""
-        sent = members.get("events")
+        sent = told.members.get("events")
         if not isinstance(sent, list) or not all(isinstance(one, dict) for one in sent) or not sent:
             raise missing("events")
         if len(sent) > STREAM_MAX:
             raise invalid(f"found {len(sent)} events, expected at most {STREAM_MAX}", "events")
-        catalogue, now = await self._backend.catalogue(tenant), self._backend.now()
-        events = [read_event(one, f"{derived}_{at}", now, False, f"events[{at}].") for at, one in enumerate(sent)]
-        subjects = [subject_of(event, catalogue, f"events[{at}].") for at, event in enumerate(events)]
-        await take(self._backend, tenant, events, subjects)
+        now, places = self._backend.now(), [f"events[{at}]." for at in range(len(sent))]
+        events = [
+            read_event(one, f"{told.derived}_{at}", now, False, place)
+            for at, (one, place) in enumerate(zip(sent, places, strict=True))
+        ]
+        await take(self._backend, told.tenant, events, await self._subjects(told.tenant, events, places))
         return {}
 
-    async def open_session(self, tenant: str, members: Mapping[str, Any], derived: str) -> Mapping[str, Any]:
+    async def open_session(self, told: Told) -> Mapping[str, Any]:
         """`POST /v2/billing/meter_event_session`."""
-        session = self._sessions.open(tenant, self._backend.now())
+        session = self._sessions.open(told.tenant, self._backend.now())
         return {
             "object": "v2.billing.meter_event_session",
             "id": session.id,
@@ -176,18 +186,18 @@ class StripeDoor:
 
     # Adjustments --------------------------------------------------------------------------------
 
-    async def cancel_v1(self, tenant: str, members: Mapping[str, Any], derived: str) -> Mapping[str, Any]:
+    async def cancel_v1(self, told: Told) -> Mapping[str, Any]:
         """`POST /v1/billing/meter_event_adjustments`."""
-        return await self._cancel(tenant, members, "billing.meter_event_adjustment")
+        return await self._cancel(told, "billing.meter_event_adjustment")
 
-    async def cancel_v2(self, tenant: str, members: Mapping[str, Any], derived: str) -> Mapping[str, Any]:
+    async def cancel_v2(self, told: Told) -> Mapping[str, Any]:
         """`POST /v2/billing/meter_event_adjustments`."""
-        found = await self._cancel(tenant, members, "v2.billing.meter_event_adjustment")
+        found = await self._cancel(told, "v2.billing.meter_event_adjustment")
         created = format_time(self._backend.now())
-        return {**found, "id": stripe_id("mtr_adj", tenant, derived), "created": created}
+        return {**found, "id": stripe_id("mtr_adj", told.tenant, told.derived), "created": created}
 
-    async def _cancel(self, tenant: str, members: Mapping[str, Any], object: str) -> dict[str, Any]:
-        name, identifier = await cancel(self._backend, tenant, members)
+    async def _cancel(self, told: Told, object: str) -> dict[str, Any]:
+        name, identifier = await cancel(self._backend, told.tenant, told.members)
         return {
             "object": object,
             "cancel": {"identifier": identifier},
@@ -199,9 +209,21 @@ class StripeDoor:
 
     # Meters -------------------------------------------------------------------------------------
 
-    async def create_meter(self, tenant: str, members: Mapping[str, Any], derived: str) -> Mapping[str, Any]:
+    async def create_meter(self, told: Told) -> Mapping[str, Any]:
         """`POST /v1/billing/meters`."""
-        return await self._meters.create(tenant, members)
+        return await self._meters.create(told.tenant, told.members)
+
+    async def rename_meter(self, told: Told) -> Mapping[str, Any]:
+        """`POST /v1/billing/meters/{id}`: another `display_name`."""
+        return await self._meters.rename(told.tenant, told.id, told.members)
+
+    async def deactivate_meter(self, told: Told) -> Mapping[str, Any]:
+        """`POST /v1/billing/meters/{id}/deactivate`: it takes no more events."""
+        return await self._meters.archive(told.tenant, told.id, True)
+
+    async def reactivate_meter(self, told: Told) -> Mapping[str, Any]:
+        """`POST /v1/billing/meters/{id}/reactivate`."""
+        return await self._meters.archive(told.tenant, told.id, False)
 
     async def list_meters(self, request: Request) -> Response:
         """`GET /v1/billing/meters`."""
@@ -220,8 +242,10 @@ class StripeDoor:
         return json_response(await summaries(self._backend, tenant, name, asked, request.query_params))
 
 
-def _object(body: bytes) -> dict[str, Any]:
-    """The plain members of a JSON object. Raises: BodyRefused."""
-    members_of(body or b"{}")
+def _members(body: bytes, media_types: tuple[str, ...]) -> Mapping[str, Any]:
+    """The members of a form, or of a JSON object. Raises: Refused, BodyRefused."""
+    if media_types is _FORM:
+        return parse_form(body)
+    members_of(body or b"{}")  # an object, and no name twice
     found: dict[str, Any] = plain_of(body or b"{}")
     return found

@@ -120,9 +120,18 @@ def _time(members: Mapping[str, Any], now: int, seconds: bool, param: str) -> in
     return micros
 
 
-def subject_of(event: MeterEvent, catalogue: Catalogue, place: str = "") -> str:
+def meters_by_event(catalogue: Catalogue) -> dict[str, list[Meter]]:
+    """Type of event -> the meters that count it and are not archived."""
+    found: dict[str, list[Meter]] = {}
+    for meter in catalogue.meters.values():
+        if not meter.archived:
+            found.setdefault(meter.event, []).append(meter)
+    return found
+
+
+def subject_of(event: MeterEvent, counting: Mapping[str, Sequence[Meter]], place: str) -> str:
     """Whose usage an event is. Raises: Refused where no meter counts it, or one could not."""
-    meters = [meter for meter in catalogue.meters.values() if meter.event == event.name]
+    meters = counting.get(event.name, ())
     if not meters:
         message = f"No active meter found for the event name '{event.name[:100]}'."
         raise invalid(message, place + "event_name", "no_meter")

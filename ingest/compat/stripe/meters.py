@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any, Final
 
+import msgspec
+
 from ingest.compat.backend import Backend
 from ingest.compat.stripe.answers import invalid, list_of, missing, stripe_id, unknown
 from schemas.catalogue import Catalogue, CatalogueError, Meter
@@ -32,23 +34,41 @@ class Meters:
         """A meter that is new, or is there as it is. Raises: Refused, LogUnavailable."""
         name, meter = read_meter(members)
         before = (await self._backend.catalogue(tenant)).meters.get(name)
-        if before is None or before != meter:
-            if before is not None:
-                raise invalid(f"There is already a meter with the event name '{name}'.", "event_name", "meter_exists")
-            try:
-                await self._backend.apply(tenant, Catalogue(meters={name: meter}))
-            except CatalogueError as error:
-                raise invalid(str(error.faults[0]), "event_name") from None
+        if before is None:
+            return await self._change(tenant, name, meter)
+        if before != meter:
+            raise invalid(f"There is already a meter with the event name '{name}'.", "event_name", "meter_exists")
         return self.shown(tenant, name, meter)
 
     async def list(self, tenant: str, query: Mapping[str, str]) -> dict[str, Any]:
         """A page of the meters that Stripe has words for."""
         meters = (await self._backend.catalogue(tenant)).meters
         rows = [(name, meter) for name, meter in sorted(meters.items()) if is_sayable(meter)]
-        if query.get("status") == "inactive":
-            rows = []
+        status = query.get("status")
+        if status is not None:
+            rows = [row for row in rows if _status(row[1]) == status]
         page = list_of(rows, lambda row: meter_id(tenant, row[0]), query, URL)
         return page | {"data": [self.shown(tenant, *row) for row in page["data"]]}
+
+    async def rename(self, tenant: str, id: str, members: Mapping[str, Any]) -> dict[str, Any]:
+        """Another `display_name`. Raises: Refused, LogUnavailable."""
+        for odd in members.keys() - {"display_name", "expand"}:
+            raise invalid(f"Received unknown parameter: {odd[:100]}", odd[:100], "parameter_unknown")
+        name, meter = await self.find(tenant, id)
+        display = _text(members, "display_name") if members.get("display_name") else meter.name
+        return await self._change(tenant, name, msgspec.structs.replace(meter, name=display))
+
+    async def archive(self, tenant: str, id: str, archived: bool) -> dict[str, Any]:
+        """Inactive: its events are refused; or active again. Raises: Refused, LogUnavailable."""
+        name, meter = await self.find(tenant, id)
+        return await self._change(tenant, name, msgspec.structs.replace(meter, archived=archived))
+
+    async def _change(self, tenant: str, name: str, meter: Meter) -> dict[str, Any]:
+        try:
+            await self._backend.apply(tenant, Catalogue(meters={name: meter}))
+        except CatalogueError as error:
+            raise invalid(str(error.faults[0]), "event_name") from None
+        return self.shown(tenant, name, meter)
 
     async def find(self, tenant: str, id: str) -> tuple[str, Meter]:
         """The name and the document of a meter. Raises: Refused (404)."""
@@ -71,8 +91,8 @@ class Meters:
             "event_name": meter.event,
             "event_time_window": None,
             "livemode": False,
-            "status": "active",
-            "status_transitions": {"deactivated_at": None},
+            "status": _status(meter),
+            "status_transitions": {"deactivated_at": times[-1] if meter.archived else None},
             "updated": times[-1],
             "value_settings": {"event_payload_key": value_key(meter) or _VALUE_DEFAULT},
         }
@@ -81,6 +101,10 @@ class Meters:
 def meter_id(tenant: str, name: str) -> str:
     """The id that Stripe's clients know a meter by."""
     return stripe_id("mtr", tenant, name)
+
+
+def _status(meter: Meter) -> str:
+    return "inactive" if meter.archived else "active"
 
 
 def is_sayable(meter: Meter) -> bool:
@@ -106,8 +130,8 @@ def value_key(meter: Meter) -> str | None:
 
 def read_meter(members: Mapping[str, Any]) -> tuple[str, Meter]:
     """The name and the meter. Raises: Refused."""
-    for name in members.keys() - _MEMBERS - {"expand"}:
-        raise invalid(f"Received unknown parameter: {name[:100]}", name[:100], "parameter_unknown")
+    for odd in members.keys() - _MEMBERS - {"expand"}:
+        raise invalid(f"Received unknown parameter: {odd[:100]}", odd[:100], "parameter_unknown")
     event, display = (_text(members, name) for name in ("event_name", "display_name"))
     formula = _inside(members, "default_aggregation", "formula")
     if formula is None:
