@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from itertools import count
 from pathlib import Path
@@ -326,6 +326,11 @@ def test_an_expression_and_a_rounding_are_kept(lago: Client) -> None:
 # Events -------------------------------------------------------------------------------------------
 
 
+def test_a_void_is_not_sent_as_an_event(lago: Client) -> None:
+    given = Event(transaction_id=fresh("tx"), external_subscription_id="s", code="taximeter.void")
+    assert "code" in details(refused(lago.events.create, given))
+
+
 def test_a_known_transaction_is_refused_and_counts_once(lago: Client) -> None:
     subscription, id = fresh("sub"), fresh("tx")
     event = Event(transaction_id=id, external_subscription_id=subscription, code="c", timestamp=1795234494)
@@ -509,6 +514,31 @@ def test_a_subscription_is_the_same_again_or_ends(lago: Client) -> None:
     error = refused(lago.customers.current_usage, customer, id)
     assert error.response == {"status": 405, "error": "Method Not Allowed", "code": "no_active_subscription"}
     assert refused(lago.subscriptions.destroy, id).response["code"] == "subscription_not_found"
+    assert "external_id" in details(refused(lago.subscriptions.create, again))
+
+
+@pytest.mark.parametrize(
+    ("interval", "period", "anchor"),
+    [("weekly", "week", 1), ("monthly", "month", 1), ("quarterly", "quarter", "01-01"), ("yearly", "year", "01-01")],
+)
+def test_an_interval_is_a_period_of_the_calendar_or_of_the_start(
+    server: Server, lago: Client, interval: str, period: str, anchor: int | str
+) -> None:
+    code = plan(lago, [], interval=interval, amount_cents=100).code
+    customer, calendar = subscribe(lago, code)
+    _, anniversary = subscribe(lago, code, billing_time="anniversary")
+    document = server.get(f"/v1/subscriptions/{calendar}")["document"]
+    assert (document["period"], document["anchor"]) == (period, anchor)
+    assert "anchor" not in server.get(f"/v1/subscriptions/{anniversary}")["document"]
+    now = datetime.now(UTC)
+    ends = {
+        "week": now.date() + timedelta(days=6 - now.weekday()),
+        "month": (now.replace(day=1) + timedelta(days=32)).replace(day=1).date() - timedelta(days=1),
+        "year": now.date().replace(month=12, day=31),
+    }
+    shown = lago.customers.current_usage(customer, calendar)
+    assert ends.get(period, date.fromisoformat(shown.issuing_date)) == date.fromisoformat(shown.issuing_date)
+    assert lago.plans.find(code).interval == interval
 
 
 # Errors in the dialect ----------------------------------------------------------------------------

@@ -169,6 +169,8 @@ def read_event(text: bytes) -> tuple[Sent | None, Errors]:
     errors: Errors = {}
     names = ("transaction_id", "external_subscription_id", "code")
     transaction, subscription, code = (_name(members.get(name), name, errors) for name in names)
+    if code == VOID_TYPE:
+        errors["code"] = [INVALID, "events of this type take others back, and are not sent here"]
     micros = _time(members.get("timestamp"), errors)
     amount = _amount(members.get(AMOUNT), errors)
     properties = members.get("properties", b"null").strip()

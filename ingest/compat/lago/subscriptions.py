@@ -59,7 +59,7 @@ class Subscriptions:
                 raise unknown("plan")
             before = catalogue.subscriptions.get(id)
             if before is not None:
-                _check_same(before, customer, plan)
+                _check_same(before, customer, plan, now)
                 return json_response({"subscription": shown(tenant, id, before, catalogue, now)})
             period = interval_of(catalogue.price_books[plan])
             subscription = Subscription(
@@ -101,10 +101,13 @@ class Subscriptions:
         return json_response({"subscription": shown(tenant, id, ending, catalogue, ended)})
 
 
-def _check_same(before: Subscription, customer: str, plan: str) -> None:
-    """The same again is no fault. Raises: Refused (422) where it is another one."""
+def _check_same(before: Subscription, customer: str, plan: str, now: int) -> None:
+    """The same again is no fault. Raises: Refused (422) where it is another one, or has ended."""
     if owner_of(before) != customer:
         raise unprocessable({"external_id": [EXISTS]})
+    if _status(before, now) == "terminated":
+        detail = "it has ended, and what it was billed by stays: give the new one an external_id of its own"
+        raise unprocessable({"external_id": [EXISTS, detail]})
     if before.price_book != plan:
         detail = "a change of the plan is a phase of the subscription: write it over /v1"
         raise unprocessable({"plan_code": [INVALID, detail]})
