@@ -77,8 +77,7 @@ class Dialect:
             except BodyRefused as refused:
                 return self._failed(Failure(refused.status, refused.code, refused.detail))
             except LogUnavailable as error:
-                detail = f"nothing of this request was promised, send it again: {error}"
-                return self._failed(Failure(503, "unavailable", detail), self._wait_headers(retry_after()))
+                return self._unavailable(error, retry_after())
             except Late as error:
                 detail = f"what was taken is not yet in the queries, ask again: {error}"
                 return self._failed(Failure(503, "late", detail), self._wait_headers(retry_after()))
@@ -93,6 +92,14 @@ class Dialect:
                 return self._failed(Failure(500, "internal_error", f"{type(error).__name__}: {error}"))
 
         return guarded
+
+    def _unavailable(self, error: LogUnavailable, retry_after: int) -> Response:
+        """503; 429 for a tenant over its rate: such an error says itself how many `seconds` it is to wait."""
+        detail = f"nothing of this request was promised, send it again: {error}"
+        seconds: int | None = getattr(error, "seconds", None)
+        if seconds is not None:
+            return self._failed(Failure(429, "over_rate", detail), self._wait_headers(seconds))
+        return self._failed(Failure(503, "unavailable", detail), self._wait_headers(retry_after))
 
     def _failed(self, failure: Failure, headers: Mapping[str, str] | None = None) -> Response:
         return _said(self._formatter(failure), failure.status, headers)
