@@ -17,7 +17,7 @@ from starlette.responses import Response
 from starlette.routing import Mount, Route
 
 from ingest.app import Disconnected, read_body
-from ingest.compat.backend import Late, NoQueries, QueryRefused
+from ingest.compat.backend import Late, NotHere, QueryRefused
 from ingest.compat.errors import Body, Failure, Formatter
 from ingest.content import BodyRefused, inflate
 from ingest.json_text import deeper_than, repeated_name, why_not_json
@@ -81,7 +81,7 @@ class Dialect:
             except Late as error:
                 detail = f"what was taken is not yet in the queries, ask again: {error}"
                 return self._failed(Failure(503, "late", detail), self._wait_headers(retry_after()))
-            except NoQueries as error:
+            except NotHere as error:
                 return self._failed(Failure(501, "not_served_here", str(error)))
             except QueryRefused as refused:
                 return self._failed(Failure(refused.status, refused.code, f"{refused.name}: {refused.detail}"))

@@ -1,6 +1,7 @@
 """Lago's and Stripe's doors where something is missing: a log that takes nothing, a process that keeps no store."""
 
 import asyncio
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -114,6 +115,24 @@ def test_a_door_without_a_store_takes_events_and_says_who_answers(
     )
     taken = stripe_client(other).v1.billing.meter_events.create({**sent, "event_name": "m"})
     assert taken.event_name == "m"
+
+    # The other half: a process with a store, which takes nothing.
+    spend = processes.ready(processes.start("spend", "spend", "--port", 0, "--data", "spend", *kafka))
+    with pytest.raises(stripe.StripeError) as not_taken:
+        stripe_client(spend).v1.billing.meter_events.create(sent)
+    assert not_taken.value.http_status == 501
+    with pytest.raises(LagoApiError) as neither:
+        Client(api_key="k", api_url=f"{spend}/lago/").events.create(EVENT)
+    assert neither.value.status_code == 501
+    now = int(time.time()) // 60 * 60
+    asked: Any = {"customer": "cus_1", "start_time": now - 3600, "end_time": now + 120}
+
+    def summed() -> bool:
+        [summary] = stripe_client(spend).v1.billing.meters.event_summaries.list(made.id, asked).data
+        return summary.aggregated_value == 3
+
+    processes.until(summed, "the event that the door took is in the store", 60)
+    assert Client(api_key="k", api_url=f"{spend}/lago/").events.find("t").code == "c"
 
 
 # What a process remembers -------------------------------------------------------------------------

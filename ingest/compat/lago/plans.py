@@ -213,14 +213,16 @@ def _read_charge(
     fresh = {key: path_of(key) for key in group_by if key not in meter.dimensions}
     if fresh:
         meters[code] = msgspec.structs.replace(meter, dimensions={**meter.dimensions, **fresh})
-    charges[_free_name(fields.text("code") or code, charges)] = Charge(
+    charge = Charge(
         meter=code,
         price=priced.price,
-        free_units=priced.free_units,
         group_by=group_by,
         minimum=money_of(least, currency) if least else None,
         description=fields.text("invoice_display_name") or "",
     )
+    if priced.free_units:
+        charge = msgspec.structs.replace(charge, free_units=priced.free_units)
+    charges[_free_name(fields.text("code") or code, charges)] = charge
 
 
 def _free_name(name: str, taken: dict[str, Charge]) -> str:
