@@ -98,7 +98,10 @@ class EventsEndpoint:
         self._door = door
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Reads the body up to its bound, lets the door take it, answers."""
+        """Reads the body up to its bound, lets the door take it, answers. HEAD: whether the door is there."""
+        if scope["method"] == "HEAD":  # the health check of shippers that begin with one
+            await _send(send, 200, b"application/json", b"")
+            return
         if scope["method"] != "POST":
             await _send_not_allowed(send)
             return

@@ -10,6 +10,8 @@ from collections.abc import Sequence
 from email.message import Message
 from enum import Enum
 
+import pyarrow as pa
+
 from schemas.limits import BODY_BYTES_MAX
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -86,13 +88,17 @@ def _check_charset(content_type: str) -> None:
 def inflate(body: bytes, headers: Headers, bytes_max: int = BODY_BYTES_MAX) -> bytes:
     """The body without its content encoding, at most `bytes_max` bytes.
 
-    Raises: BodyRefused (400 broken gzip, 413 too large, 415 another encoding than gzip).
+    Raises: BodyRefused (400 broken encoding, 413 too large, 415 an encoding that is not known).
     """
     encoding = (header(headers, b"content-encoding") or "identity").lower()
     if encoding in ("gzip", "x-gzip"):
-        return _gunzip(body, bytes_max)
+        return _unzip(body, bytes_max, "gzip", 16 + zlib.MAX_WBITS)
+    if encoding == "deflate":
+        return _unzip(body, bytes_max, "deflate", zlib.MAX_WBITS)
+    if encoding == "zstd":
+        return _unzstd(body, bytes_max)
     if encoding != "identity":
-        detail = f"found the content encoding {encoding!r}, expected gzip or none"
+        detail = f"found the content encoding {encoding!r}, expected gzip, deflate, zstd or none"
         raise BodyRefused(415, "unsupported_media_type", detail)
     if len(body) > bytes_max:
         raise too_large(bytes_max)
@@ -104,21 +110,33 @@ def too_large(bytes_max: int) -> BodyRefused:
     return BodyRefused(413, "too_large", f"found a body of more than {bytes_max} bytes, expected at most as many")
 
 
-def _gunzip(body: bytes, bytes_max: int) -> bytes:
-    """All members of a gzip body; stops as soon as the bound is passed."""
+def _unzip(body: bytes, bytes_max: int, name: str, wbits: int) -> bytes:
+    """All members of a body that zlib reads; stops as soon as the bound is passed."""
     parts: list[bytes] = []
     size = 0
     try:
         while True:
-            member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+            member = zlib.decompressobj(wbits=wbits)
             parts.append(member.decompress(body, bytes_max - size + 1))
             size += len(parts[-1])
             if size > bytes_max:
                 raise too_large(bytes_max)
             if not member.eof:
-                raise BodyRefused(400, "invalid_encoding", "found a gzip body that ends too early")
+                raise BodyRefused(400, "invalid_encoding", f"found a {name} body that ends too early")
             body = member.unused_data
             if not body.rstrip(b"\0"):
                 return b"".join(parts)
     except zlib.error as error:
-        raise BodyRefused(400, "invalid_encoding", f"found a body that is no gzip: {error}") from None
+        raise BodyRefused(400, "invalid_encoding", f"found a body that is no {name}: {error}") from None
+
+
+def _unzstd(body: bytes, bytes_max: int) -> bytes:
+    """All frames of a zstd body; stops as soon as the bound is passed."""
+    try:
+        with pa.CompressedInputStream(pa.BufferReader(body), "zstd") as stream:
+            found: bytes = stream.read(bytes_max + 1)
+    except OSError as error:
+        raise BodyRefused(400, "invalid_encoding", f"found a body that is no zstd: {error}") from None
+    if len(found) > bytes_max:
+        raise too_large(bytes_max)
+    return found

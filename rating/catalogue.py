@@ -28,6 +28,7 @@ from rating.compiled import (
     Tiers,
     nodes,
 )
+from rating.entitlements import check_entitlements
 from rating.filters import read_condition
 from rating.gauges import UNITS, Reading
 from rating.meters import GAUGE, check_meter, read_convert, read_value
@@ -99,6 +100,7 @@ class _Compiler:
         subscriptions = self._subscriptions()
         defaults = self._defaults()
         rebooked, rebook_faults = self._rebooked(rebookings)
+        check_entitlements(self.documents, self.faults)
         paths = {path for meter in self.meters.values() for path in self._paths(meter)} | self._extra_paths()
         if len(paths) > PATHS_MAX:
             self.faults.add("meters", f"found {len(paths)} different paths, expected at most {PATHS_MAX}")

@@ -61,5 +61,5 @@ def readings(compiled: Compiled, plan: int) -> dict[str, str]:
 
 def _reading_of(meter: Meter) -> str:
     """How a meter reads events, as a text: all of its document but what it is called and can be grouped by."""
-    plain = msgspec.structs.replace(meter, dimensions={}, description="", name="", metadata={})
+    plain = msgspec.structs.replace(meter, dimensions={}, description="", name="", metadata={}, archived=False)
     return encode_document(plain).decode()

@@ -4,20 +4,18 @@ Here stands what a document may hold; `rating.catalogue` checks what documents s
 them, and each price model owns its own parameters (`rating.prices`), so a price is a plain mapping here.
 """
 
-import json
-import re
 from collections.abc import Iterable
 from datetime import datetime
 from decimal import Decimal
 from typing import Annotated, Any, Literal
 
 import msgspec
-import yaml
 from msgspec import Meta
 
 from schemas.access import DEFAULT_TENANT
-from schemas.faults import MISSING, Faults, Number, encode_document, join, read
-from schemas.limits import CATALOGUE_VALUES_MAX, EVENT_TEXT_LENGTH_MAX, EXPRESSION_LENGTH_MAX, ID_LENGTH_MAX
+from schemas.faults import MISSING, Faults, encode_document, join, read
+from schemas.limits import EVENT_TEXT_LENGTH_MAX, EXPRESSION_LENGTH_MAX, ID_LENGTH_MAX
+from schemas.plain import read_plain
 
 Identifier = Annotated[str, Meta(pattern=rf"^[A-Za-z0-9._\-:@/]{{1,{ID_LENGTH_MAX}}}$")]
 Path = Annotated[str, Meta(pattern=r"^\$", max_length=ID_LENGTH_MAX)]
@@ -59,6 +57,8 @@ class Meter(Document, frozen=True, kw_only=True):
     For `time_weighted`: `key` names one gauge of several, `unit` the time by which its level is multiplied (`period`:
     the share of the whole billing period), `reads` whether a value is the gauge's new level or a change of it, and
     `align: day` lets a value count from the beginning of its local day. For `percentile`: which one (`"95"`).
+
+    `archived` is said to people and to other systems' doors, which show the meter no more; it counts as before.
     """
 
     event: EventText
@@ -75,6 +75,7 @@ class Meter(Document, frozen=True, kw_only=True):
     description: Text = ""
     name: Text = ""
     metadata: Metadata = {}
+    archived: bool = False
 
 
 class Discount(Document, frozen=True, kw_only=True):
@@ -300,6 +301,46 @@ class Subscription(Terms, frozen=True, kw_only=True):
     metadata: Metadata = {}
 
 
+class Feature(Document, frozen=True, kw_only=True):
+    """What customers may be entitled to; `meter` measures its use, of which only what passes `filters` counts.
+
+    `filters`: for a dimension of the meter the values of which one must be there.
+    """
+
+    meter: Identifier | None = None
+    filters: dict[Identifier, list[EventText]] = {}
+    name: Text = ""
+    metadata: Metadata = {}
+    archived: bool = False
+
+    @staticmethod
+    def find_faults(value: dict[str, Any], path: str, faults: Faults) -> None:
+        """Without a meter there is nothing to filter."""
+        if value.get("filters") and value.get("meter") is None:
+            faults.add(join(path, "filters"), "stands without a meter, expected none")
+
+
+class Entitlement(Document, frozen=True, kw_only=True):
+    """A customer's right to a feature from `start` to `end`. It is asked for and changes no bill.
+
+    `metered`: `allowance` units of the feature's meter in each period; with `soft_limit` more may be used. Periods are
+    a `period` long and begin at `anchor` (`start` without it), to the very moment, in UTC. Usage counts from `start`.
+    `static`: `config`, a JSON text. `boolean`: a right and nothing else.
+    """
+
+    customer: Identifier
+    feature: Identifier
+    start: datetime
+    kind: Literal["metered", "static", "boolean"] = "metered"
+    allowance: Decimal = Decimal(0)
+    period: Literal["day", "week", "month", "year"] = "month"
+    anchor: datetime | None = None
+    soft_limit: bool = False
+    config: Annotated[str, Meta(max_length=65_536)] | None = None
+    end: datetime | None = None
+    metadata: Metadata = {}
+
+
 class Catalogue(Document, frozen=True, kw_only=True):
     """All documents together. `default_subscription` serves customers that have no subscription of their own."""
 
@@ -310,6 +351,8 @@ class Catalogue(Document, frozen=True, kw_only=True):
     coupons: dict[Identifier, Coupon] = {}
     credit_grants: dict[Identifier, CreditGrant] = {}
     tax_rates: dict[Identifier, Tax] = {}
+    features: dict[Identifier, Feature] = {}
+    entitlements: dict[Identifier, Entitlement] = {}
     default_subscription: Terms | None = None
 
 
@@ -322,7 +365,10 @@ def merge(before: Catalogue, fresh: Catalogue) -> Catalogue:
     )
 
 
-KINDS = ("meters", "price_books", "customers", "subscriptions", "coupons", "credit_grants", "tax_rates")
+KINDS = (
+    "meters", "price_books", "customers", "subscriptions", "coupons", "credit_grants", "tax_rates", "features",
+    "entitlements",
+)  # fmt: skip
 """The kinds of documents that have ids."""
 
 
@@ -394,118 +440,3 @@ def read_catalogue(text: str | bytes) -> tuple[Catalogue | None, Faults]:
         return None, faults
     catalogue = read(Catalogue, {} if value is None else value, "", faults)
     return (None if catalogue is MISSING else catalogue), faults
-
-
-def read_plain(text: str | bytes, faults: Faults) -> Any:
-    """The plain value of a YAML or JSON text, its numbers as `Number`; `MISSING` where it is neither (with its fault).
-
-    JSON is YAML too, and is read many times as fast by itself.
-    """
-    if text.lstrip()[:1] in ("{", "[", b"{", b"["):
-        value = read_json(text, Faults())
-        if value is not MISSING:
-            return value
-    try:
-        return _fitting(yaml.load(text, Loader=_ExactLoader), faults)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else ""
-        faults.add(place, f"not YAML: {getattr(error, 'problem', None) or error}")
-    except (RecursionError, UnicodeDecodeError, ValueError, KeyError) as error:
-        # PyYAML lets these through: texts nested too deep, and tags on what they do not fit.
-        faults.add("", f"not YAML: {type(error).__name__}: {error}")
-    return MISSING
-
-
-def read_json(text: str | bytes, faults: Faults) -> Any:
-    """The plain value of a JSON text, its numbers as `Number`; `MISSING` where it is none (with its fault)."""
-    try:
-        decoded = text if isinstance(text, str) else text.decode()
-        return _fitting(
-            json.loads(
-                decoded,
-                parse_int=Number,
-                parse_float=Number,
-                parse_constant=_no_number,
-                object_pairs_hook=_no_key_twice,
-            ),
-            faults,
-        )
-    except json.JSONDecodeError as error:
-        faults.add(f"line {error.lineno}, column {error.colno}", f"not JSON: {error.msg}")
-    except (RecursionError, UnicodeDecodeError, ValueError) as error:
-        faults.add("", f"not JSON: {error}")
-    return MISSING
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"found {text}, expected a number")
-
-
-def _no_key_twice(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {next(key for key in keys if keys.count(key) > 1)!r} stands twice")
-    return found
-
-
-def _fitting(value: Any, faults: Faults) -> Any:
-    """The value, or `MISSING` where it is too much (aliases of YAML can multiply) or a text in it is no Unicode."""
-    waiting, count = [value], 0
-    while waiting:
-        one = waiting.pop()
-        count += 1
-        if count > CATALOGUE_VALUES_MAX:
-            faults.add("", f"found more than {CATALOGUE_VALUES_MAX} values, expected at most as many")
-            return MISSING
-        if isinstance(one, dict):
-            waiting += one
-            waiting += one.values()
-        elif isinstance(one, list):
-            waiting += one
-        elif isinstance(one, str) and not one.isascii() and not _is_unicode(one):
-            faults.add("", f"found {one[:60]!r}, which is no Unicode text")
-            return MISSING
-    return value
-
-
-def _is_unicode(text: str) -> bool:
-    try:
-        text.encode()
-        return True
-    except UnicodeEncodeError:
-        return False
-
-
-class _ExactLoader(yaml.SafeLoader):
-    """YAML without surprises: numbers stay texts, times stay texts, a key written twice is an error."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
-        for key, _ in node.value:
-            if not isinstance(key, yaml.ScalarNode):
-                raise yaml.constructor.ConstructorError(None, None, "a key is no text", key.start_mark)
-            if key.value in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"the key {key.value!r} stands twice", key.start_mark
-                )
-            seen.add(key.value)
-        return {str(k): v for k, v in super().construct_mapping(node, deep=deep).items()}
-
-
-def _number(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> Number:
-    return Number(str(loader.construct_scalar(node)))
-
-
-def _text(loader: yaml.SafeLoader, node: yaml.ScalarNode) -> str:
-    return str(loader.construct_scalar(node))
-
-
-# YAML 1.1 asks for a point in a number with an exponent; people (and JSON) write 1e3.
-_ExactLoader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(?:\.\d*)?[eE][-+]?\d+\Z", re.ASCII), list("-+0123456789")
-)
-_ExactLoader.add_constructor("tag:yaml.org,2002:int", _number)
-_ExactLoader.add_constructor("tag:yaml.org,2002:float", _number)
-_ExactLoader.add_constructor("tag:yaml.org,2002:timestamp", _text)

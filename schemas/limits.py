@@ -41,8 +41,8 @@ HEADERS_MAX: Final = 128
 BODIES_BYTES_MAX: Final = 256 * 1024 * 1024
 """Bytes of all requests' bodies that one process reads and works on at once, where no option says otherwise."""
 
-BATCH_EVENTS_MAX: Final = 10_000
-"""Events in one request."""
+BATCH_EVENTS_MAX: Final = 100_000
+"""Events in one request. Shippers bound batches by bytes alone (Vector by 10 MB), and drop one that is refused."""
 
 PACK_EVENTS_MAX: Final = 2_000
 """Events in one packed batch."""

@@ -7,9 +7,9 @@ from starlette.requests import Request
 
 from ingest.app import read_body
 from ingest.content import BodyRefused, inflate, too_large
-from schemas.catalogue import read_json, read_plain
 from schemas.faults import MISSING, Faults
 from schemas.limits import YAML_BYTES_MAX
+from schemas.plain import read_json, read_plain
 
 _YAML: Final = ("application/yaml", "application/x-yaml", "text/yaml", "text/x-yaml")
 _JSON: Final = ("application/json",)

@@ -20,10 +20,11 @@ from ingest.content import BodyRefused
 from rating.retell.http import QUESTIONS
 from rating.spend.app import OF_CUSTOMER
 from rating.spend.parameters import LIMIT_DEFAULT, LIMIT_MAX, Parameters, Problem, invalid
-from schemas.catalogue import KINDS, Catalogue, CatalogueError, Filed, read_plain
+from schemas.catalogue import KINDS, Catalogue, CatalogueError, Filed
 from schemas.faults import MISSING, Faults, describe, encode_document, read
 from schemas.identity import IDENTIFIER
 from schemas.limits import CATALOGUE_BYTES_MAX, DOCUMENT_BYTES_MAX
+from schemas.plain import read_plain
 from streams.log import LogUnavailable, encode_position
 from taximeter.bodies import read_document
 from taximeter.documents import DEFAULT_SUBSCRIPTION, Applied, CatalogueInForce, Catalogues, Change, Write, owner_of

@@ -62,7 +62,7 @@ class _Explanation:
     def _summary(self) -> Iterator[str]:
         kinds = {"meters": "meter", "price_books": "price book", "customers": "customer",
                  "subscriptions": "subscription", "coupons": "coupon", "credit_grants": "credit grant",
-                 "tax_rates": "tax rate"}  # fmt: skip
+                 "tax_rates": "tax rate", "features": "feature", "entitlements": "entitlement"}  # fmt: skip
         counts = [(len(getattr(self.documents, kind)), word) for kind, word in kinds.items()]
         said = [plural(count, word) for count, word in counts if count]
         yield from self._say(f"No faults in {listed(said) or 'nothing'}.")

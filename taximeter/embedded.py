@@ -31,6 +31,7 @@ from streams.embedded.host import EmbeddedHost, HostSettings
 from streams.embedded.log import SqliteLog
 from streams.snapshots import SnapshotStore
 from taximeter.catalogue_http import CatalogueApi
+from taximeter.compat import CompatBackend, compat_routes
 from taximeter.documents import Catalogues
 from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
@@ -166,8 +167,9 @@ class Embedded:
         )
         watching = watch_routes(self.measure)
         door = [events_route(self.view), *door_routes(self.door)]
+        others = compat_routes(CompatBackend(self.door, self.catalogues, self._write, self.view))
         queries = [*retell_routes(self.retellings), *spend_routes(self.view)]
-        return [*door, *catalogue.routes(), *reratings.routes(), *queries, *watching]
+        return [*door, *catalogue.routes(), *reratings.routes(), *queries, *others, *watching]
 
     async def _append(self, partition: int, entry: bytes) -> int:
         return await self.log.append(partition, entry, 0)

@@ -15,9 +15,10 @@ from starlette.responses import Response
 
 from rating.catalogue import load_catalogue
 from rating.spend.parameters import Parameters, Problem
-from schemas.catalogue import Catalogue, CatalogueError, merge, read_plain
+from schemas.catalogue import Catalogue, CatalogueError, merge
 from schemas.faults import MISSING, Faults, describe, encode_document, read, unknown
 from schemas.limits import BODY_BYTES_MAX, SIMULATED_EVENTS_MAX
+from schemas.plain import read_plain
 from schemas.times import DAY, TimeError, parse_time
 from taximeter.bodies import read_text
 from taximeter.documents import Catalogues, catalogue_of

@@ -40,6 +40,7 @@ from taximeter.access.http import KeysApi
 from taximeter.access.kafka_store import KafkaKeys
 from taximeter.access.ring import KeysUnavailable
 from taximeter.catalogue_http import CatalogueApi
+from taximeter.compat import CompatBackend, compat_routes
 from taximeter.documents import read_catalogue_file
 from taximeter.follower import CatalogueFollower
 from taximeter.http import Unready, make_app
@@ -159,7 +160,9 @@ async def _ingest_behind(
         if documents is not None:
             await follower.catalogues.of(DEFAULT_TENANT).apply(documents, write)
         watching = watch_routes(lambda: Measured(make_status("door", [], ready=True), door=door.counts))
-        parts = [*door_routes(door), *api.routes(), *reratings.routes(), *watching, *KeysApi(keys).routes()]
+        doors = compat_routes(CompatBackend(door, follower.catalogues, write, None, catch_up))
+        own = [*door_routes(door), *api.routes(), *reratings.routes()]
+        parts = [*own, *doors, *watching, *KeysApi(keys).routes()]
         app = make_app(parts, lambda: {"log": True})
         async with before.running(app, host, port) as url:
             say(f"taximeter ingest: ready at {url}")
@@ -307,9 +310,12 @@ async def _spend_behind(
     watchdog = Watchdog(stall or STALL_S)
     watchdog.watch("the spend store", lambda: view_reading(view))
     watchdog.start()
+    follower = CatalogueFollower(settings)
     try:
+        await asyncio.to_thread(follower.start)
         watching = watch_routes(lambda: Measured(view_status(view, not feed.done(), watchdog)))
-        parts = [*retell_routes(retellings), *spend_routes(view), *watching]
+        others = compat_routes(CompatBackend(None, follower.catalogues, None, view))
+        parts = [*retell_routes(retellings), *spend_routes(view), *others, *watching]
         app = make_app(parts, lambda: {"feed": not feed.done()}, watchdog.near)
         async with before.running(app, host, port) as url:
             say(f"taximeter spend: ready at {url}")
@@ -324,6 +330,7 @@ async def _spend_behind(
         feed.cancel()
         await asyncio.gather(feed, return_exceptions=True)
         retellings.close()
+        await asyncio.to_thread(follower.stop)
         store.close()
         watchdog.stop()
     return 0

@@ -19,8 +19,16 @@ Unit = Literal["minute", "hour", "day", "week", "month", "total"]
 """The windows of usage; `total`: one window over all that was asked for."""
 
 
-class NoQueries(Exception):
-    """A process without a store: it takes events and documents, and answers no questions. The message says who does."""
+class NotHere(Exception):
+    """What this process does not do; the message says which one does."""
+
+
+class NoQueries(NotHere):
+    """A question to a process that keeps no store."""
+
+
+class NoDoor(NotHere):
+    """Events or documents for a process that takes nothing."""
 
 
 class Late(Exception):
@@ -103,7 +111,7 @@ class Backend(Protocol):
     async def take(self, tenant: str, parsed: Parsed, *, whole: bool = False, new: bool = False) -> Receipt:
         """Takes events: durable when this returns. `whole`: all of them or none; `new`: of known ones none either.
 
-        Raises: ingest.door.NotWhole (nothing was taken); LogUnavailable (nothing is promised).
+        Raises: ingest.door.NotWhole (nothing was taken); LogUnavailable (nothing is promised); NoDoor.
         """
         ...
 
@@ -120,12 +128,16 @@ class Backend(Protocol):
         """The documents in force, those of other processes included."""
         ...
 
+    def known(self, tenant: str) -> Catalogue:
+        """The documents in force as this process knows them: asks nobody, for what is done at every event."""
+        ...
+
     def filed(self, tenant: str, kind: str, id: str) -> list[Filed]:
         """What is known of a document's versions, the first one first."""
         ...
 
     async def apply(self, tenant: str, fresh: Catalogue) -> None:
-        """Brings documents into force, whole or not at all. Raises: CatalogueError, LogUnavailable."""
+        """Brings documents into force, whole or not at all. Raises: CatalogueError, LogUnavailable, NoDoor."""
         ...
 
     async def usage(self, tenant: str, question: UsageQuestion) -> list[UsageRow]:

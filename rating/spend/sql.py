@@ -259,6 +259,10 @@ class SqlStore(ABC):
             if bound is not None:
                 conditions.append(f"{name} {operator} {{:where_{len(values)}}}")
                 values[f"where_{len(values)}"] = bound
+        for name, part in (("id", where.id_part), ("subject", where.subject_part)):
+            if part is not None:
+                conditions.append(f"position({{:{name}_part}} IN {name}) > 0")
+                values[f"{name}_part"] = part
         if after is not None:
             conditions.append(f"({_EVENT_ORDER}) < ({{:at_0}}, {{:at_1}}, {{:at_2}}, {{:at_3}})")
             values |= {f"at_{number}": value for number, value in enumerate(after)}

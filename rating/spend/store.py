@@ -88,7 +88,7 @@ class SpendSum(NamedTuple):
 
 
 class EventFilter(NamedTuple):
-    """Which kept events; times are microseconds, stretches half-open."""
+    """Which kept events; times are microseconds, stretches half-open. `id_part`, `subject_part`: what it must hold."""
 
     type: str | None = None
     source: str | None = None
@@ -97,6 +97,8 @@ class EventFilter(NamedTuple):
     last: int | None = None
     arrived_from: int | None = None
     arrived_to: int | None = None
+    id_part: str | None = None
+    subject_part: str | None = None
 
 
 class EventPlace(NamedTuple):

@@ -137,6 +137,14 @@ def measure(meter: Meter, events: pa.Table, question: Question) -> Usage:
     return Usage(found, rejected)
 
 
+def unusable(meter: Meter, data: Sequence[bytes]) -> npt.NDArray[np.bool_]:
+    """Which events (their data's texts) pass the meter's `where` and bring it no value that it can count."""
+    paths = [*meter.where, *(value_paths(meter.value) if meter.value is not None else [])]
+    columns = Extractor(paths).extract(list(data)) if paths else {}
+    _, valued = meter_values(meter, columns, len(data))
+    return passing(meter.where, columns, len(data)) & ~valued
+
+
 def _cut(times: npt.NDArray[np.int64], question: Question) -> tuple[list[Period], npt.NDArray[np.int64]]:
     if question.unit != TOTAL:
         return cut(times, question.unit, question.zone)

@@ -123,7 +123,7 @@ def read_events(parameters: Parameters, tenant: str) -> tuple[Whose, EventFilter
         arrived_from=parameters.time("arrived_from"),
         arrived_to=parameters.time("arrived_to"),
     )
-    return Whose(tenant, customers, subjects), where, _place(parameters.text("cursor")), parameters.limit()
+    return Whose(tenant, customers, subjects), where, place_of(parameters.text("cursor")), parameters.limit()
 
 
 def answer_events(
@@ -148,7 +148,8 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
     return {"event": event, "customer": row["customer"], "arrived": format_time(row["arrived"])}
 
 
-def _place(cursor: str | None) -> EventPlace | None:
+def place_of(cursor: str | None) -> EventPlace | None:
+    """Where a page of kept events begins, from the `next_cursor` of the one before. Raises: Problem."""
     if cursor is None:
         return None
     try:

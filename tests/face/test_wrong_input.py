@@ -371,7 +371,7 @@ BODIES: dict[str, tuple[bytes, dict[str, str], int, str]] = {
         413,
         "too_large",
     ),
-    "too many events": (b"{}\n" * 10_001, {"content-type": LINES}, 413, "too_large"),
+    "too many events": (b"{}\n" * 100_001, {"content-type": LINES}, 413, "too_large"),
 }
 
 

@@ -10,7 +10,7 @@ import pytest
 from starlette.applications import Starlette
 
 from rating.spend.app import routes
-from rating.spend.store import SpendStore, Whose
+from rating.spend.store import EventFilter, SpendStore, Whose
 from rating.spend.view import SpendView
 from schemas.times import parse_time
 from tests.spend.records import Log, catalogue, event, tick
@@ -141,6 +141,18 @@ async def test_kept_events_come_as_they_came_the_last_one_first(client: httpx.As
     filtered = "type=llm.request&customer=acme&from=2026-11-02T12:00:00Z&to=2026-11-02T13:00:00Z"
     ids = [one["event"]["id"] for one in (await client.get(f"/v1/events?{filtered}")).json()["events"]]
     assert ids == ["c", "b"]
+
+
+def test_kept_events_by_a_part_of_their_id_and_subject(store: SpendStore, log: Log) -> None:
+    log.events(used("Part-1%x", 15, 1, "acme", "team-c", arrived=900))
+    store.apply(log.records)
+
+    def found(**where: str) -> list[str]:
+        return store.kept_events(Whose("default"), EventFilter(**where), None, 100)["id"].to_pylist()
+
+    assert found(id_part="-1%") == ["Part-1%x"] and found(id_part="part") == [] and found(id_part="%") == ["Part-1%x"]
+    assert found(subject_part="am-b") == ["c", "b"]
+    assert found(subject_part="team", id_part="b") == ["b", "b"]
 
 
 def test_what_was_known_at_a_moment_is_what_had_arrived(store: SpendStore, log: Log) -> None:

@@ -10,7 +10,7 @@ from starlette.applications import Starlette
 
 from ingest.app import Disconnected, application, health_routes, read_body, routes
 from ingest.content import BodyRefused
-from schemas.limits import BODY_BYTES_MAX
+from schemas.limits import BATCH_EVENTS_MAX, BODY_BYTES_MAX
 from tests.unit.ingest.doors import ListLog, event, make_door, text
 
 
@@ -82,6 +82,11 @@ async def test_binary_mode_and_gzip(client: httpx.AsyncClient, log: ListLog) -> 
     assert log.ids() == ["b", "e1"]
 
 
+async def test_head_says_that_the_door_is_there(client: httpx.AsyncClient) -> None:
+    answer = await client.head("/v1/events")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
 def check_problem(answer: httpx.Response, status: int, code: str) -> None:
     assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
     found = answer.json()
@@ -96,7 +101,7 @@ def check_problem(answer: httpx.Response, status: int, code: str) -> None:
         ("/v1/events", b"{}", {"content-type": "text/plain"}, 415, "unsupported_media_type"),
         ("/v1/events", b"{}", {"content-encoding": "br"}, 415, "unsupported_media_type"),
         ("/v1/events", b"{}", {"content-encoding": "gzip"}, 400, "invalid_encoding"),
-        ("/v1/events", b"{}\n" * 10_001, {"content-type": "application/x-ndjson"}, 413, "too_large"),
+        ("/v1/events", b"{}\n" * (BATCH_EVENTS_MAX + 1), {"content-type": "application/x-ndjson"}, 413, "too_large"),
         ("/v1/ticks", b"", {}, 400, "invalid_json"),
         ("/v1/ticks", b"[]", {}, 400, "invalid_json"),
         ("/v1/ticks", b"\xff", {}, 400, "invalid_json"),

@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest.door import NotWhole
 from ingest.memory import IdentityMemory
+from ingest.parse import parse
 from ingest.route import View
 from schemas.catalogue import read_catalogue
 from schemas.entry import Entry, decode_tick
@@ -242,3 +244,22 @@ def test_memory_is_bounded_and_never_invents(requests: list[list[tuple[int, int]
         memory.remember(identity, content)
         first = before
         assert len(memory) <= max(size, 2)
+
+
+async def test_a_request_is_taken_whole_or_not_at_all() -> None:
+    log = ListLog()
+    door = make_door(log)
+    mixed = parse(text([event(id="a"), event(id="b", subject="not an id!"), event(id="c", subject=...)]), JSON)
+    with pytest.raises(NotWhole) as refused:
+        await door.take_parsed(mixed, "default", whole=True)
+    receipt = refused.value.receipt
+    assert [(one.at, one.fault.path) for one in receipt.refused] == [(1, "subject"), (2, "subject")]
+    assert (log.entries, log.rejections, receipt.position, door.counts.requests) == ([], [], "", 0)
+    assert (await door.take_parsed(mixed, "default")).accepted == 1
+    good = parse(text([event(id="a"), event(id="d")]), JSON)
+    with pytest.raises(NotWhole) as known:
+        await door.take_parsed(good, "default", whole=True, new=True)
+    assert known.value.receipt.duplicates == {0: False}
+    assert log.ids() == ["a"]
+    taken = await door.take_parsed(good, "default", whole=True)
+    assert (taken.accepted, list(taken.duplicates)) == (1, [0])

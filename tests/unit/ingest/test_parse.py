@@ -3,8 +3,10 @@
 import base64
 import gzip
 import json
+import zlib
 from typing import Any
 
+import pyarrow as pa
 import pytest
 
 from ingest.content import BodyRefused, inflate
@@ -100,9 +102,29 @@ def test_gzip() -> None:
         assert parse(body, [*JSON, (b"Content-Encoding", b"GZIP")]).events.id == ["e1", "e2"]
 
 
+def zstd(body: bytes) -> bytes:
+    return pa.Codec("zstd").compress(body, asbytes=True)
+
+
+def test_deflate_and_zstd() -> None:
+    for body, encoding in (
+        (zlib.compress(TWO), b"deflate"),
+        (zstd(TWO), b"zstd"),
+        (zstd(TWO[:50]) + zstd(TWO[50:]), b"zstd"),
+    ):
+        assert parse(body, [*JSON, (b"content-encoding", encoding)]).events.id == ["e1", "e2"]
+
+
 @pytest.mark.parametrize(
     ("body", "encoding", "status", "code"),
     [
+        (b"no zlib", b"deflate", 400, "invalid_encoding"),
+        (zlib.compress(b"x" * 1001), b"deflate", 413, "too_large"),
+        (b"no zstd", b"zstd", 400, "invalid_encoding"),
+        (zstd(b"x" * 100)[:-3], b"zstd", 400, "invalid_encoding"),
+        (zstd(b"x" * 1000) + b"rest", b"zstd", 400, "invalid_encoding"),
+        (zstd(b"x" * 1001), b"zstd", 413, "too_large"),
+        (zstd(b"x" * 100_000_000), b"zstd", 413, "too_large"),
         (b"no gzip", b"gzip", 400, "invalid_encoding"),
         (b"", b"gzip", 400, "invalid_encoding"),
         (gzip.compress(b"x" * 100, mtime=0)[:-9], b"gzip", 400, "invalid_encoding"),

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from schemas import catalogue
-from schemas.catalogue import read_json, read_plain
+import schemas.plain
 from schemas.faults import MISSING, Faults, Number
+from schemas.plain import read_json, read_plain
 
 KEYS = st.text(st.characters(codec="utf-8", exclude_categories=["C", "Z"]), min_size=1, max_size=5)
 VALUES = st.recursive(
@@ -57,7 +57,7 @@ def test_what_is_no_json_is_said(text: str | bytes, path: str, message: str) -> 
 
 
 def test_a_value_at_the_limit_is_read_and_one_above_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(catalogue, "CATALOGUE_VALUES_MAX", 10)
+    monkeypatch.setattr(schemas.plain, "CATALOGUE_VALUES_MAX", 10)
     assert plain(json.dumps([0] * 9)) == [Number("0")] * 9
     faults = Faults()
     assert read_plain(json.dumps([0] * 10), faults) is MISSING
