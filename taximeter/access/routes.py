@@ -8,6 +8,7 @@ from functools import lru_cache
 from typing import Final, Literal, NamedTuple
 
 from schemas.access import KeyScope
+from schemas.catalogue import KINDS
 
 Need = KeyScope | Literal["public", "operator"]
 """`public`: nobody is asked for a key. `operator`: `admin` of the tenant `default`, because it touches or shows what
@@ -44,14 +45,15 @@ TABLE: Final = (
     Row("POST", "/stripe/v2/billing/meter_events", "ingest"),
     Row("POST", "/stripe/v2/billing/meter_event_adjustments", "ingest"),
     Row("POST", "/stripe/v2/billing/meter_event_session", "ingest"),
-    Row("POST", "/stripe/v2/billing/meter_event_stream", "ingest"),
+    # Its bearer is no key but a session's token, which the route itself asks for.
+    Row("POST", "/stripe/v2/billing/meter_event_stream", "public"),
     # Keys, before what may be read.
     Row("GET,POST", "/v1/keys", "admin"),
     Row("GET,POST,DELETE", "/v1/keys/*", "admin"),
     # Spend, usage, outputs.
     Row("GET", "/v1/customers/*/spend", "query"),
     Row("GET", "/v1/customers/*/usage", "query"),
-    Row("GET", "/v1/customers/*/live", "query"),
+    *(Row("GET", f"/v1/customers/*/{last}", "query") for last in ("costs", "live", "bill", "remaining", "forecast", "compare")),
     Row("GET", "/v1/live", "query"),
     Row("GET", "/v1/spend", "query"),
     Row("GET", "/v1/events", "query"),
@@ -60,13 +62,14 @@ TABLE: Final = (
     Row("GET", "/v1/invoices", "query"),
     Row("GET", "/v1/invoices/*", "query"),
     Row("GET", "/v1/rejections", "query"),
+    Row("GET", "/v1/rejections/*", "query"),
+    Row("POST", "/v1/rejections/resend", "ingest"),
+    Row("POST", "/v1/rejections/*/resend", "ingest"),
     Row("GET", "/v1/alerts", "query"),
     # The catalogue.
     *(
         row
-        for kind in (
-            "meters", "price-books", "customers", "subscriptions", "coupons", "credit-grants", "tax-rates",
-        )
+        for kind in (kind.replace("_", "-") for kind in KINDS)
         for row in (
             Row("GET", f"/v1/{kind}", "query"),
             Row("GET", f"/v1/{kind}/*", "query"),
