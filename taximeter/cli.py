@@ -21,6 +21,7 @@ from taximeter.options import (
     audited,
     kafka,
     listening,
+    observed,
     periods,
     read_settings,
     watched,
@@ -70,6 +71,7 @@ def main(context: click.Context, settings: Path | None, log_level: str) -> None:
 @click.option("--webhooks", type=FILE, help="YAML of endpoints that invoices and alerts are posted to.")
 @periods
 @watched
+@observed
 def serve(**options: Any) -> None:
     """Everything in one process: door, engine, spend queries. No broker needed.
 
@@ -87,6 +89,7 @@ def serve(**options: Any) -> None:
 @click.option(
     "--max-ahead", default="1d", show_default=True, type=DURATION, help="How far ahead an event's time may be."
 )
+@observed
 def ingest(**options: Any) -> None:
     """The door on Kafka: takes events over HTTP and appends them to `taximeter.events`.
 
@@ -122,6 +125,7 @@ def ingest(**options: Any) -> None:
 @click.option("--instance-id", help="Static membership: a name of this worker's own, which it keeps over restarts.")
 @periods
 @watched
+@observed
 def rate(**options: Any) -> None:
     """A rating worker on Kafka: a Faust agent that owns some partitions. Run as many as there are partitions."""
     from taximeter.workers import rate as start
@@ -135,6 +139,7 @@ def rate(**options: Any) -> None:
 @click.option("--data", type=FOLDER, default=Path("taximeter-spend"), show_default=True, help="The store's folder.")
 @click.option("--clickhouse", help="ClickHouse in place of DuckDB: clickhouse://user:password@host:8123/database.")
 @watched
+@observed
 def spend(**options: Any) -> None:
     """Spend queries on Kafka: follows the topics into a store, and answers over HTTP."""
     from taximeter.workers import spend as start

@@ -108,6 +108,13 @@ watched = grouped(
         help="What has work and does not move for so long is hung: the process says so and ends with status 70.",
     ),
 )
+observed = grouped(
+    click.option(
+        "--otlp",
+        metavar="URL",
+        help="Send traces to this OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318.",
+    ),
+)
 audited = grouped(
     click.option("--data", type=FOLDER, help="The data folder of `taximeter serve`, running or not."),
     click.option("--archive", help="Folder or object store URL of the archive (default: in --data)."),

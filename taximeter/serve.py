@@ -22,6 +22,7 @@ from taximeter.documents import read_catalogue_file
 from taximeter.embedded import Embedded, EmbeddedSettings
 from taximeter.http import Unready, make_app, running
 from taximeter.process import complain, say, until_signalled, what_failed
+from taximeter.tracing.setup import TracingRefused, traced
 from taximeter.webhooks import FILE_NAME, ends_of, run_webhooks
 
 _DAY_SECONDS = 86400
@@ -44,6 +45,7 @@ async def serve(
     tick: int,
     snapshot_every: int,
     stall: int,
+    otlp: str | None,
 ) -> int:
     """Runs until it is told to stop. Durations are seconds. Returns the exit status."""
     settings = EmbeddedSettings(
@@ -58,17 +60,18 @@ async def serve(
     try:
         documents = None if catalogue is None else read_catalogue_file(catalogue)
         endpoints = {} if webhooks is None else load_endpoints(webhooks)
-        async with Embedded(settings) as parts:
+        async with traced(otlp, "serve") as traces, Embedded(settings, traces) as parts:
             if documents is not None:
                 await parts.apply(documents)
             if not parts.catalogue.catalogue.meters:
                 complain("taximeter serve: no catalogue is in force (--catalogue): events are kept, nothing is rated")
-            app = make_app(parts.routes(), parts.ready, parts.host.watchdog.near, parts.waiting)
+            watched = parts.host.watchdog.near
+            app = make_app(parts.routes(), parts.ready, watched, parts.waiting, parts.requests, traces)
             async with running(app, host, port) as url:
                 await asyncio.to_thread(parts.host.wait_until_caught_up)
                 say(f"taximeter: ready at {url} (data in {data})")
                 return await _until_stopped(parts, endpoints)
-    except (CatalogueError, EndpointsError) as error:
+    except (CatalogueError, EndpointsError, TracingRefused) as error:
         complain(str(error))
         return 2
     except (
@@ -89,7 +92,7 @@ async def serve(
 async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint]) -> int:
     assert parts.failure is not None
     stopped = asyncio.create_task(until_signalled())
-    queue = Queue(parts.settings.data / FILE_NAME) if endpoints else None
+    queue = parts.queue = Queue(parts.settings.data / FILE_NAME) if endpoints else None
     told = asyncio.create_task(_tell(parts, endpoints, queue))
     try:
         await asyncio.wait({stopped, parts.failure, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -106,6 +109,7 @@ async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint]) -> 
             task.cancel()
         await asyncio.gather(stopped, told, return_exceptions=True)
         if queue is not None:
+            parts.queue = None
             queue.close()
 
 

@@ -1,7 +1,7 @@
 """`taximeter ingest`, `rate` and `spend`: the parts as separate processes, joined by Kafka alone."""
 
 import asyncio
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -29,6 +29,7 @@ from streams.kafka.producer import KafkaProducer, Message
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource, SourceMessage
 from streams.log import LogUnavailable
+from streams.processor import StepObserver
 from streams.snapshots import SnapshotError, SnapshotStore
 from streams.watchdog import STALL_S, Watchdog
 from taximeter.catalogue_http import CatalogueApi
@@ -39,11 +40,13 @@ from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
 from taximeter.options import kafka_settings
 from taximeter.process import complain, say, spare_the_collector, until_signalled, what_failed
+from taximeter.request_counts import RequestCounts
 from taximeter.rerate_http import Reratings
 from taximeter.state_folder import state_folder
 from taximeter.status import make_status
 from taximeter.status_http import watch_routes
-from taximeter.status_parts import view_reading, view_status
+from taximeter.status_parts import spend_lag, view_reading, view_status
+from taximeter.tracing.setup import Tracing, TracingRefused, traced, tracing
 from taximeter.webhooks import run_on_kafka
 from taximeter.worker_health import WorkerHealth
 
@@ -64,11 +67,12 @@ class _Rejections:
         await self._producer.produce_many([Message(topics.REJECTIONS, 0, key, value) for key, value in records])
 
 
-async def _reporting(name: str, main: Coroutine[Any, Any, int]) -> int:
+async def _reporting(name: str, otlp: str | None, main: Callable[[Tracing | None], Coroutine[Any, Any, int]]) -> int:
     """The exit status of a command; what went wrong is said in one line, or a line for each fault of a catalogue."""
     try:
-        return await main
-    except CatalogueError as error:
+        async with traced(otlp, name) as traces:
+            return await main(traces)
+    except (CatalogueError, TracingRefused) as error:
         complain(str(error))
         return 2
     except _FAILURES as error:
@@ -76,9 +80,9 @@ async def _reporting(name: str, main: Coroutine[Any, Any, int]) -> int:
         return 1
 
 
-async def ingest(**options: Any) -> int:
+async def ingest(*, otlp: str | None = None, **options: Any) -> int:
     """Runs a door until it is told to stop. Returns the exit status."""
-    return await _reporting("ingest", _ingest(**options))
+    return await _reporting("ingest", otlp, lambda traces: _ingest(traces=traces, **options))
 
 
 async def _ingest(
@@ -92,6 +96,7 @@ async def _ingest(
     security: Sequence[str],
     catalogue: Path | None,
     max_ahead: int,
+    traces: Tracing | None,
 ) -> int:
     settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
     documents = None if catalogue is None else read_catalogue_file(catalogue)
@@ -100,7 +105,8 @@ async def _ingest(
     await asyncio.to_thread(follower.start)
     sink, producer = KafkaSink(settings), KafkaProducer(settings)
     door_settings = DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None)
-    door = Door(sink, _Rejections(producer), follower.catalogue.view, door_settings)
+    requests, tracer = RequestCounts(), None if traces is None else traces.door
+    door = Door(sink, _Rejections(producer), follower.catalogue.view, door_settings, tracer=tracer)
 
     async def write(entry: bytes, records: list[tuple[bytes, bytes]]) -> dict[int, int]:
         ends = await asyncio.gather(*(sink.append(partition, entry, 0) for partition in range(partitions)))
@@ -118,9 +124,16 @@ async def _ingest(
     try:
         if documents is not None:
             await follower.catalogue.apply(documents, write)
-        watching = watch_routes(lambda: Measured(make_status("door", [], ready=True), door=door.counts))
+        watching = watch_routes(
+            lambda: Measured(
+                make_status("door", [], ready=True),
+                door=door.counts,
+                waiting=door.waiting,
+                requests=requests.seconds,
+            )
+        )
         parts = [*door_routes(door), *api.routes(), *reratings.routes(), *watching]
-        app = make_app(parts, lambda: {"log": True})
+        app = make_app(parts, lambda: {"log": True}, counts=requests, traces=traces)
         async with running(app, host, port) as url:
             say(f"taximeter ingest: ready at {url}")
             await until_signalled()
@@ -133,11 +146,14 @@ async def _ingest(
     return 0
 
 
-def rate(*, state: Path | None, **options: Any) -> int:
+def rate(*, state: Path | None, otlp: str | None = None, **options: Any) -> int:
     """Runs a rating worker until it is told to stop. Returns the exit status."""
     try:
-        with state_folder(state) as folder:
-            return _rate(folder=folder, **options)
+        with state_folder(state) as folder, tracing(otlp, "rate") as traces:
+            return _rate(folder=folder, traces=traces, **options)
+    except TracingRefused as error:
+        complain(str(error))
+        return 2
     except (FolderRefused, OSError) as error:
         complain(f"taximeter rate: {error}")
         return 1
@@ -162,6 +178,7 @@ def _rate(
     max_ahead: int,
     stall: int,
     instance_id: str | None,
+    traces: Tracing | None,
 ) -> int:
     try:
         settings = kafka_settings(bootstrap, partitions, prefix, replication, security, session_timeout)
@@ -176,9 +193,10 @@ def _rate(
     rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1), folder=folder)
     totals = EngineTotals()
     processor = RatingProcessor(rating, totals)
-    bindings = rate_bindings(processor, follower, tick or None, max_ahead * SECOND if max_ahead else None)
     health = WorkerHealth(totals, health_host, health_port)
     try:
+        steps = None if traces is None else traces.steps
+        bindings = rate_bindings(processor, follower, tick or None, max_ahead * SECOND if max_ahead else None, steps)
         limits = StepLimits(snapshot_s=snapshot_every)
         host = HostSettings(limits=limits, stall_s=stall or STALL_S, instance_id=instance_id)
         return run_worker(settings, bindings, store, host, on_state=health.tell, on_start=health.watch)
@@ -189,12 +207,16 @@ def _rate(
 
 
 def rate_bindings(
-    processor: RatingProcessor, follower: CatalogueFollower, tick_s: float | None, max_ahead: int | None = DAY
+    processor: RatingProcessor,
+    follower: CatalogueFollower,
+    tick_s: float | None,
+    max_ahead: int | None = DAY,
+    observer: StepObserver | None = None,
 ) -> list[Binding]:
     """What a rating worker runs: the engine, and the feed from JSON (`max_ahead` as `FeedProcessor` has it)."""
     feed = FeedProcessor(follower.catalogue.view, processor.settings.partitions, max_ahead=max_ahead)
     return [
-        Binding(processor, tick_s=tick_s),
+        Binding(processor, tick_s=tick_s, observer=observer),
         Binding(feed, source=topics.EVENTS_JSON, journal=topics.JOURNAL_JSON, entry=_json_entry),
     ]
 
@@ -203,9 +225,9 @@ def _json_entry(message: SourceMessage) -> bytes:
     return encode_json_entry(message.timestamp_ms * 1000, message.value)
 
 
-async def spend(**options: Any) -> int:
+async def spend(*, otlp: str | None = None, **options: Any) -> int:
     """Runs a spend server until it is told to stop. Returns the exit status."""
-    return await _reporting("spend", _spend(**options))
+    return await _reporting("spend", otlp, lambda traces: _spend(traces=traces, **options))
 
 
 async def webhooks(
@@ -220,7 +242,7 @@ async def webhooks(
 ) -> int:
     """Delivers webhooks until it is told to stop. Returns the exit status."""
     settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
-    return await _reporting("webhooks", run_on_kafka(settings, endpoints, data))
+    return await _reporting("webhooks", None, lambda _: run_on_kafka(settings, endpoints, data))
 
 
 async def _spend(
@@ -235,18 +257,28 @@ async def _spend(
     data: Path,
     clickhouse: str | None,
     stall: int,
+    traces: Tracing | None,
 ) -> int:
     settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
     await asyncio.to_thread(ensure_topics, settings)
     store = _open_store(data, clickhouse)
-    view = SpendView(store, KafkaSource(settings))
+    source, requests = KafkaSource(settings), RequestCounts()
+    view = SpendView(store, source, observer=None if traces is None else traces.store)
     feed = asyncio.create_task(view.run())
     watchdog = Watchdog(stall or STALL_S)
     watchdog.watch("the spend store", lambda: view_reading(view))
     watchdog.start()
     try:
-        watching = watch_routes(lambda: Measured(view_status(view, not feed.done(), watchdog)))
-        app = make_app([*spend_routes(view), *watching], lambda: {"feed": not feed.done()}, watchdog.near)
+        watching = watch_routes(
+            lambda: Measured(
+                view_status(view, not feed.done(), watchdog),
+                requests=requests.seconds,
+                spend_lag=spend_lag(view, source),
+                applied=view.apply_seconds,
+            )
+        )
+        ready = lambda: {"feed": not feed.done()}  # noqa: E731
+        app = make_app([*spend_routes(view), *watching], ready, watchdog.near, counts=requests, traces=traces)
         async with running(app, host, port) as url:
             say(f"taximeter spend: ready at {url}")
             stopped = asyncio.create_task(until_signalled())

@@ -36,7 +36,7 @@ from streams.journal import (
     decode_record,
 )
 from streams.log import LogUnavailable, TopicRecord
-from streams.processor import PartitionProcessor, Processor, Step
+from streams.processor import PartitionProcessor, Processor, Step, StepObserver
 from streams.snapshots import Snapshot, SnapshotError, SnapshotStore
 from streams.watchdog import STALL_S, OnStall, Reading, Watchdog, stop_stalled
 
@@ -103,6 +103,8 @@ class HostedPartition:
     replayed_steps: int
     emitted_again: int
     steps: int
+    line_items: int
+    """Written by this process, each revision anew."""
     step_seconds: Mapping[float, int]
     """How many steps took at most so long; the greatest bound is infinite."""
     step_seconds_sum: float
@@ -125,6 +127,7 @@ class EmbeddedHost:
         settings: HostSettings | None = None,
         on_failure: OnFailure = stop_process,
         on_stall: OnStall = stop_stalled,
+        observer: StepObserver | None = None,
     ) -> None:
         self.settings = settings or HostSettings()
         self.watchdog = Watchdog(self.settings.stall_s, on_stall)
@@ -135,7 +138,7 @@ class EmbeddedHost:
         self._moved = threading.Condition()
         self._stopping = threading.Event()
         self._partitions = [
-            _Partition(number, log, processor, snapshots, self.settings, self._announce, self._stopping)
+            _Partition(number, log, processor, snapshots, self.settings, self._announce, self._stopping, observer)
             for number in range(log.partitions)
         ]
         self._threads: list[threading.Thread] = []
@@ -249,6 +252,7 @@ class _Partition:
         settings: HostSettings,
         announce: Callable[[], None],
         stopping: threading.Event,
+        observer: StepObserver | None,
     ) -> None:
         self.number = number
         self.position = 0
@@ -262,6 +266,7 @@ class _Partition:
         self._settings = settings
         self._announce = announce
         self._stopping = stopping
+        self._observer = observer
         self._journal = Journal()
         self._journal_offset = 0
         self._begun_end = log.end(topics.EVENTS, number)
@@ -295,6 +300,7 @@ class _Partition:
             replayed_steps=work.replayed_steps,
             emitted_again=work.emitted_again,
             steps=work.steps,
+            line_items=work.line_items,
             step_seconds=work.step_seconds.counts,
             step_seconds_sum=work.step_seconds.sum,
             restore_s=work.restore_s,
@@ -423,7 +429,7 @@ class _Partition:
 
     def _step(self, state: PartitionProcessor, entries: list[Entry]) -> None:
         """One commit, in the steps of `streams.journal`."""
-        begun = time.monotonic()
+        begun, begun_ns = time.monotonic(), time.time_ns()
         # 1. read
         fault("after_read")
         # 2. process
@@ -438,8 +444,10 @@ class _Partition:
         fault("after_done")
         # 7. snapshot: see `run`; 8. there is nobody to acknowledge to
         self.position = batch.end
-        self.work.stepped(time.monotonic() - begun)
+        self.work.stepped(time.monotonic() - begun, step.summary.line_items)
         self._announce()
+        if self._observer is not None:
+            self._observer.stepped(self.number, entries, step, begun_ns)
         fault("after_step")
 
     def _commit(self, batch: Batch | None, end: int, step: Step) -> None:
