@@ -32,6 +32,7 @@ from taximeter.catalogue_http import CatalogueApi
 from taximeter.documents import CatalogueInForce
 from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
+from taximeter.rejections_http import Resending
 from taximeter.request_counts import RequestCounts
 from taximeter.rerate import clear_previews, show
 from taximeter.rerate_http import Reratings
@@ -167,7 +168,8 @@ class Embedded:
         catalogue = CatalogueApi(self.catalogue, self._write)
         reratings = Reratings(self.log.partitions, self._append, lambda: self.catalogue.catalogue, self._show)
         watching = watch_routes(self.measure)
-        door = [events_route(self.view), *door_routes(self.door)]
+        resending = Resending(self.door, self.view).routes()
+        door = [events_route(self.view), *door_routes(self.door), *resending]
         return [*door, *catalogue.routes(), *reratings.routes(), *spend_routes(self.view), *watching]
 
     async def _append(self, partition: int, entry: bytes) -> int:

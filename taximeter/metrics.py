@@ -35,8 +35,8 @@ class Measured:
     door: DoorCounts | None = None
     waiting: tuple[int, int] | None = None
     """At the door: events that wait for the log, and the bytes of their data."""
-    requests: Mapping[tuple[str, int], Durations] = field(default_factory=dict)
-    """(route, status) -> how long its requests took."""
+    requests: Mapping[tuple[str, str, int], Durations] = field(default_factory=dict)
+    """(method, route, status) -> how long its requests took."""
     spend_lag: Mapping[int, tuple[int, float]] = field(default_factory=dict)
     """Partition -> offsets that the spend store does not include, and the age of the oldest in seconds."""
     applied: Durations | None = None
@@ -204,12 +204,12 @@ def _buckets(counts: Mapping[float, int]) -> list[tuple[str, float]]:
     return [("+Inf" if bound == float("inf") else repr(bound), count) for bound, count in counts.items()]
 
 
-def _requests(requests: Mapping[tuple[str, int], Durations]) -> Metric:
+def _requests(requests: Mapping[tuple[str, str, int], Durations]) -> Metric:
     family = HistogramMetricFamily(
-        "taximeter_http_request_seconds", "How long requests took to answer.", labels=["route", "status"]
+        "taximeter_http_request_seconds", "How long requests took to answer.", labels=["method", "route", "status"]
     )
-    for (route, status), seconds in sorted(requests.items()):
-        family.add_metric([route, str(status)], _buckets(seconds.counts), seconds.sum)
+    for (method, route, status), seconds in sorted(requests.items()):
+        family.add_metric([method, route, str(status)], _buckets(seconds.counts), seconds.sum)
     return family
 
 

@@ -14,6 +14,7 @@ from streams.durations import Durations
 
 SILENT: Final = frozenset({"/health/live", "/health/ready", "/metrics"})
 """What machines ask every few seconds: neither counted nor traced."""
+_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _CONVERTERS: Final = (":path", ":int", ":str")
 _GONE: Final = 499
 """No answer was begun: the client went away, by the usual word of proxies."""
@@ -30,22 +31,28 @@ def route_of(scope: Scope) -> str:
     return path
 
 
+def method_of(scope: Scope) -> str:
+    """The method, one of those that there are."""
+    method: str = scope["method"]
+    return method if method in _METHODS else "other"
+
+
 class RequestCounts:
     """Written by one event loop, read by any thread."""
 
     def __init__(self) -> None:
-        self._seconds: dict[tuple[str, int], Durations] = {}
+        self._seconds: dict[tuple[str, str, int], Durations] = {}
 
-    def note(self, route: str, status: int, seconds: float) -> None:
+    def note(self, method: str, route: str, status: int, seconds: float) -> None:
         """One more request is answered."""
-        found = self._seconds.get((route, status))
+        found = self._seconds.get((method, route, status))
         if found is None:
-            found = self._seconds[route, status] = Durations()
+            found = self._seconds[method, route, status] = Durations()
         found.note(seconds)
 
     @property
-    def seconds(self) -> Mapping[tuple[str, int], Durations]:
-        """(route, status) -> how long its requests took."""
+    def seconds(self) -> Mapping[tuple[str, str, int], Durations]:
+        """(method, route, status) -> how long its requests took."""
         return dict(self._seconds)
 
 
@@ -75,4 +82,4 @@ class CountedApp:
             status = 500
             raise
         finally:
-            self._counts.note(route_of(scope), status, time.perf_counter() - begun)
+            self._counts.note(method_of(scope), route_of(scope), status, time.perf_counter() - begun)

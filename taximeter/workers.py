@@ -40,6 +40,7 @@ from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
 from taximeter.options import kafka_settings
 from taximeter.process import complain, say, spare_the_collector, until_signalled, what_failed
+from taximeter.rejections_http import Resending
 from taximeter.request_counts import RequestCounts
 from taximeter.rerate_http import Reratings
 from taximeter.state_folder import state_folder
@@ -132,7 +133,7 @@ async def _ingest(
                 requests=requests.seconds,
             )
         )
-        parts = [*door_routes(door), *api.routes(), *reratings.routes(), *watching]
+        parts = [*door_routes(door), *Resending(door).routes(), *api.routes(), *reratings.routes(), *watching]
         app = make_app(parts, lambda: {"log": True}, counts=requests, traces=traces)
         async with running(app, host, port) as url:
             say(f"taximeter ingest: ready at {url}")

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
+from rating.spend.mends import names_rejection, stage_mends
 from rating.spend.store import StoreError
 from schemas import entry, topics
 from schemas.event import PACK_VERSION
@@ -274,11 +275,13 @@ def _rejection_id(record: TopicRecord, rejected: _Rejected) -> str:
 
 def _entries(records: Sequence[TopicRecord]) -> Staged:
     packs: list[pa.RecordBatch] = []
+    mended: list[pa.RecordBatch] = []
     catalogues: dict[int, TopicRecord] = {}
     ticks: list[TopicRecord] = []
     for record, kind in _decoded(records, lambda value: entry.Entry(0, 0, value).kind):
         if kind == entry.EVENTS:
-            packs += _pack(record)
+            packs += (rows := _pack(record))
+            mended += filter(names_rejection, rows)
         elif kind == entry.CATALOGUE:
             catalogues[record.partition] = record
         elif kind == entry.TICK:
@@ -292,6 +295,7 @@ def _entries(records: Sequence[TopicRecord]) -> Staged:
     ]
     return {
         "events": pa.Table.from_batches(packs, EVENTS),
+        "mends": stage_mends(mended),
         "catalogues": pa.Table.from_pylist(rows, schema=CATALOGUES),
         "clocks": pa.Table.from_pylist([{"id": str(p), "revision": time} for p, time in clocks.items()], schema=CLOCKS),
     }

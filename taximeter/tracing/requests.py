@@ -13,7 +13,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from schemas.trace import event_traces
-from taximeter.request_counts import SILENT, route_of
+from taximeter.request_counts import SILENT, method_of, route_of
 from taximeter.tracing.contexts import harmless, inside, text_of
 
 _ERROR: Final = 500
@@ -47,7 +47,7 @@ class TracedApp:
         if scope["type"] != "http" or scope["path"] in SILENT:
             await self._app(scope, receive, send)
             return
-        method, status = scope["method"], 0
+        method, status = method_of(scope), 0
 
         async def noting(message: Message) -> None:
             nonlocal status
