@@ -71,14 +71,15 @@ EXPLAINED: Final[Mapping[str, Explanation]] = {
         False,
     ),
     "missing_value": Explanation(
-        "The event passes the meter's `where`, and lacks the value that the meter reads. Other meters have counted it.",
+        "The event passes the meter's `where`, and lacks the value that the meter reads. Other meters may count it.",
         "If the producer left it out: mend the event with the value at `path`. If the meter reads the wrong place, or "
-        "its `where` is too wide: change the meter, then send the event again as it is.",
+        "its `where` is too wide: correct the catalogue, where a meter that charges read keeps its meaning and another "
+        "one takes its place; then send the event again as it is.",
         True,
     ),
     "invalid_value": Explanation(
-        "What the meter reads is no finite number. Other meters have counted the event.",
-        "Mend the event with a number at `path`; or change the meter, then send the event again as it is.",
+        "What the meter reads is no finite number. Other meters may count the event.",
+        "Mend the event with a number at `path`.",
         True,
     ),
     "out_of_range": Explanation(

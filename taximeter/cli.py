@@ -27,6 +27,7 @@ from taximeter.options import (
     watched,
 )
 from taximeter.process import complain, run, set_up_logging
+from taximeter.rejections_cli import rejections
 from taximeter.text import WIDTH_MAX
 
 _LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
@@ -401,6 +402,9 @@ def demo_kafka(**options: Any) -> None:
     from taximeter.demo_kafka import demo_kafka as start
 
     _exit(run(start(**options)))
+
+
+main.add_command(rejections)
 
 
 def _width() -> int:

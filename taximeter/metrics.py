@@ -36,7 +36,7 @@ class Measured:
     waiting: tuple[int, int] | None = None
     """At the door: events that wait for the log, and the bytes of their data."""
     requests: Mapping[tuple[str, str, int], Durations] = field(default_factory=dict)
-    """(method, route, status) -> how long its requests took."""
+    """(method, route, status) -> how long until its answers began."""
     spend_lag: Mapping[int, tuple[int, float]] = field(default_factory=dict)
     """Partition -> offsets that the spend store does not include, and the age of the oldest in seconds."""
     applied: Durations | None = None
@@ -206,7 +206,9 @@ def _buckets(counts: Mapping[float, int]) -> list[tuple[str, float]]:
 
 def _requests(requests: Mapping[tuple[str, str, int], Durations]) -> Metric:
     family = HistogramMetricFamily(
-        "taximeter_http_request_seconds", "How long requests took to answer.", labels=["method", "route", "status"]
+        "taximeter_http_request_seconds",
+        "How long until answers to requests began.",
+        labels=["method", "route", "status"],
     )
     for (method, route, status), seconds in sorted(requests.items()):
         family.add_metric([method, route, str(status)], _buckets(seconds.counts), seconds.sum)

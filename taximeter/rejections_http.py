@@ -45,7 +45,8 @@ class ResendRequest(Change, frozen=True, kw_only=True):
 
 class ResendManyRequest(Change, frozen=True, kw_only=True):
     """Several: those named by `ids`, given as `rejections`, or found by `code` and `meter` (then those that no event
-    stands for yet, the newest first). `merge` and `replace` hold for each. Nothing is sent unless `dry_run` is false.
+    stands for yet, the newest first). `merge` and `replace` hold for each, `event` only for a single one. Nothing is
+    sent unless `dry_run` is false.
     """
 
     ids: list[str] | None = None
@@ -196,11 +197,11 @@ def _check(asked: ResendManyRequest) -> None:
     ways = [asked.ids is not None, asked.rejections is not None, asked.code is not None or asked.meter is not None]
     if sum(ways) != 1:
         raise _invalid("expected one of ids, rejections, and code or meter")
-    if bytes(asked.event) != b"null":
-        raise _invalid("event: found one for many rejections, expected merge, or one rejection at its own path")
     if asked.code is not None and asked.code not in CODES:
         raise _invalid(f"code: {unknown(asked.code, list(CODES))}")
     count = len(asked.ids or asked.rejections or ())
+    if bytes(asked.event) != b"null" and count != 1:
+        raise _invalid("event: found one event, expected it for one rejection; merge changes many")
     if count > RESENT_MAX or not 1 <= asked.limit <= RESENT_MAX:
         raise _invalid(f"found {max(count, asked.limit)} rejections, expected 1 to {RESENT_MAX} in one request")
 

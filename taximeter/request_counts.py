@@ -1,4 +1,4 @@
-"""How many requests were answered, by route and status, and how long they took: around every application.
+"""How many requests were answered, by route and status, and how long until their answers began.
 
 A route is the path as the program writes it (`/v1/customers/{customer}/spend`), never as a client did: metrics hold no
 ids, and there are no more of them than routes.
@@ -52,7 +52,7 @@ class RequestCounts:
 
     @property
     def seconds(self) -> Mapping[tuple[str, str, int], Durations]:
-        """(method, route, status) -> how long its requests took."""
+        """(method, route, status) -> how long until its answers began."""
         return dict(self._seconds)
 
 
@@ -68,18 +68,25 @@ class CountedApp:
         if scope["type"] != "http" or scope["path"] in SILENT:
             await self._app(scope, receive, send)
             return
-        begun, status = time.perf_counter(), _GONE
+        begun, answered = time.perf_counter(), False
+
+        def note(status: int) -> None:
+            self._counts.note(method_of(scope), route_of(scope), status, time.perf_counter() - begun)
 
         async def noting(message: Message) -> None:
-            nonlocal status
+            nonlocal answered
             if message["type"] == "http.response.start":
-                status = message["status"]
+                answered = True  # a live stream goes on for hours: its beginning is what counts
+                note(message["status"])
             await send(message)
 
         try:
             await self._app(scope, receive, noting)
         except Exception:
-            status = 500
+            if not answered:
+                answered = True
+                note(500)
             raise
         finally:
-            self._counts.note(method_of(scope), route_of(scope), status, time.perf_counter() - begun)
+            if not answered:
+                note(_GONE)

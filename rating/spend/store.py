@@ -196,7 +196,6 @@ class SpendStore(Protocol):
 
     def alerts_from(self, tenant: str, customer: str | None, offset: int, limit: int) -> list[FiledAlert]:
         """Alerts that stand at `offset` of their partition's topic or later, those at the lowest offsets first."""
-
         ...
 
     def mends(self, keys: Sequence[str]) -> Mapping[str, bytes]:
