@@ -12,6 +12,7 @@ from typing import Any
 import click
 
 from schemas.catalogue import CatalogueError
+from taximeter.logs import LogFormat, set_up_logging
 from taximeter.options import (
     DURATION,
     FILE,
@@ -26,7 +27,7 @@ from taximeter.options import (
     read_settings,
     watched,
 )
-from taximeter.process import complain, run, set_up_logging
+from taximeter.process import complain, run
 from taximeter.rejections_cli import rejections
 from taximeter.text import WIDTH_MAX
 
@@ -37,8 +38,15 @@ _LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=Fal
 @click.version_option(package_name="taximeter")
 @click.option("--settings", type=FILE, help="A TOML file with a table of options for each command.")
 @click.option("--log-level", default="warning", show_default=True, type=_LEVELS, help="What is said on standard error.")
+@click.option(
+    "--log-format",
+    default="text",
+    show_default=True,
+    type=click.Choice(["text", "json"]),
+    help="json: an object a line, for programs.",
+)
 @click.pass_context
-def main(context: click.Context, settings: Path | None, log_level: str) -> None:
+def main(context: click.Context, settings: Path | None, log_level: str, log_format: LogFormat) -> None:
     """Meters usage and rates it as it arrives, exact to the cent.
 
     Start with `taximeter demo`. Then `taximeter check BOOK.yaml` explains a price book, `taximeter serve --catalogue
@@ -48,7 +56,7 @@ def main(context: click.Context, settings: Path | None, log_level: str) -> None:
     """
     if settings is not None:
         context.default_map = read_settings(settings)
-    set_up_logging(log_level)
+    set_up_logging(log_level, log_format)
 
 
 @main.command()

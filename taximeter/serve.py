@@ -100,7 +100,7 @@ async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint]) -> 
             complain(f"taximeter serve: the {parts.failed} failed: {what_failed(parts.failure.exception())}")
             return 1
         if told.done():
-            complain(f"taximeter serve: the webhooks failed: {told.exception()!r}")
+            complain(f"taximeter serve: the webhooks failed: {what_failed(told.exception())}")
             return 1
         say("taximeter: stopping")
         return 0

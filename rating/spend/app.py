@@ -88,7 +88,7 @@ def _endpoint(view: SpendView, read: Reader, of: Of) -> Callable[[Request], Awai
         except Problem as problem:
             return _problem(problem)
         except Exception as error:
-            _LOG.exception("no answer to %s", request.url.path)
+            _LOG.exception("no answer to %s", request.scope["route"].path)  # a path itself names customers
             return _problem(Problem(500, "Internal error", "internal_error", f"{type(error).__name__}: {error}"))
 
     return answer

@@ -37,6 +37,7 @@ from streams.journal import (
 )
 from streams.log import LogUnavailable, TopicRecord
 from streams.processor import PartitionProcessor, Processor, Step, StepObserver
+from streams.redact import safe_message
 from streams.snapshots import Snapshot, SnapshotError, SnapshotStore
 from streams.watchdog import STALL_S, OnStall, Reading, Watchdog, stop_stalled
 
@@ -75,10 +76,8 @@ class HostSettings:
 
 def stop_process(partition: int, position: int, error: BaseException) -> None:
     """What a failed host does by default: says what failed and where, and ends the process without ceremony."""
-    said = isinstance(error, KNOWN_FAILURES)
-    _logger.critical(
-        "partition %d failed at position %d: %s", partition, position, error, exc_info=None if said else error
-    )
+    said, unknown = safe_message(error), None if isinstance(error, KNOWN_FAILURES) else error
+    _logger.critical("partition %d failed at position %d: %s", partition, position, said, exc_info=unknown)
     logging.shutdown()
     os._exit(FAILED_STATUS)
 
@@ -104,7 +103,6 @@ class HostedPartition:
     emitted_again: int
     steps: int
     line_items: int
-    """Written by this process, each revision anew."""
     step_seconds: Mapping[float, int]
     """How many steps took at most so long; the greatest bound is infinite."""
     step_seconds_sum: float
@@ -137,10 +135,8 @@ class EmbeddedHost:
         self._on_failure = on_failure
         self._moved = threading.Condition()
         self._stopping = threading.Event()
-        self._partitions = [
-            _Partition(number, log, processor, snapshots, self.settings, self._announce, self._stopping, observer)
-            for number in range(log.partitions)
-        ]
+        of = (log, processor, snapshots, self.settings, self._announce, self._stopping, observer)
+        self._partitions = [_Partition(number, *of) for number in range(log.partitions)]
         self._threads: list[threading.Thread] = []
         for partition in self._partitions:
             self.watchdog.watch(f"partition {partition.number}", partition.reading)
@@ -262,11 +258,9 @@ class _Partition:
         self.woken = threading.Event()
         self._log = log
         self._processor = processor
-        self._snapshots = snapshots
-        self._settings = settings
+        self._snapshots, self._settings = snapshots, settings
         self._announce = announce
-        self._stopping = stopping
-        self._observer = observer
+        self._stopping, self._observer = stopping, observer
         self._journal = Journal()
         self._journal_offset = 0
         self._begun_end = log.end(topics.EVENTS, number)
