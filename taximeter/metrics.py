@@ -6,7 +6,7 @@ Amounts are no metrics: a Prometheus value is a float, and no float ever holds m
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -49,6 +49,7 @@ def render(measured: Measured) -> bytes:
     """The text of the answer."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(measured))
+    ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
