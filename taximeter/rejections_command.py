@@ -101,7 +101,7 @@ def explain_codes(codes: Iterable[str]) -> None:
         if number:
             say("")
         say(code)
-        for text in (meaning, what_to_do, _of_id(used_up)):
+        for text in (meaning, what_to_do, *_of_id(used_up)):
             say("\n".join(paragraph(text, 2, _width())))
 
 
@@ -335,7 +335,7 @@ def _explained(shown: _Shown, width: int) -> Iterable[str]:
     yield f"{shown.id}: {shown.code}" + (f", for the meter {shown.meter}" if shown.meter else "")
     yield ""
     found = f"{shown.path}: {shown.message}" if shown.path else shown.message
-    for text in (found, meaning, what_to_do, _of_id(used_up)):
+    for text in (found, meaning, what_to_do, *_of_id(used_up)):
         yield from paragraph(text, 2, width)
     yield ""
     yield "  " + bytes(shown.event).decode()
@@ -344,12 +344,9 @@ def _explained(shown: _Shown, width: int) -> Iterable[str]:
     yield "  no event stands for it" if by is None else f"  made good by {by.id} of {by.source} at {by.arrived}"
 
 
-def _of_id(used_up: bool) -> str:
-    return (
-        "Its id is used up: the mended event gets another."
-        if used_up
-        else "It never went in: it may be sent again under its id."
-    )
+def _of_id(used_up: bool) -> Iterable[str]:
+    if used_up:
+        yield "Its id is used up: the mended event gets another."
 
 
 def _width() -> int:

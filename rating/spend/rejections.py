@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import msgspec
 
-from rating.spend.mends import keys_of, row_id, shown_id
+from rating.spend.mends import Mending, keys_of, row_id, shown_id
 from rating.spend.parameters import Parameters, Problem, cursor_of
 from rating.spend.store import Place, Row, SpendStore
-from schemas.rejection import CODES, EXPLAINED
+from schemas.rejection import CODES, EXPLAINED, Rejection
 
 _LOOKED_AT_MAX: Final = 20_000
 """Rows that one page looks through for those that are asked for; then it goes on at its cursor."""
@@ -21,6 +21,13 @@ class _Meter(msgspec.Struct):
 
 
 _METER: Final = msgspec.json.Decoder(_Meter)
+
+
+class ListedRejection(Rejection, frozen=True, kw_only=True, omit_defaults=True):
+    """A rejection as it is shown. `mended`: the event that stands for it."""
+
+    id: str
+    mended: Mending | None = None
 
 
 class RejectionFilter(msgspec.Struct, frozen=True, kw_only=True):

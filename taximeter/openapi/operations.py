@@ -6,6 +6,7 @@ from taximeter.openapi.catalogue import CATALOGUE
 from taximeter.openapi.door import DOOR
 from taximeter.openapi.operation import Operation
 from taximeter.openapi.queries import QUERIES
+from taximeter.openapi.resending import RESENDING
 from taximeter.openapi.server import SERVER
 
-OPERATIONS: Final[tuple[Operation, ...]] = (*DOOR, *QUERIES, *CATALOGUE, *SERVER)
+OPERATIONS: Final[tuple[Operation, ...]] = (*DOOR, *QUERIES, *RESENDING, *CATALOGUE, *SERVER)
