@@ -248,7 +248,7 @@ class _Partition:
         settings: HostSettings,
         announce: Callable[[], None],
         stopping: threading.Event,
-        observer: StepObserver | None,
+        observer: StepObserver | None = None,
     ) -> None:
         self.number = number
         self.position = 0
