@@ -6,14 +6,24 @@ lone request goes out at once, and a thousand at once share a few packs.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from ingest.columns import Rows
 from ingest.pack import encode_packs
 from schemas.entry import EVENTS, encode_entry
 from schemas.limits import PACK_EVENTS_MAX
 from schemas.paths import Extractor
+from schemas.trace import Stretch
 from streams.log import LogUnavailable, Sink
+
+
+class _Waiting(NamedTuple):
+    """One request's rows for a partition; `trace` is the context that goes on with them."""
+
+    rows: Rows
+    future: asyncio.Future[int]
+    trace: str | None
 
 
 class _Lane:
@@ -24,7 +34,7 @@ class _Lane:
     def __init__(self, tenant: str, partition: int) -> None:
         self.tenant = tenant
         self.partition = partition
-        self.waiting: list[tuple[Rows, asyncio.Future[int]]] = []
+        self.waiting: list[_Waiting] = []
         self.events = 0
         self.under_way = 0
         self.scheduled = False
@@ -49,7 +59,12 @@ class Batcher:
         if self._events >= self._events_max or self._bytes >= self._bytes_max:
             raise LogUnavailable(f"{self._events} events of {self._bytes} bytes wait for the log already")
 
-    def add(self, tenant: str, partition: int, rows: Rows) -> asyncio.Future[int]:
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many events wait for the log, and the bytes of their data."""
+        return self._events, self._bytes
+
+    def add(self, tenant: str, partition: int, rows: Rows, trace: str | None = None) -> asyncio.Future[int]:
         """Queues rows of one request. The future gives the position after them once they are durable.
 
         It raises what the sink raised: then nothing was promised, though all or some of it may be in the log.
@@ -59,7 +74,7 @@ class Batcher:
         if lane is None:
             lane = self._lanes[tenant, partition] = _Lane(tenant, partition)
         future: asyncio.Future[int] = loop.create_future()
-        lane.waiting.append((rows, future))
+        lane.waiting.append(_Waiting(rows, future, trace))
         lane.events += len(rows.id)
         self._events += len(rows.id)
         self._bytes += sum(map(len, rows.data))
@@ -86,28 +101,40 @@ class Batcher:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _append(self, lane: _Lane, waiting: list[tuple[Rows, asyncio.Future[int]]], events: int) -> None:
+    async def _append(self, lane: _Lane, waiting: list[_Waiting], events: int) -> None:
         """Packs, appends, answers all; then flushes what has come meanwhile."""
         try:
-            rows = Rows.joined([rows for rows, _ in waiting])
-            packs = encode_packs(lane.tenant, rows, self._extractor(lane.tenant))
+            rows = Rows.joined([one.rows for one in waiting])
+            packs = encode_packs(lane.tenant, rows, self._extractor(lane.tenant), _traces(waiting))
             # Appends begun in order stay in order; a failed one fails the whole flush.
             appends = (self._sink.append(lane.partition, encode_entry(EVENTS, value), n) for value, n in packs)
             end = max(await asyncio.gather(*appends)) if len(packs) > 1 else await next(appends)
-            for _, future in waiting:
-                if not future.done():  # its request may have been given up
-                    future.set_result(end)
+            for one in waiting:
+                if not one.future.done():  # its request may have been given up
+                    one.future.set_result(end)
         except BaseException as error:
-            for _, future in waiting:
-                if not future.done():
-                    future.set_exception(error)
+            for one in waiting:
+                if not one.future.done():
+                    one.future.set_exception(error)
             if not isinstance(error, Exception):
                 raise
         finally:
             self._events -= events
-            self._bytes -= sum(sum(map(len, rows.data)) for rows, _ in waiting)
+            self._bytes -= sum(sum(map(len, one.rows.data)) for one in waiting)
             lane.under_way -= 1
             if not lane.under_way:
                 self._flush(lane)
                 if not lane.under_way:
                     self._lanes.pop((lane.tenant, lane.partition), None)
+
+
+def _traces(waiting: Sequence[_Waiting]) -> list[Stretch]:
+    """The contexts of the requests that are traced, each with its rows among all."""
+    found: list[Stretch] = []
+    start = 0
+    for one in waiting:
+        end = start + len(one.rows.id)
+        if one.trace is not None:
+            found.append(Stretch(one.trace, start, end))
+        start = end
+    return found

@@ -11,9 +11,11 @@ The steps of `take`, in order:
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from typing import Final, Protocol
 
 import msgspec
 
@@ -63,6 +65,22 @@ def _admit_all(tenant: str, events: int) -> None:
     """No tenant has a bound."""
 
 
+class RequestTracer(Protocol):
+    """Follows requests through the door where traces are kept. It changes nothing, and raises nothing."""
+
+    def step(self, name: str) -> AbstractContextManager[str | None]:
+        """Around a step of the request at hand. Gives the trace context that travels with what is appended in it; None
+        where this request is not traced."""
+        ...
+
+    def brought(self, extensions: Sequence[str | None]) -> None:
+        """The extension attributes of the events that are in the log now: they may bring traces of their own."""
+        ...
+
+
+_NOT_TRACED: Final = nullcontext[None](None)
+
+
 def now() -> int:
     """The clock: microseconds since the epoch."""
     return time.time_ns() // 1000
@@ -94,13 +112,17 @@ class DoorCounts:
     accepted: int = 0
     duplicates: int = 0
     rejected: int = 0
+    codes: Counter[str] = field(default_factory=Counter)
+    """The rejected, by code."""
 
-    def note(self, accepted: int, duplicates: int, rejected: int) -> None:
+    def note(self, receipt: Receipt) -> None:
         """One more request is answered."""
         self.requests += 1
-        self.accepted += accepted
-        self.duplicates += duplicates
-        self.rejected += rejected
+        self.accepted += receipt.accepted
+        self.duplicates += len(receipt.duplicates)
+        self.rejected += len(receipt.refused)
+        for refused in receipt.refused:
+            self.codes[refused.fault.code] += 1
 
 
 class Routed:
@@ -212,11 +234,13 @@ class Door:
         views: Views,
         settings: DoorSettings | None = None,
         clock: Callable[[], int] = now,
+        tracer: RequestTracer | None = None,
     ) -> None:
         """`views`: tenant -> what the door must know of its catalogue in force. `clock`: microseconds."""
         self.settings = settings or DoorSettings()
         self.counts = DoorCounts()
         self.clock = clock
+        self._tracer = tracer
         self._sink = sink
         self._rejections = rejections
         self._views = views
@@ -233,7 +257,9 @@ class Door:
         the client sends the same request again (OverRate: later).
         """
         self._batcher.check_room()  # before the work of parsing
-        return await self.take_parsed(parse(body, headers), tenant)
+        with self._step("parse"):
+            parsed = parse(body, headers)
+        return await self.take_parsed(parsed, tenant)
 
     async def take_parsed(self, parsed: Parsed, tenant: str, *, whole: bool = False, new: bool = False) -> Receipt:
         """The same for events that another door has read. `whole`: all of them or none; `new`: nor where one is known.
@@ -242,18 +268,30 @@ class Door:
         """
         self._batcher.check_room()
         self.settings.admit(tenant, parsed.total)
-        arrived = self.clock()
-        router = self._router(tenant)
-        events, refused = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)
-        routed = Routed(events, router, [arrived] * len(events.id))
-        seen = self._memory.look(routed.identity, routed.content)
+        with self._step("route"):
+            arrived = self.clock()
+            router = self._router(tenant)
+            events, refused = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)
+            routed = Routed(events, router, [arrived] * len(events.id))
+            seen = self._memory.look(routed.identity, routed.content)
         if (whole and refused) or (new and seen.duplicates):
             raise NotWhole(_receipt(parsed, events, refused, seen, ""))
-        position = await self._commit(routed, refused, parsed, tenant)
+        with self._step("append") as trace:
+            position = await self._commit(routed, refused, parsed, tenant, trace)
         self._memory.remember(routed.identity, routed.content)
+        if self._tracer is not None:
+            self._tracer.brought(events.extensions)
         receipt = _receipt(parsed, events, refused, seen, encode_position(position))
-        self.counts.note(receipt.accepted, len(receipt.duplicates), len(receipt.refused))
+        self.counts.note(receipt)
         return receipt
+
+    @property
+    def waiting(self) -> tuple[int, int]:
+        """How many events wait for the log, and the bytes of their data."""
+        return self._batcher.waiting
+
+    def _step(self, name: str) -> AbstractContextManager[str | None]:
+        return _NOT_TRACED if self._tracer is None else self._tracer.step(name)
 
     async def tick(self, at: int) -> str:
         """Tells every partition that it is now `at` (microseconds). Returns the position. Raises: LogUnavailable."""
@@ -265,10 +303,12 @@ class Door:
         """Waits until everything that was taken is in the log."""
         await self._batcher.drain()
 
-    async def _commit(self, routed: Routed, refused: list[Refused], parsed: Parsed, tenant: str) -> dict[int, int]:
+    async def _commit(
+        self, routed: Routed, refused: list[Refused], parsed: Parsed, tenant: str, trace: str | None
+    ) -> dict[int, int]:
         """Appends the events and publishes the rejections. Returns the position after the events."""
         by_partition = routed.by_partition() if routed.identity else {}
-        ends = [self._batcher.add(tenant, partition, rows) for partition, rows in by_partition.items()]
+        ends = [self._batcher.add(tenant, partition, rows, trace) for partition, rows in by_partition.items()]
         if refused:
             rejections = [make_rejection(one, parsed.where(one.at), tenant) for one in refused]
             await asyncio.gather(self._rejections.publish(rejections), *ends)

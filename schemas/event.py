@@ -5,13 +5,17 @@ A *pack* is one Arrow IPC stream with one record batch: the columns below, and b
 A path column is a cache of `data`, never another truth; what is absent is read from `data` itself.
 Its Arrow type says what it holds (see `schemas.paths`).
 
-The pack's schema metadata holds `version` and `tenant`: one tenant per pack.
+The pack's schema metadata holds `version` and `tenant`: one tenant per pack; and `traces` where a trace goes on with
+some of its rows (`schemas.trace`).
 """
 
+from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
+
+from schemas.trace import TRACES_KEY, Stretch, encode_traces
 
 PACK_VERSION: Final = b"1"
 VOID_TYPE: Final = "taximeter.void"
@@ -31,9 +35,12 @@ PACK_COLUMNS: Final[tuple[pa.Field, ...]] = (
 )
 
 
-def pack_schema(tenant: str, paths: tuple[pa.Field, ...] = ()) -> pa.Schema:
-    """The Arrow schema of one tenant's packed batch, with its path columns."""
-    return pa.schema([*PACK_COLUMNS, *paths], metadata={b"version": PACK_VERSION, b"tenant": tenant.encode()})
+def pack_schema(tenant: str, paths: tuple[pa.Field, ...] = (), traces: Sequence[Stretch] = ()) -> pa.Schema:
+    """The Arrow schema of one tenant's packed batch, with its path columns and the traces that go on with it."""
+    metadata = {b"version": PACK_VERSION, b"tenant": tenant.encode()}
+    if traces:
+        metadata[TRACES_KEY] = encode_traces(traces)
+    return pa.schema([*PACK_COLUMNS, *paths], metadata=metadata)
 
 
 class UsageEvent(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -91,6 +91,14 @@ class Step(NamedTuple):
     summary: Summary
 
 
+class StepObserver(Protocol):
+    """Is told of each step that a host has committed, in the host's thread. It changes nothing, and raises nothing."""
+
+    def stepped(self, partition: int, entries: Sequence[Entry], step: Step, begun_ns: int) -> None:
+        """What was worked in and what came of it, when all of it is durable. `begun_ns`: of the clock."""
+        ...
+
+
 Fetch = Callable[[str, Path], None]
 """Brings the file of that name, which a snapshot rests on, to a place of the caller's. Raises: SnapshotError."""
 

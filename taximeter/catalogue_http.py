@@ -264,7 +264,7 @@ def guarded(answer: Answer) -> Answer:
         except Disconnected:
             return Response(None, 400)
         except Exception as error:
-            _LOG.exception("no answer to %s", request.url.path)
+            _LOG.exception("no answer to %s", getattr(request.scope.get("route"), "path", "a request"))
             return _problem(Problem(500, "Internal error", "internal_error", f"{type(error).__name__}: {error}"))
 
     return guarded

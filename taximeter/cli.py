@@ -13,6 +13,7 @@ import click
 
 from schemas.catalogue import CatalogueError
 from taximeter.access.cli import keys
+from taximeter.logs import LogFormat, set_up_logging
 from taximeter.options import (
     DURATION,
     FILE,
@@ -25,11 +26,13 @@ from taximeter.options import (
     health_fronted,
     kafka,
     listening,
+    observed,
     periods,
     read_settings,
     watched,
 )
-from taximeter.process import complain, run, set_up_logging
+from taximeter.process import complain, run
+from taximeter.rejections_cli import rejections
 from taximeter.text import WIDTH_MAX
 
 _LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=False)
@@ -39,8 +42,15 @@ _LEVELS = click.Choice(["debug", "info", "warning", "error"], case_sensitive=Fal
 @click.version_option(package_name="taximeter")
 @click.option("--settings", type=FILE, help="A TOML file with a table of options for each command.")
 @click.option("--log-level", default="warning", show_default=True, type=_LEVELS, help="What is said on standard error.")
+@click.option(
+    "--log-format",
+    default="text",
+    show_default=True,
+    type=click.Choice(["text", "json"]),
+    help="json: an object a line, for programs.",
+)
 @click.pass_context
-def main(context: click.Context, settings: Path | None, log_level: str) -> None:
+def main(context: click.Context, settings: Path | None, log_level: str, log_format: LogFormat) -> None:
     """Meters usage and rates it as it arrives, exact to the cent.
 
     Start with `taximeter demo`. Then `taximeter check BOOK.yaml` explains a price book, `taximeter serve --catalogue
@@ -50,7 +60,7 @@ def main(context: click.Context, settings: Path | None, log_level: str) -> None:
     """
     if settings is not None:
         context.default_map = read_settings(settings)
-    set_up_logging(log_level)
+    set_up_logging(log_level, log_format)
 
 
 @main.command()
@@ -75,6 +85,7 @@ def main(context: click.Context, settings: Path | None, log_level: str) -> None:
 @periods
 @watched
 @fronted
+@observed
 def serve(**options: Any) -> None:
     """Everything in one process: door, engine, spend queries. No broker needed.
 
@@ -93,6 +104,7 @@ def serve(**options: Any) -> None:
     "--max-ahead", default="1d", show_default=True, type=DURATION, help="How far ahead an event's time may be."
 )
 @fronted
+@observed
 def ingest(**options: Any) -> None:
     """The door on Kafka: takes events over HTTP and appends them to `taximeter.events`.
 
@@ -136,6 +148,7 @@ def ingest(**options: Any) -> None:
 @periods
 @watched
 @health_fronted
+@observed
 def rate(**options: Any) -> None:
     """A rating worker on Kafka: a Faust agent that owns some partitions. Run as many as there are partitions."""
     from taximeter.workers import rate as start
@@ -156,6 +169,7 @@ def rate(**options: Any) -> None:
 @click.option("--window", default="35d", show_default=True, type=DURATION, help="As `rate` is run: for bills.")
 @watched
 @fronted
+@observed
 def spend(**options: Any) -> None:
     """Spend queries on Kafka: follows the topics into a store, and answers over HTTP."""
     from taximeter.workers import spend as start
@@ -422,6 +436,9 @@ def demo_kafka(**options: Any) -> None:
     from taximeter.demo_kafka import demo_kafka as start
 
     _exit(run(start(**options)))
+
+
+main.add_command(rejections)
 
 
 def _width() -> int:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from starlette.routing import BaseRoute
 
+from downstream.notifications.queue import Queue
 from ingest.app import routes as door_routes
 from ingest.columns import rejection_record
 from ingest.door import Door, DoorSettings
@@ -35,10 +36,13 @@ from taximeter.compat import CompatBackend, compat_routes
 from taximeter.documents import Catalogues
 from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
+from taximeter.rejections_http import Resending
+from taximeter.request_counts import RequestCounts
 from taximeter.rerate import clear_previews, show
 from taximeter.rerate_http import Reratings
 from taximeter.status_http import watch_routes
-from taximeter.status_parts import embedded_status, view_reading
+from taximeter.status_parts import embedded_status, spend_lag, view_reading
+from taximeter.tracing.setup import Tracing
 
 _RECORDS_MAX = 10_000
 
@@ -78,8 +82,12 @@ class Embedded:
     each other.
     """
 
-    def __init__(self, settings: EmbeddedSettings) -> None:
+    def __init__(self, settings: EmbeddedSettings, traces: Tracing | None = None) -> None:
         self.settings = settings
+        self.requests = RequestCounts()
+        self.queue: Queue | None = None
+        """Of webhooks, where there are any."""
+        self._traces = traces
         self.failure: asyncio.Future[None] | None = None
         self.failed = ""
         """Which part has set `failure`."""
@@ -96,13 +104,16 @@ class Embedded:
             self.rating = replace(settings.rating, partitions=settings.partitions, folder=folder)
             self.totals = EngineTotals()
             self.processor = RatingProcessor(self.rating, self.totals)
-            self.host = EmbeddedHost(self.log, self.processor, self.snapshots, settings.host)
+            traces = self._traces
+            steps = None if traces is None else traces.steps
+            self.host = EmbeddedHost(self.log, self.processor, self.snapshots, settings.host, observer=steps)
             self.store = open_or_rebuild(settings.data / "spend.duckdb")
-            self.view = SpendView(self.store, self.log)
+            self.view = SpendView(self.store, self.log, observer=None if traces is None else traces.store)
             self.retellings = Retellings(self.view, self.rating)
             archive = None if settings.archive is None else Archive(settings.archive)
             self.archiver = None if archive is None else Archiver(archive, self.log, settings.archiving)
-            self.door = Door(self.log, _Rejections(self.log), self.catalogues.view, settings.door)
+            tracer = None if traces is None else traces.door
+            self.door = Door(self.log, _Rejections(self.log), self.catalogues.view, settings.door, tracer=tracer)
             self.host.watchdog.watch("the spend store", lambda: view_reading(self.view, self.log))
             self.host.start()
             self._feed = asyncio.create_task(self.view.run(), name="spend store")
@@ -166,7 +177,8 @@ class Embedded:
             self.log.partitions, self._append, lambda tenant: self.catalogues.of(tenant).catalogue, self._show
         )
         watching = watch_routes(self.measure)
-        door = [events_route(self.view), *door_routes(self.door)]
+        resending = Resending(self.door, self.view).routes()
+        door = [events_route(self.view), *door_routes(self.door), *resending]
         others = compat_routes(CompatBackend(self.door, self.catalogues, self._write, self.view))
         queries = [*retell_routes(self.retellings), *spend_routes(self.view)]
         return [*door, *catalogue.routes(), *reratings.routes(), *queries, *others, *watching]
@@ -194,7 +206,16 @@ class Embedded:
         state = self.host.state()
         steps = {number: (one.step_seconds, one.step_seconds_sum) for number, one in state.items()}
         status = embedded_status(self.host, self.log, self.totals, self.view, all(self.ready().values()))
-        return Measured(status, steps, self.door.counts)
+        return Measured(
+            status,
+            steps,
+            self.door.counts,
+            self.door.waiting,
+            self.requests.seconds,
+            spend_lag(self.view, self.log),
+            self.view.apply_seconds,
+            {} if self.queue is None else self.queue.counts(),
+        )
 
     async def settle(self, timeout: float = 60.0) -> None:
         """Waits until the queries include everything that the log has taken. Raises: TimeoutError."""

@@ -85,7 +85,7 @@ class TopicFollower:
                 self._add(record.value() or b"" for record in taken)
             except CatalogueError as error:
                 # Documents of one change come one by one: the rest of it is on its way.
-                _logger.warning("the catalogue on %s is not whole yet: %s", self._topic, error)
+                _logger.warning("the catalogue on %s is not whole yet: %d faults", self._topic, len(error.faults))
             with self._moved:
                 self._read_to = (taken[-1].offset() or 0) + 1
                 self._moved.notify_all()

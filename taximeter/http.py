@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 import orjson
 import uvicorn
 from starlette.applications import Starlette
+from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import BaseRoute, Route
@@ -18,6 +19,8 @@ from starlette.types import ASGIApp
 from streams.watchdog import Stall
 from taximeter.access.connection import Connection
 from taximeter.openapi.http import openapi_routes
+from taximeter.request_counts import CountedApp, RequestCounts
+from taximeter.tracing.setup import Tracing
 
 Ready = Callable[[], dict[str, bool]]
 """What must be true before the process is ready, by name."""
@@ -49,8 +52,13 @@ def make_app(
     ready: Ready,
     stalls: Callable[[], Sequence[Stall]] = tuple,
     waiting: Callable[[], Mapping[str, str]] = dict,
+    counts: RequestCounts | None = None,
+    traces: Tracing | None = None,
 ) -> Starlette:
-    """The application: the parts' routes, and the two health endpoints. `waiting`: partition -> why it is not ready."""
+    """The application: the parts' routes, and the two health endpoints. `waiting`: partition -> why it is not ready.
+
+    `counts`, `traces`: of all requests, whatever stands in front of the routes.
+    """
 
     async def live(_: Request) -> Response:
         return _json(*live_answer(stalls()))
@@ -60,7 +68,20 @@ def make_app(
 
     health = [Route("/health/live", live), Route("/health/ready", readiness)]
     served = [*parts, *health, *openapi_routes(lambda: served)]
-    return Starlette(routes=served, exception_handlers={404: _not_found, 405: _not_allowed})
+    return Starlette(
+        routes=served,
+        exception_handlers={404: _not_found, 405: _not_allowed},
+        middleware=list(_watching(counts, traces)),
+    )
+
+
+def _watching(counts: RequestCounts | None, traces: Tracing | None) -> Iterator[Middleware]:
+    if counts is not None:
+        yield Middleware(CountedApp, counts=counts)
+    if traces is not None:
+        from taximeter.tracing.requests import TracedApp
+
+        yield Middleware(TracedApp, tracer=traces.tracer)
 
 
 async def _not_found(request: Request, _: Exception) -> Response:

@@ -6,7 +6,7 @@ Amounts are no metrics: a Prometheus value is a float, and no float ever holds m
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -16,7 +16,9 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from downstream.notifications.queue import Counts as Deliveries
 from ingest.door import DoorCounts
+from streams.durations import Durations
 from streams.sums import CLASSES
 from taximeter.status import PartitionStatus, SpendStatus, Status
 
@@ -31,12 +33,23 @@ class Measured:
     steps: Mapping[int, tuple[Mapping[float, int], float]] = field(default_factory=dict)
     """Partition -> how many steps took at most so long (the last bound is infinite), and their sum in seconds."""
     door: DoorCounts | None = None
+    waiting: tuple[int, int] | None = None
+    """At the door: events that wait for the log, and the bytes of their data."""
+    requests: Mapping[tuple[str, str, int], Durations] = field(default_factory=dict)
+    """(method, route, status) -> how long until its answers began."""
+    spend_lag: Mapping[int, tuple[int, float]] = field(default_factory=dict)
+    """Partition -> offsets that the spend store does not include, and the age of the oldest in seconds."""
+    applied: Durations | None = None
+    """How long the spend store's batches took."""
+    webhooks: Mapping[str, Deliveries] = field(default_factory=dict)
+    """Endpoint -> its messages."""
 
 
 def render(measured: Measured) -> bytes:
     """The text of the answer."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Collector(measured))
+    ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
@@ -60,8 +73,11 @@ def families(measured: Measured) -> Iterator[Metric]:
         yield _counter(name, help, status.partitions, value)
     yield from _events(status.partitions)
     yield from _spend(status.spend)
+    yield from _spend_lag(measured)
     yield from _steps(measured.steps)
-    yield from _door(measured.door)
+    yield from _door(measured)
+    yield _requests(measured.requests)
+    yield from _webhooks(measured.webhooks)
 
 
 _Value = Callable[[PartitionStatus], float | int | bool | None]
@@ -123,6 +139,7 @@ _COUNTERS: tuple[tuple[str, str, _Value], ...] = (
         "Rejections, conflicts apart: one for each event and meter.",
         _total("rejected"),
     ),
+    ("taximeter_line_items", "Line items written by this process, each revision anew.", lambda one: one.line_items),
     ("taximeter_invoices", "Invoices made.", _total("invoices")),
     ("taximeter_alerts", "Alerts of customers made.", _total("alerts")),
 )
@@ -180,16 +197,68 @@ def _steps(steps: Mapping[int, tuple[Mapping[float, int], float]]) -> Iterator[M
     family = HistogramMetricFamily("taximeter_step_seconds", "How long steps took.", labels=["partition"])
     for partition, (counts, total) in steps.items():
         if counts:
-            buckets = [("+Inf" if bound == float("inf") else repr(bound), count) for bound, count in counts.items()]
-            family.add_metric([str(partition)], buckets, total)
+            family.add_metric([str(partition)], _buckets(counts), total)
     yield family
 
 
-def _door(door: DoorCounts | None) -> Iterator[Metric]:
+def _buckets(counts: Mapping[float, int]) -> list[tuple[str, float]]:
+    return [("+Inf" if bound == float("inf") else repr(bound), count) for bound, count in counts.items()]
+
+
+def _requests(requests: Mapping[tuple[str, str, int], Durations]) -> Metric:
+    family = HistogramMetricFamily(
+        "taximeter_http_request_seconds",
+        "How long until answers to requests began.",
+        labels=["method", "route", "status"],
+    )
+    for (method, route, status), seconds in sorted(requests.items()):
+        family.add_metric([method, route, str(status)], _buckets(seconds.counts), seconds.sum)
+    return family
+
+
+def _spend_lag(measured: Measured) -> Iterator[Metric]:
+    offsets = GaugeMetricFamily(
+        "taximeter_spend_lag_offsets", "Offsets of the source that the spend store does not include.",
+        labels=["partition"],
+    )  # fmt: skip
+    seconds = GaugeMetricFamily(
+        "taximeter_spend_lag_seconds", "Age of the oldest entry that it does not include.", labels=["partition"]
+    )
+    for partition, (behind, age) in measured.spend_lag.items():
+        offsets.add_metric([str(partition)], behind)
+        seconds.add_metric([str(partition)], age)
+    applied = HistogramMetricFamily("taximeter_spend_apply_seconds", "How long the spend store's batches took.")
+    if measured.applied is not None:
+        applied.add_metric([], _buckets(measured.applied.counts), measured.applied.sum)
+    yield from (offsets, seconds, applied)
+
+
+def _webhooks(webhooks: Mapping[str, Deliveries]) -> Iterator[Metric]:
+    delivered = CounterMetricFamily("taximeter_webhook_delivered", "Messages delivered.", labels=["endpoint"])
+    waiting = GaugeMetricFamily(
+        "taximeter_webhook_messages", "Messages that wait to be sent, and dead ones.", labels=["endpoint", "state"]
+    )
+    for endpoint, counts in webhooks.items():
+        delivered.add_metric([endpoint], counts.delivered)
+        for state in ("waiting", "dead"):
+            waiting.add_metric([endpoint, state], getattr(counts, state))
+    yield from (delivered, waiting)
+
+
+def _door(measured: Measured) -> Iterator[Metric]:
+    door = measured.door
     requests = CounterMetricFamily("taximeter_door_requests", "Requests with events that were answered.")
     events = CounterMetricFamily("taximeter_door_events", "Events answered by the door.", labels=["verdict"])
+    rejected = CounterMetricFamily("taximeter_door_rejected", "Events rejected by the door, by code.", labels=["code"])
+    waiting = GaugeMetricFamily("taximeter_door_waiting_events", "Events that wait for the log.")
+    waiting_bytes = GaugeMetricFamily("taximeter_door_waiting_bytes", "Bytes of their data.")
     if door is not None:
         requests.add_metric([], door.requests)
         for verdict in ("accepted", "duplicates", "rejected"):
             events.add_metric([verdict], getattr(door, verdict))
-    yield from (requests, events)
+        for code, count in sorted(door.codes.items()):
+            rejected.add_metric([code], count)
+    if measured.waiting is not None:
+        waiting.add_metric([], measured.waiting[0])
+        waiting_bytes.add_metric([], measured.waiting[1])
+    yield from (requests, events, rejected, waiting, waiting_bytes)

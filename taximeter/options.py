@@ -163,6 +163,13 @@ fronted = grouped(
         help="How long headers may take, and a body that comes slower than 16 KiB a second; longer: 408.",
     ),
 )
+observed = grouped(
+    click.option(
+        "--otlp",
+        metavar="URL",
+        help="Send traces to this OpenTelemetry collector (OTLP over HTTP), such as http://127.0.0.1:4318.",
+    ),
+)
 audited = grouped(
     click.option("--data", type=FOLDER, help="The data folder of `taximeter serve`, running or not."),
     click.option("--archive", help="Folder or object store URL of the archive (default: in --data)."),

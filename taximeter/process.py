@@ -10,6 +10,9 @@ from typing import Any
 
 import uvloop
 
+from streams.redact import safe_message
+from taximeter.logs import says_json
+
 _SWITCH_SECONDS = 0.0005
 """How long a Python thread may hold the interpreter while others wait: the door's answers wait for the engine's
 threads, and at the default of 5 ms single posts take ten times as long."""
@@ -44,19 +47,10 @@ async def until_signalled(*, also: asyncio.Event | None = None) -> None:
 
 
 def what_failed(error: BaseException | None) -> str:
-    """The message of the failure inside: a task group wraps what its tasks raise."""
+    """What may be said of the failure inside: a task group wraps what its tasks raise."""
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
-    return str(error) or type(error).__name__
-
-
-def set_up_logging(level: str) -> None:
-    """Logs to standard error; what a command answers goes to standard output."""
-    logging.basicConfig(
-        level=level.upper(), stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s", force=True
-    )
-    for noisy in ("aiokafka", "faust", "mode", "kafka"):
-        logging.getLogger(noisy).setLevel(max(logging.WARNING, logging.getLevelName(level.upper())))
+    return "" if error is None else safe_message(error)
 
 
 def say(text: str) -> None:
@@ -66,4 +60,7 @@ def say(text: str) -> None:
 
 def complain(text: str) -> None:
     """One line on standard error."""
-    print(text, file=sys.stderr, flush=True)
+    if says_json():
+        logging.getLogger("taximeter").error("%s", text)
+    else:
+        print(text, file=sys.stderr, flush=True)

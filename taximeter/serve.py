@@ -29,6 +29,7 @@ from taximeter.embedded import Embedded, EmbeddedSettings
 from taximeter.http import Unready, make_app
 from taximeter.process import complain, say, until_signalled, what_failed
 from taximeter.tls import TlsRefused
+from taximeter.tracing.setup import TracingRefused, traced
 from taximeter.webhooks import FILE_NAME, ends_of, run_webhooks
 
 _DAY_SECONDS = 86400
@@ -51,6 +52,7 @@ async def serve(
     tick: int,
     snapshot_every: int,
     stall: int,
+    otlp: str | None,
     **front: Any,
 ) -> int:
     """Runs until it is told to stop. Durations are seconds; `front` as `FrontSettings.of` has it. Returns the exit
@@ -71,19 +73,19 @@ async def serve(
         keys = SqliteKeys(data, follow=True)
         before = Front("serve", chosen, keys.ring, host, f"--data {data}")
         settings = replace(settings, door=replace(settings.door, admit=before.rates.take))
-        async with Embedded(settings) as parts:
+        async with traced(otlp, "serve") as traces, Embedded(settings, traces) as parts:
             if documents is not None:
                 await parts.apply(documents)
             if not parts.catalogues.any_meters():
                 complain("taximeter serve: no catalogue is in force (--catalogue): events are kept, nothing is rated")
-            app = make_app(
-                [*parts.routes(), *KeysApi(keys).routes()], parts.ready, parts.host.watchdog.near, parts.waiting
-            )
+            watched = parts.host.watchdog.near
+            routes = [*parts.routes(), *KeysApi(keys).routes()]
+            app = make_app(routes, parts.ready, watched, parts.waiting, parts.requests, traces)
             async with before.running(app, host, port) as url:
                 await asyncio.to_thread(parts.host.wait_until_caught_up)
                 say(f"taximeter: ready at {url} (data in {data})")
                 return await _until_stopped(parts, endpoints)
-    except (CatalogueError, EndpointsError) as error:
+    except (CatalogueError, EndpointsError, TracingRefused) as error:
         complain(str(error))
         return 2
     except (FrontRefused, TlsRefused) as error:
@@ -108,7 +110,7 @@ async def serve(
 async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint]) -> int:
     assert parts.failure is not None
     stopped = asyncio.create_task(until_signalled())
-    queue = Queue(parts.settings.data / FILE_NAME) if endpoints else None
+    queue = parts.queue = Queue(parts.settings.data / FILE_NAME) if endpoints else None
     told = asyncio.create_task(_tell(parts, endpoints, queue))
     try:
         await asyncio.wait({stopped, parts.failure, told}, return_when=asyncio.FIRST_COMPLETED)
@@ -116,7 +118,7 @@ async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint]) -> 
             complain(f"taximeter serve: the {parts.failed} failed: {what_failed(parts.failure.exception())}")
             return 1
         if told.done():
-            complain(f"taximeter serve: the webhooks failed: {told.exception()!r}")
+            complain(f"taximeter serve: the webhooks failed: {what_failed(told.exception())}")
             return 1
         say("taximeter: stopping")
         return 0
@@ -125,6 +127,7 @@ async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint]) -> 
             task.cancel()
         await asyncio.gather(stopped, told, return_exceptions=True)
         if queue is not None:
+            parts.queue = None
             queue.close()
 
 

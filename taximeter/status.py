@@ -62,6 +62,8 @@ class PartitionStatus(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=T
     gaps: int | None = None
     repeated_messages: int | None = None
     steps: int | None = None
+    line_items: int | None = None
+    """Written by this process, each revision anew."""
     totals: Counts | None = None
     """Of all steps up to `through`."""
     through: int | None = None

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Iterable
+from typing import Protocol
 
 from rating.spend.proof import Difference
 from rating.spend.view import SpendView
@@ -43,6 +44,7 @@ def _embedded_partition(number: int, state: HostedPartition, log: SqliteLog, see
         replayed_steps=state.replayed_steps,
         emitted_again=state.emitted_again,
         steps=state.steps,
+        line_items=state.line_items,
         totals=None if seen is None else seen.counts,
         through=None if seen is None else seen.position,
         differences=[] if seen is None else [*seen.findings(number), *log_differences(number, seen, state.position)],
@@ -102,6 +104,7 @@ def _worker_partition(
         gaps=counters.gaps,
         repeated_messages=counters.repeated_messages,
         steps=counters.steps,
+        line_items=counters.line_items,
         totals=None if seen is None else seen.counts,
         through=None if seen is None else seen.position,
         differences=[] if seen is None else seen.findings(number),
@@ -120,6 +123,28 @@ def spend_status(view: SpendView) -> SpendStatus:
         checked_seconds_ago=time.monotonic() - view.verdict_at,
         differences=list(store_findings(verdict.differences)),
     )
+
+
+class SourceEnds(Protocol):
+    """What is known of the source that a view is fed from."""
+
+    def end(self, topic: str, partition: int) -> int:
+        """The offset after its last record."""
+        ...
+
+    def written_at(self, topic: str, partition: int, offset: int) -> int | None:
+        """When the record at an offset was written, in microseconds."""
+        ...
+
+
+def spend_lag(view: SpendView, source: SourceEnds) -> dict[int, tuple[int, float]]:
+    """Partition -> how many offsets of the source the answers do not include, and how old the oldest of them is."""
+    found = {}
+    for partition, through in view.through().items():
+        behind = max(source.end(topics.EVENTS, partition) - through, 0)
+        written = source.written_at(topics.EVENTS, partition, through) if behind else None
+        found[partition] = behind, 0.0 if written is None else max(time.time() - written / 1e6, 0.0)
+    return found
 
 
 def store_findings(differences: Iterable[Difference]) -> Iterable[Finding]:

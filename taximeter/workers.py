@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from streams.kafka.settings import KafkaSettings
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import KafkaSource, SourceMessage
 from streams.log import LogUnavailable
+from streams.processor import StepObserver
 from streams.snapshots import SnapshotError, SnapshotStore
 from streams.watchdog import STALL_S, Watchdog
 from taximeter.access.front import Front, FrontRefused, FrontSettings, health_front
@@ -48,12 +49,15 @@ from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
 from taximeter.options import kafka_settings
 from taximeter.process import complain, say, spare_the_collector, until_signalled, what_failed
+from taximeter.rejections_http import Resending
+from taximeter.request_counts import RequestCounts
 from taximeter.rerate_http import Reratings
 from taximeter.state_folder import state_folder
 from taximeter.status import make_status
 from taximeter.status_http import watch_routes
-from taximeter.status_parts import view_reading, view_status
+from taximeter.status_parts import spend_lag, view_reading, view_status
 from taximeter.tls import TlsRefused
+from taximeter.tracing.setup import Tracing, TracingRefused, traced, tracing
 from taximeter.webhooks import run_on_kafka
 from taximeter.worker_health import WorkerHealth
 
@@ -75,11 +79,12 @@ class _Rejections:
         await self._producer.produce_many([Message(topics.REJECTIONS, 0, key, value) for key, value in records])
 
 
-async def _reporting(name: str, main: Coroutine[Any, Any, int]) -> int:
+async def _reporting(name: str, otlp: str | None, main: Callable[[Tracing | None], Coroutine[Any, Any, int]]) -> int:
     """The exit status of a command; what went wrong is said in one line, or a line for each fault of a catalogue."""
     try:
-        return await main
-    except CatalogueError as error:
+        async with traced(otlp, name) as traces:
+            return await main(traces)
+    except (CatalogueError, TracingRefused) as error:
         complain(str(error))
         return 2
     except (FrontRefused, TlsRefused) as error:
@@ -101,9 +106,9 @@ async def _keys(settings: KafkaSettings) -> AsyncIterator[KafkaKeys]:
         await asyncio.to_thread(keys.stop)
 
 
-async def ingest(**options: Any) -> int:
+async def ingest(*, otlp: str | None = None, **options: Any) -> int:
     """Runs a door until it is told to stop. Returns the exit status."""
-    return await _reporting("ingest", _ingest(**options))
+    return await _reporting("ingest", otlp, lambda traces: _ingest(traces=traces, **options))
 
 
 async def _ingest(
@@ -117,6 +122,7 @@ async def _ingest(
     security: Sequence[str],
     catalogue: Path | None,
     max_ahead: int,
+    traces: Tracing | None,
     **front: Any,
 ) -> int:
     settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
@@ -124,7 +130,7 @@ async def _ingest(
     await asyncio.to_thread(ensure_topics, settings)
     async with _keys(settings) as keys:
         before = Front("ingest", FrontSettings.of(**front), keys.ring, host, keys.where)
-        return await _ingest_behind(before, keys, settings, documents, host, port, max_ahead)
+        return await _ingest_behind(before, keys, settings, documents, host, port, max_ahead, traces)
 
 
 async def _ingest_behind(
@@ -135,13 +141,15 @@ async def _ingest_behind(
     host: str,
     port: int,
     max_ahead: int,
+    traces: Tracing | None,
 ) -> int:
     partitions = settings.partitions
     follower = CatalogueFollower(settings)
     await asyncio.to_thread(follower.start)
     sink, producer = KafkaSink(settings), KafkaProducer(settings)
     door_settings = DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None, admit=before.rates.take)
-    door = Door(sink, _Rejections(producer), follower.catalogues.view, door_settings)
+    requests, tracer = RequestCounts(), None if traces is None else traces.door
+    door = Door(sink, _Rejections(producer), follower.catalogues.view, door_settings, tracer=tracer)
 
     async def write(entry: bytes, records: list[tuple[bytes, bytes]]) -> dict[int, int]:
         ends = await asyncio.gather(*(sink.append(partition, entry, 0) for partition in range(partitions)))
@@ -159,11 +167,18 @@ async def _ingest_behind(
     try:
         if documents is not None:
             await follower.catalogues.of(DEFAULT_TENANT).apply(documents, write)
-        watching = watch_routes(lambda: Measured(make_status("door", [], ready=True), door=door.counts))
+        watching = watch_routes(
+            lambda: Measured(
+                make_status("door", [], ready=True),
+                door=door.counts,
+                waiting=door.waiting,
+                requests=requests.seconds,
+            )
+        )
         doors = compat_routes(CompatBackend(door, follower.catalogues, write, None, catch_up))
-        own = [*door_routes(door), *api.routes(), *reratings.routes()]
+        own = [*door_routes(door), *Resending(door).routes(), *api.routes(), *reratings.routes()]
         parts = [*own, *doors, *watching, *KeysApi(keys).routes()]
-        app = make_app(parts, lambda: {"log": True})
+        app = make_app(parts, lambda: {"log": True}, counts=requests, traces=traces)
         async with before.running(app, host, port) as url:
             say(f"taximeter ingest: ready at {url}")
             await until_signalled()
@@ -176,11 +191,14 @@ async def _ingest_behind(
     return 0
 
 
-def rate(*, state: Path | None, **options: Any) -> int:
+def rate(*, state: Path | None, otlp: str | None = None, **options: Any) -> int:
     """Runs a rating worker until it is told to stop. Returns the exit status."""
     try:
-        with state_folder(state) as folder:
-            return _rate(folder=folder, **options)
+        with state_folder(state) as folder, tracing(otlp, "rate") as traces:
+            return _rate(folder=folder, traces=traces, **options)
+    except TracingRefused as error:
+        complain(str(error))
+        return 2
     except (FolderRefused, OSError) as error:
         complain(f"taximeter rate: {error}")
         return 1
@@ -206,6 +224,7 @@ def _rate(
     stall: int,
     instance_id: str | None,
     tenant: str,
+    traces: Tracing | None,
     **front: Any,
 ) -> int:
     try:
@@ -223,9 +242,11 @@ def _rate(
     rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1), folder=folder)
     totals = EngineTotals()
     processor = RatingProcessor(rating, totals)
-    bindings = rate_bindings(processor, follower, tick or None, max_ahead * SECOND if max_ahead else None, tenant)
     health = WorkerHealth(totals, health_host, health_port, guard)
     try:
+        steps = None if traces is None else traces.steps
+        ahead = max_ahead * SECOND if max_ahead else None
+        bindings = rate_bindings(processor, follower, tick or None, ahead, tenant, steps)
         limits = StepLimits(snapshot_s=snapshot_every)
         host = HostSettings(limits=limits, stall_s=stall or STALL_S, instance_id=instance_id)
         return run_worker(settings, bindings, store, host, on_state=health.tell, on_start=health.watch)
@@ -243,12 +264,13 @@ def rate_bindings(
     tick_s: float | None,
     max_ahead: int | None = DAY,
     tenant: str = DEFAULT_TENANT,
+    observer: StepObserver | None = None,
 ) -> list[Binding]:
     """What a rating worker runs: the engine, and the feed from JSON (`max_ahead` and `tenant` as `FeedProcessor` has
     them)."""
     feed = FeedProcessor(follower.catalogues.view, processor.settings.partitions, tenant, max_ahead)
     return [
-        Binding(processor, tick_s=tick_s),
+        Binding(processor, tick_s=tick_s, observer=observer),
         Binding(feed, source=topics.EVENTS_JSON, journal=topics.JOURNAL_JSON, entry=_json_entry),
     ]
 
@@ -257,9 +279,9 @@ def _json_entry(message: SourceMessage) -> bytes:
     return encode_json_entry(message.timestamp_ms * 1000, message.value)
 
 
-async def spend(**options: Any) -> int:
+async def spend(*, otlp: str | None = None, **options: Any) -> int:
     """Runs a spend server until it is told to stop. Returns the exit status."""
-    return await _reporting("spend", _spend(**options))
+    return await _reporting("spend", otlp, lambda traces: _spend(traces=traces, **options))
 
 
 async def webhooks(
@@ -274,7 +296,7 @@ async def webhooks(
 ) -> int:
     """Delivers webhooks until it is told to stop. Returns the exit status."""
     settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
-    return await _reporting("webhooks", run_on_kafka(settings, endpoints, data))
+    return await _reporting("webhooks", None, lambda _: run_on_kafka(settings, endpoints, data))
 
 
 async def _spend(
@@ -291,6 +313,7 @@ async def _spend(
     lateness: int,
     window: int,
     stall: int,
+    traces: Tracing | None,
     **front: Any,
 ) -> int:
     settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
@@ -298,13 +321,22 @@ async def _spend(
     async with _keys(settings) as keys:
         before = Front("spend", FrontSettings.of(**front), keys.ring, host, keys.where)
         rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1))
-        return await _spend_behind(before, settings, host, port, _open_store(data, clickhouse), rating, stall)
+        store = _open_store(data, clickhouse)
+        return await _spend_behind(before, settings, host, port, store, rating, stall, traces)
 
 
 async def _spend_behind(
-    before: Front, settings: KafkaSettings, host: str, port: int, store: SpendStore, rating: RatingSettings, stall: int
+    before: Front,
+    settings: KafkaSettings,
+    host: str,
+    port: int,
+    store: SpendStore,
+    rating: RatingSettings,
+    stall: int,
+    traces: Tracing | None,
 ) -> int:
-    view = SpendView(store, KafkaSource(settings))
+    source, requests = KafkaSource(settings), RequestCounts()
+    view = SpendView(store, source, observer=None if traces is None else traces.store)
     retellings = Retellings(view, rating)
     feed = asyncio.create_task(view.run())
     watchdog = Watchdog(stall or STALL_S)
@@ -313,10 +345,18 @@ async def _spend_behind(
     follower = CatalogueFollower(settings)
     try:
         await asyncio.to_thread(follower.start)
-        watching = watch_routes(lambda: Measured(view_status(view, not feed.done(), watchdog)))
+        watching = watch_routes(
+            lambda: Measured(
+                view_status(view, not feed.done(), watchdog),
+                requests=requests.seconds,
+                spend_lag=spend_lag(view, source),
+                applied=view.apply_seconds,
+            )
+        )
         others = compat_routes(CompatBackend(None, follower.catalogues, None, view))
         parts = [*retell_routes(retellings), *spend_routes(view), *others, *watching]
-        app = make_app(parts, lambda: {"feed": not feed.done()}, watchdog.near)
+        ready = lambda: {"feed": not feed.done()}  # noqa: E731
+        app = make_app(parts, ready, watchdog.near, counts=requests, traces=traces)
         async with before.running(app, host, port) as url:
             say(f"taximeter spend: ready at {url}")
             stopped = asyncio.create_task(until_signalled())

@@ -65,7 +65,7 @@ class Sender:
                 self._name,
                 message.id,
                 message.attempts + 1,
-                error,
+                error[:3] if error[:3].isdigit() else error,  # what a receiver answers may repeat what it was sent
             )
         await asyncio.to_thread(self._queue.failed, message, error, due)
 

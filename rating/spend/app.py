@@ -19,6 +19,7 @@ from rating.spend.costs import costs
 from rating.spend.live import LiveStreams
 from rating.spend.parameters import WAIT_MS_DEFAULT, WAIT_MS_MAX, Parameters, Problem, cursor_of, invalid
 from rating.spend.ranking_http import answer_ranking, read_ranking
+from rating.spend.rejections import read_listing, read_one
 from rating.spend.spending import SpendQuery
 from rating.spend.store import Listing, SpendStore
 from rating.spend.tables import FORMATS, MEDIA_TYPES, Format, encode, listing_of
@@ -26,7 +27,6 @@ from rating.spend.usage_http import answer_events, answer_usage, read_events, re
 from rating.spend.view import Of, PositionNotReached, SpendView
 from schemas.identity import partition_of
 from schemas.output import InvoiceKind
-from schemas.rejection import CODES
 from streams.log import encode_position
 
 _LOG = logging.getLogger(__name__)
@@ -62,6 +62,7 @@ def routes(view: SpendView) -> list[Route]:
         Route("/v1/invoices", _endpoint(view, _invoices, "spend"), methods=["GET"]),
         Route("/v1/invoices/{id:path}", _endpoint(view, _invoice, "spend"), methods=["GET"]),
         Route("/v1/rejections", _endpoint(view, _rejections, "spend"), methods=["GET"]),
+        Route("/v1/rejections/{id}", _endpoint(view, _rejection, "spend"), methods=["GET"]),
         Route("/v1/alerts", _endpoint(view, _alerts, "spend"), methods=["GET"]),
     ]
 
@@ -99,7 +100,7 @@ def _endpoint(
         except Problem as problem:
             return _problem(problem)
         except Exception as error:
-            _LOG.exception("no answer to %s", request.url.path)
+            _LOG.exception("no answer to %s", request.scope["route"].path)  # a path itself names customers
             return _problem(Problem(500, "Internal error", "internal_error", f"{type(error).__name__}: {error}"))
 
     return answer
@@ -179,11 +180,11 @@ def _invoice(parameters: Parameters, view: SpendView) -> Query:
 
 
 def _rejections(parameters: Parameters, view: SpendView) -> Query:
-    code = parameters.choice("code", CODES)
-    where = _where(parameters)
-    if code is not None:
-        where["code"] = code
-    return _page(parameters, "rejections", where)
+    return read_listing(parameters, parameters.tenant)
+
+
+def _rejection(parameters: Parameters, view: SpendView) -> Query:
+    return read_one(parameters, parameters.tenant)
 
 
 def _alerts(parameters: Parameters, view: SpendView) -> Query:

@@ -13,6 +13,7 @@ from typing import Any, Final
 import msgspec
 import pyarrow as pa
 
+from rating.spend.mends import names_rejection, stage_mends
 from rating.spend.store import StoreError
 from schemas import entry, topics
 from schemas.access import DEFAULT_TENANT
@@ -279,12 +280,14 @@ def _rejection_id(record: TopicRecord, rejected: _Rejected) -> str:
 
 def _entries(records: Sequence[TopicRecord]) -> Staged:
     packs: list[pa.RecordBatch] = []
+    mended: list[pa.RecordBatch] = []
     catalogues: dict[str, tuple[TopicRecord, bytes]] = {}
     ticks: list[TopicRecord] = []
     controls: list[dict[str, Any]] = []
     for record, kind in _decoded(records, lambda value: entry.Entry(0, 0, value).kind):
         if kind == entry.EVENTS:
-            packs += _pack(record)
+            packs += (rows := _pack(record))
+            mended += filter(names_rejection, rows)
         elif kind in entry.CATALOGUES:
             brought = entry.decode_catalogue(kind, record.value[2:])
             catalogues[catalogue_id(brought.tenant, record.partition)] = record, bytes(brought.catalogue)
@@ -299,6 +302,7 @@ def _entries(records: Sequence[TopicRecord]) -> Staged:
     rows = [{"id": id, "revision": record.offset, "body": body.decode()} for id, (record, body) in catalogues.items()]
     return {
         "events": pa.Table.from_batches(packs, EVENTS),
+        "mends": stage_mends(mended),
         "catalogues": pa.Table.from_pylist(rows, schema=CATALOGUES),
         "clocks": pa.Table.from_pylist([{"id": str(p), "revision": time} for p, time in clocks.items()], schema=CLOCKS),
         "controls": pa.Table.from_pylist(controls, schema=CONTROLS),

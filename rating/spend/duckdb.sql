@@ -42,6 +42,9 @@ CREATE TABLE IF NOT EXISTS rejections (
     tenant VARCHAR NOT NULL, code VARCHAR NOT NULL
 );
 
+-- Events that stand for rejected ones: `id` is the tenant's and the rejection's.
+CREATE TABLE IF NOT EXISTS mends (id VARCHAR NOT NULL, revision BIGINT NOT NULL, body VARCHAR NOT NULL);
+
 CREATE TABLE IF NOT EXISTS events (
     log_partition BIGINT NOT NULL, log_offset BIGINT NOT NULL, log_index BIGINT NOT NULL,
     tenant VARCHAR NOT NULL, customer VARCHAR NOT NULL, identity BLOB NOT NULL,

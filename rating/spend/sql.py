@@ -309,6 +309,15 @@ class SqlStore(ABC):
         rows = self._rows(f"{sql} ORDER BY revision DESC, id LIMIT {limit:d}", values)
         return [FiledAlert(row["customer"], FIRST_STAYS - int(row["revision"]), row["body"].encode()) for row in rows]
 
+    def mends(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """Key (see `rating.spend.mends`) -> the event (JSON) that stands for what it names; those that have one."""
+        if not keys:
+            return {}
+        values: dict[str, str | int] = {f"id_{number}": id for number, id in enumerate(keys)}
+        names = ", ".join(f"{{:{name}}}" for name in values)
+        found = self._rows(f"SELECT id, body FROM {{mends}} WHERE id IN ({names})", values)
+        return {row["id"]: row["body"].encode() for row in found}
+
     def invoice(self, tenant: str, id: str) -> bytes | None:
         """One invoice of a tenant (JSON)."""
         sql = "SELECT body FROM {invoices} WHERE id = {:id} AND tenant = {:tenant}"

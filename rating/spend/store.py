@@ -233,6 +233,10 @@ class SpendStore(Protocol):
         """Alerts that stand at `offset` of their partition's topic or later, those at the lowest offsets first."""
         ...
 
+    def mends(self, keys: Sequence[str]) -> Mapping[str, bytes]:
+        """Key (see `rating.spend.mends`) -> the event (JSON) that stands for what it names; those that have one."""
+        ...
+
     def invoice(self, tenant: str, id: str) -> bytes | None:
         """One invoice of a tenant (JSON)."""
         ...

@@ -8,17 +8,27 @@ log waits for the store. Queries run in threads beside it, or on the event loop 
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal, Protocol, TypeVar
 
 from rating.spend.progress import Progress
 from rating.spend.proof import Verdict, news, reconcile
 from rating.spend.store import TOPICS, SpendStore, StoreFull, StoreUnavailable
 from schemas import topics
+from streams.durations import Durations
 from streams.log import Source, TopicRecord
+
+
+class ApplyObserver(Protocol):
+    """Is told of each batch that a store has taken in. It changes nothing, and raises nothing."""
+
+    def applied(self, records: Sequence[TopicRecord], through: Mapping[int, int], begun_ns: int) -> None:
+        """The records, and partition -> the source position that the answers include now. `begun_ns`: of the clock."""
+        ...
+
 
 Of = Literal["now", "spend", "usage", "both"]
 """What a position is of: `spend` (outputs of the engine, in the tables), `now` (the same in memory, where the spend
@@ -58,7 +68,9 @@ class PositionNotReached(TimeoutError):
 class SpendView:
     """A store, kept up to date by `run`. One event loop; queries through `ask`."""
 
-    def __init__(self, store: SpendStore, source: Source, check_s: float = CHECK_S) -> None:
+    def __init__(
+        self, store: SpendStore, source: Source, check_s: float = CHECK_S, observer: ApplyObserver | None = None
+    ) -> None:
         """`check_s`: how often, at most, what is kept is held against the journal."""
         self.store = store
         self.verdict: Verdict | None = None
@@ -68,6 +80,9 @@ class SpendView:
         self.applying = False
         self.applied = 0
         """Rises with every batch of records that was taken in, and that was written or tried."""
+        self.apply_seconds = Durations()
+        """How long batches took to be taken in."""
+        self._observer = observer
         self._source = source
         self._check_s = check_s
         self._moved = asyncio.Condition()
@@ -150,7 +165,11 @@ class SpendView:
                 records += more
             async with self._moved:
                 await self._moved.wait_for(lambda: self.store.unwritten < UNWRITTEN_BYTES_MAX)
+            begun, begun_ns = time.monotonic(), time.time_ns()
             await loop.run_in_executor(taking, self.store.take, records)
+            self.apply_seconds.note(time.monotonic() - begun)
+            if self._observer is not None:
+                self._observer.applied(records, self.through("now"), begun_ns)
             self._unwritten.set()
             await self._has_moved()
 

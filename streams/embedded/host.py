@@ -36,7 +36,8 @@ from streams.journal import (
     decode_record,
 )
 from streams.log import LogUnavailable, TopicRecord
-from streams.processor import PartitionProcessor, Processor, Step
+from streams.processor import PartitionProcessor, Processor, Step, StepObserver
+from streams.redact import safe_message
 from streams.snapshots import Snapshot, SnapshotError, SnapshotStore
 from streams.watchdog import STALL_S, OnStall, Reading, Watchdog, stop_stalled
 
@@ -75,10 +76,8 @@ class HostSettings:
 
 def stop_process(partition: int, position: int, error: BaseException) -> None:
     """What a failed host does by default: says what failed and where, and ends the process without ceremony."""
-    said = isinstance(error, KNOWN_FAILURES)
-    _logger.critical(
-        "partition %d failed at position %d: %s", partition, position, error, exc_info=None if said else error
-    )
+    said, unknown = safe_message(error), None if isinstance(error, KNOWN_FAILURES) else error
+    _logger.critical("partition %d failed at position %d: %s", partition, position, said, exc_info=unknown)
     logging.shutdown()
     os._exit(FAILED_STATUS)
 
@@ -103,6 +102,7 @@ class HostedPartition:
     replayed_steps: int
     emitted_again: int
     steps: int
+    line_items: int
     step_seconds: Mapping[float, int]
     """How many steps took at most so long; the greatest bound is infinite."""
     step_seconds_sum: float
@@ -125,6 +125,7 @@ class EmbeddedHost:
         settings: HostSettings | None = None,
         on_failure: OnFailure = stop_process,
         on_stall: OnStall = stop_stalled,
+        observer: StepObserver | None = None,
     ) -> None:
         self.settings = settings or HostSettings()
         self.watchdog = Watchdog(self.settings.stall_s, on_stall)
@@ -134,10 +135,8 @@ class EmbeddedHost:
         self._on_failure = on_failure
         self._moved = threading.Condition()
         self._stopping = threading.Event()
-        self._partitions = [
-            _Partition(number, log, processor, snapshots, self.settings, self._announce, self._stopping)
-            for number in range(log.partitions)
-        ]
+        of = (log, processor, snapshots, self.settings, self._announce, self._stopping, observer)
+        self._partitions = [_Partition(number, *of) for number in range(log.partitions)]
         self._threads: list[threading.Thread] = []
         for partition in self._partitions:
             self.watchdog.watch(f"partition {partition.number}", partition.reading)
@@ -249,6 +248,7 @@ class _Partition:
         settings: HostSettings,
         announce: Callable[[], None],
         stopping: threading.Event,
+        observer: StepObserver | None = None,
     ) -> None:
         self.number = number
         self.position = 0
@@ -258,10 +258,9 @@ class _Partition:
         self.woken = threading.Event()
         self._log = log
         self._processor = processor
-        self._snapshots = snapshots
-        self._settings = settings
+        self._snapshots, self._settings = snapshots, settings
         self._announce = announce
-        self._stopping = stopping
+        self._stopping, self._observer = stopping, observer
         self._journal = Journal()
         self._journal_offset = 0
         self._begun_end = log.end(topics.EVENTS, number)
@@ -295,6 +294,7 @@ class _Partition:
             replayed_steps=work.replayed_steps,
             emitted_again=work.emitted_again,
             steps=work.steps,
+            line_items=work.line_items,
             step_seconds=work.step_seconds.counts,
             step_seconds_sum=work.step_seconds.sum,
             restore_s=work.restore_s,
@@ -423,7 +423,7 @@ class _Partition:
 
     def _step(self, state: PartitionProcessor, entries: list[Entry]) -> None:
         """One commit, in the steps of `streams.journal`."""
-        begun = time.monotonic()
+        begun, begun_ns = time.monotonic(), time.time_ns()
         # 1. read
         fault("after_read")
         # 2. process
@@ -438,8 +438,10 @@ class _Partition:
         fault("after_done")
         # 7. snapshot: see `run`; 8. there is nobody to acknowledge to
         self.position = batch.end
-        self.work.stepped(time.monotonic() - begun)
+        self.work.stepped(time.monotonic() - begun, step.summary.line_items)
         self._announce()
+        if self._observer is not None:
+            self._observer.stepped(self.number, entries, step, begun_ns)
         fault("after_step")
 
     def _commit(self, batch: Batch | None, end: int, step: Step) -> None:

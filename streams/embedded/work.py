@@ -20,6 +20,8 @@ class Work:
     replayed_steps: int = 0
     emitted_again: int = 0
     steps: int = 0
+    line_items: int = 0
+    """Written in them."""
     snapshots: int = 0
     failed_snapshots: int = 0
     restore_s: float = 0.0
@@ -31,8 +33,9 @@ class Work:
         self.doing = what
         self.moves += 1
 
-    def stepped(self, seconds: float) -> None:
-        """A step is done."""
+    def stepped(self, seconds: float, line_items: int) -> None:
+        """A step is done, and has written so many line items."""
         self.steps += 1
+        self.line_items += line_items
         self.step_seconds.note(seconds)
         self.moves += 1

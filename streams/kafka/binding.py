@@ -6,7 +6,7 @@ from typing import Final
 
 from schemas import topics
 from streams.kafka.source import SourceMessage
-from streams.processor import Output, Processor
+from streams.processor import Output, Processor, StepObserver
 
 _SINGLE: Final = frozenset(topic.name for topic in topics.REGISTRY if topic.partitions == 1)
 
@@ -28,6 +28,7 @@ class Binding:
     restore calls it again, and raise for no input: what cannot be read is an entry that the processor rejects."""
     tick_s: float | None = None
     """How often the owner of a partition writes the time into its source, which must then be `taximeter.events`."""
+    observer: StepObserver | None = None
 
     def __post_init__(self) -> None:
         if self.tick_s is not None and self.source != topics.EVENTS:

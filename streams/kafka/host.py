@@ -33,6 +33,7 @@ from streams.kafka.settings import KafkaSettings
 from streams.kafka.sink import KafkaSink
 from streams.kafka.source import SourceMessage
 from streams.log import LogUnavailable
+from streams.redact import safe_message
 from streams.snapshots import SnapshotStore
 from streams.watchdog import STALL_S, Reading, Watchdog
 
@@ -93,7 +94,7 @@ async def or_stop(place: str, action: Awaitable[_T]) -> _T:
     except asyncio.CancelledError:
         raise
     except BaseException as error:
-        stop_process(f"{place}: {error}", error)
+        stop_process(f"{place}: {safe_message(error)}", error)
 
 
 class _NoTables(TableManager):
@@ -419,5 +420,5 @@ def run_worker(
     try:
         asyncio.run(_run_until_signalled(Worker(settings, bindings, snapshots, host, on_state), on_start))
     except BaseException as error:
-        stop_process(f"worker: {error}", error)
+        stop_process(f"worker: {safe_message(error)}", error)
     return 0

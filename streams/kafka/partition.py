@@ -65,6 +65,8 @@ class Counters:
 
     steps: int = 0
     entries: int = 0
+    line_items: int = 0
+    """Written in them, each revision anew."""
     replayed_steps: int = 0
     emitted_again: int = 0
     repeated_messages: int = 0
@@ -253,7 +255,7 @@ class Partition:
 
     async def _step(self, entries: Sequence[Entry]) -> None:
         state = self._state
-        read = time.monotonic()
+        read, read_ns = time.monotonic(), time.time_ns()
         fault("after_read")
 
         # 2. process
@@ -285,6 +287,9 @@ class Partition:
         self.counters.step_seconds, self.counters.step_seconds_sum = self._durations.counts, self._durations.sum
         self.counters.steps += 1
         self.counters.entries += len(entries)
+        self.counters.line_items += step.summary.line_items
+        if self.binding.observer is not None:
+            self.binding.observer.stepped(self.partition, entries, step, read_ns)
 
     async def _check_fence(self, offset: int) -> None:
         """Our record stands at `offset`: looks at what others wrote since our last. Raises: Fenced."""

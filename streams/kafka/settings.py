@@ -1,5 +1,6 @@
 """How to reach Kafka, and the numbers that every process must agree on."""
 
+import logging
 import ssl
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,6 +22,10 @@ _SSL_NAMES: Final = frozenset(
         "enable.ssl.certificate.verification",
     }
 )
+
+
+_logger = logging.getLogger("librdkafka")
+"""It would write to standard error by itself, past our format."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +77,7 @@ class KafkaSettings:
 
     def confluent(self) -> dict[str, Any]:
         """What every librdkafka client needs."""
-        return {"bootstrap.servers": self.bootstrap, **self.security}
+        return {"bootstrap.servers": self.bootstrap, **self.security, "logger": _logger}
 
     def aiokafka(self) -> dict[str, Any]:
         """What every aiokafka client needs. Raises: OSError where a certificate cannot be read."""

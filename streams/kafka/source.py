@@ -1,6 +1,7 @@
 """Reading Kafka by position, without a consumer group: the readers' `KafkaSource`, and the restore's `LogReader`."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, Final, NamedTuple
 
@@ -14,6 +15,8 @@ _POLL_MS: Final = 1000
 _FOLLOW_WAIT_MS: Final = 500
 _BOUNDED_WAIT_MS: Final = 10
 """aiokafka goes on fetching at a topic's end, and another topic waits for that fetch to return."""
+_MARKS_MAX: Final = 1024
+"""Fetches of a partition whose times are known."""
 _SILENCE_S: Final = 30.0
 """A bounded read that brings nothing for so long has failed."""
 
@@ -44,6 +47,17 @@ class KafkaSource:
     def __init__(self, settings: KafkaSettings) -> None:
         self.partitions = settings.partitions
         self._settings = settings
+        self._ends: dict[tuple[str, int], int] = {}
+        self._marks: dict[tuple[str, int], deque[tuple[int, int]]] = {}
+
+    def end(self, topic: str, partition: int) -> int:
+        """Where a topic that is read ends, as the last fetch had it; 0 where nothing is known."""
+        return self._ends.get((topic, partition), 0)
+
+    def written_at(self, topic: str, partition: int, offset: int) -> int | None:
+        """About when the record at an offset was written, in microseconds, by what was read; None where unknown."""
+        marks = list(self._marks.get((topic, partition), ()))
+        return next((at for end, at in marks if end > offset), marks[-1][1] if marks else None)
 
     async def read(self, topics: Sequence[str], positions: Positions) -> AsyncIterator[list[TopicRecord]]:
         """See `streams.log.Source`. Raises: LogUnavailable where a topic is missing or Kafka cannot be reached."""
@@ -57,12 +71,23 @@ class KafkaSource:
                 except OffsetOutOfRangeError as error:
                     await consumer.seek_to_beginning(*error.args[0])
                     continue
+                self._note(consumer, names, batches)
                 if records := [_record(names, record) for batch in batches.values() for record in batch]:
                     yield records
         except KafkaError as error:
             raise LogUnavailable(f"cannot read {', '.join(topics)} from Kafka: {error}") from error
         finally:
             await consumer.stop()
+
+    def _note(self, consumer: Any, names: dict[str, str], batches: dict[TopicPartition, list[Any]]) -> None:
+        for tp in consumer.assignment():
+            end = consumer.highwater(tp)
+            if end is not None:
+                self._ends[names[tp.topic], tp.partition] = end
+        for tp, records in batches.items():
+            if records:
+                mark = records[-1].offset + 1, records[-1].timestamp * 1000
+                self._marks.setdefault((names[tp.topic], tp.partition), deque(maxlen=_MARKS_MAX)).append(mark)
 
     async def _assign(self, consumer: Any, topics: Sequence[str], positions: Positions) -> dict[str, str]:
         """Takes all partitions, goes to their positions. Returns the cluster's name of each topic -> the registry's."""

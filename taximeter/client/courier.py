@@ -46,7 +46,8 @@ class Refused(NamedTuple):
 
 def log_refused(refused: Refused) -> None:
     """What is done with a refused event unless the program says otherwise."""
-    _logger.error("the door refused an event: %s: %s: %s", refused.code, refused.path, refused.message)
+    # Not the message: it shows what was found in the event.
+    _logger.error("the door refused an event: %s at %s", refused.code, refused.path or "the whole")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -259,7 +260,7 @@ class Courier:
         try:
             self.settings.on_refused(refused)
         except Exception:
-            _logger.exception("on_refused failed for %s", refused)
+            _logger.exception("on_refused failed for an event refused with %s", refused.code)
 
     def close(self) -> None:
         """Leaves what is unsent in the buffer. Logs what is lost, for there is no buffer or it is full."""

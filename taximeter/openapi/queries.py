@@ -8,11 +8,12 @@ from rating.spend.costs import Cost
 from rating.spend.live import INTERVAL_MS_DEFAULT, INTERVAL_MS_MAX
 from rating.spend.parameters import LIMIT_DEFAULT, LIMIT_MAX, WAIT_MS_DEFAULT, WAIT_MS_MAX
 from rating.spend.ranking import ORDERS, Ranked
+from rating.spend.rejections import ListedRejection
 from rating.spend.tables import FORMATS, MEDIA_TYPES
 from rating.spend.usage import TOTAL, UsageWindow
 from rating.spend.windows import UNITS
 from schemas.output import Alert, Invoice, LineItem
-from schemas.rejection import CODES, Rejection
+from schemas.rejection import CODES
 from taximeter.openapi.operation import (
     MAYBE_TEXT,
     TENANT,
@@ -200,9 +201,21 @@ QUERIES: Final = (
         "/v1/rejections",
         "listRejections",
         "What was rejected, and why; the last one first",
-        _listing("rejections", Rejection),
+        _listing("rejections", ListedRejection),
         Parameter("code", one_of(*CODES), "Only with this code."),
+        _of("meter"),
+        Parameter("mended", one_of("true", "false"), "Only those that an event stands for, or none does."),
         *_PAGE,
+    ),
+    _operation(
+        "/v1/rejections/{id}",
+        "getRejection",
+        "One rejection, what it means and what to do",
+        json_answer(
+            "The rejection.", members(rejection=ListedRejection, meaning=TEXT, what_to_do=TEXT, through=THROUGH)
+        ),
+        Parameter("id", TEXT, "Its id.", "path"),
+        problems=_PROBLEMS,
     ),
     _operation(
         "/v1/events",

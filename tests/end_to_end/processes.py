@@ -22,6 +22,8 @@ _LOG_TAIL = 2500
 _PORTS = range(15_000, 30_000)
 """Below those that outgoing connections get: a client that tries a closed port again cannot meet itself there."""
 _given: set[int] = set()
+WORDS: tuple[str, ...] = ()
+"""What stands between `taximeter` and the command: nothing, unless a test says otherwise."""
 
 
 class Process:
@@ -30,7 +32,7 @@ class Process:
     def __init__(self, name: str, arguments: list[str], folder: Path) -> None:
         self.name = name
         self._out, self._err = folder / f"{name}.out", folder / f"{name}.err"
-        command = [sys.executable, "-m", "taximeter", *arguments]
+        command = [sys.executable, "-m", "taximeter", *WORDS, *arguments]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("TAXIMETER_")}
         environment["PYTHONPATH"] = str(ROOT)
         with self._out.open("wb") as out, self._err.open("wb") as err:

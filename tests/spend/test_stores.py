@@ -10,6 +10,7 @@ import pytest
 from rating.spend.clickhouse_store import ClickhouseStore
 from rating.spend.columns import scaled
 from rating.spend.duckdb_store import DuckdbStore
+from rating.spend.mends import keys_of
 from rating.spend.spending import spend
 from rating.spend.store import Place, SpendStore, StoreError, Whose
 from schemas import topics
@@ -17,7 +18,7 @@ from schemas.numbers import format_scaled
 from schemas.times import parse_time
 from streams.journal import Open, encode_record
 from streams.log import TopicRecord
-from tests.spend.records import DECEMBER, Log, alert, catalogue, event, invoice, line, rejection, threshold, tick
+from tests.spend.records import DECEMBER, Log, alert, catalogue, event, invoice, line, pack, rejection, threshold, tick
 
 Opener = Callable[[], SpendStore]
 LARGEST = "99999999999999999999999999.999999999999"
@@ -225,6 +226,38 @@ def test_invoices_are_listed_by_period_kind_and_level(store: SpendStore) -> None
     assert ids(store, "invoices", kind="threshold") == ["in_d", "in_c", "in_b"]
     assert msgspec.json.decode(store.invoice("default", "in_p") or b"")["kind"] == "period"
     assert store.invoice("default", "in_none") is None
+
+
+def test_who_makes_a_rejection_good_is_known_by_tenant(store: SpendStore) -> None:
+    log = Log()
+    by_engine, of_door = "0123456789abcdef" * 2, "0:7"
+    void = {"source": "cli", "id": "e5", "by": {"source": "cli", "id": "e5+mend.1"}}
+    mended = [
+        event("x", "2026-11-02T10:00:00Z", {}, extensions=f'{{"mends":"rej_{of_door}"}}'),
+        event("e5+void.1", "2026-11-02T10:00:00Z", void, type="taximeter.void", extensions='{"mends":"rej_0:1"}'),
+        event("y", "2026-11-02T10:00:00Z", {}, extensions='{"mends":"rej_nonsense","other":1}'),
+        event("z", "2026-11-02T10:00:00Z", {}, extensions='{"mends":5}'),
+        event("w", "2026-11-02T10:00:00Z", {}),
+    ]
+    for _ in range(2):  # a replay says it again
+        log.append(topics.EVENTS, pack(mended))
+        store.apply(log.records)
+    body = msgspec.json.encode(rejection(5, event={"subject": "acme", "source": "cli", "id": "e5"}))
+    keys = {
+        name: keys_of(tenant, id, text)
+        for name, tenant, id, text in [
+            ("of the door", "default", of_door, b"{}"),
+            ("of the event", "default", by_engine, body),
+            ("of another tenant", "other", by_engine, body),
+            ("of the door, another tenant", "other", of_door, b"{}"),
+        ]
+    }
+    found = store.mends([key for of in keys.values() for key in of])
+    known = {name: [msgspec.json.decode(found[key])["id"] for key in of if key in found] for name, of in keys.items()}
+    assert known == {
+        "of the door": ["x"], "of the event": ["e5+mend.1"], "of another tenant": [], "of the door, another tenant": []
+    }  # fmt: skip
+    assert store.mends([]) == {}
 
 
 def test_a_rejection_that_a_replay_says_again_is_one(store: SpendStore) -> None:

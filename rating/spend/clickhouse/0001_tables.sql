@@ -47,6 +47,9 @@ CREATE TABLE IF NOT EXISTS {database}.rejections (
     tenant LowCardinality(String), code LowCardinality(String)
 ) ENGINE = ReplacingMergeTree(revision) ORDER BY (tenant, id);
 
+CREATE TABLE IF NOT EXISTS {database}.mends (id String, revision UInt64, body String CODEC(ZSTD))
+ENGINE = ReplacingMergeTree(revision) ORDER BY id;
+
 CREATE TABLE IF NOT EXISTS {database}.events (
     log_partition Int64, log_offset Int64, log_index Int64,
     tenant LowCardinality(String), customer String, identity FixedString(16),
