@@ -55,6 +55,8 @@ def ends_on(settings: KafkaSettings) -> Ends:
             found = {}
             known = consumer.list_topics(timeout=10).topics
             for name in names:
+                if settings.topic(name) not in known:
+                    raise LogUnavailable(f"the topic {settings.topic(name)} is not there")
                 for partition in known[settings.topic(name)].partitions:
                     place = TopicPartition(settings.topic(name), partition)
                     found[name, partition] = consumer.get_watermark_offsets(place, timeout=10)[1]

@@ -219,8 +219,13 @@ async def webhooks(
     security: Sequence[str],
 ) -> int:
     """Delivers webhooks until it is told to stop. Returns the exit status."""
-    settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
-    return await _reporting("webhooks", run_on_kafka(settings, endpoints, data))
+
+    async def follow() -> int:
+        settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
+        await asyncio.to_thread(ensure_topics, settings)  # it may be the first process of the deployment
+        return await run_on_kafka(settings, endpoints, data)
+
+    return await _reporting("webhooks", follow())
 
 
 async def _spend(
