@@ -23,7 +23,9 @@ from taximeter.options import (
     listening,
     periods,
     read_settings,
+    registry,
     watched,
+    written,
 )
 from taximeter.process import complain, run, set_up_logging
 from taximeter.text import WIDTH_MAX
@@ -119,6 +121,7 @@ def ingest(**options: Any) -> None:
     type=DURATION,
     help="How far ahead the time of an event in taximeter.events.json may be; 0: any. Give `ingest` the same.",
 )
+@written
 @click.option("--instance-id", help="Static membership: a name of this worker's own, which it keeps over restarts.")
 @periods
 @watched
@@ -133,6 +136,7 @@ def rate(**options: Any) -> None:
 @listening
 @kafka
 @click.option("--data", type=FOLDER, default=Path("taximeter-spend"), show_default=True, help="The store's folder.")
+@registry
 @click.option("--clickhouse", help="ClickHouse in place of DuckDB: clickhouse://user:password@host:8123/database.")
 @watched
 def spend(**options: Any) -> None:
@@ -160,6 +164,7 @@ _ENDPOINT = click.option("--endpoint", help="Of this endpoint only.")
 @kafka
 @click.option("--endpoints", type=FILE, required=True, help="YAML: who wants to be told what.")
 @_QUEUE
+@registry
 def run_webhooks(endpoints: Path, data: Path, **options: Any) -> None:
     """Follows the topics on Kafka and delivers, until it is stopped. One process for a queue."""
     from taximeter.workers import webhooks as start
@@ -314,6 +319,7 @@ def rerate(**options: Any) -> None:
 @click.option("--prefix", default="", help="As the workers have it.")
 @click.option("--replication", default=1, show_default=True, help="As the workers have it.")
 @click.option("--security", multiple=True, metavar="NAME=VALUE", help="TLS and SASL, by librdkafka's names.")
+@written
 @click.option("--window", default="35d", show_default=True, type=DURATION, help="As `serve` or `rate` has it.")
 @click.option("--lateness", default="1h", show_default=True, type=DURATION, help="As `serve` or `rate` has it.")
 @click.option("--max-ahead", default="1d", show_default=True, type=DURATION, help="As `rate` has it.")

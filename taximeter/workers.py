@@ -22,6 +22,7 @@ from schemas.rejection import Rejection
 from schemas.times import DAY, SECOND
 from streams.embedded.folder import FolderRefused
 from streams.kafka.admin import TopicError, ensure_topics
+from streams.kafka.avro import writing
 from streams.kafka.binding import Binding
 from streams.kafka.host import HostSettings, run_worker
 from streams.kafka.ownership import StepLimits
@@ -162,10 +163,14 @@ def _rate(
     max_ahead: int,
     stall: int,
     instance_id: str | None,
+    schema_registry: str,
+    output_format: str,
 ) -> int:
     try:
-        settings = kafka_settings(bootstrap, partitions, prefix, replication, security, session_timeout)
+        options = (bootstrap, partitions, prefix, replication, security, session_timeout)
+        settings = kafka_settings(*options, schema_registry=schema_registry, output_format=output_format)
         ensure_topics(settings)
+        writing(settings)  # without a schema for what it would write a worker does not start
         store = SnapshotStore(snapshots)
         follower = CatalogueFollower(settings)
         follower.start()
@@ -217,11 +222,13 @@ async def webhooks(
     prefix: str,
     replication: int,
     security: Sequence[str],
+    schema_registry: str,
 ) -> int:
     """Delivers webhooks until it is told to stop. Returns the exit status."""
 
     async def follow() -> int:
-        settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
+        options = (bootstrap, partitions, prefix, replication, security)
+        settings = kafka_settings(*options, schema_registry=schema_registry)
         await asyncio.to_thread(ensure_topics, settings)  # it may be the first process of the deployment
         return await run_on_kafka(settings, endpoints, data)
 
@@ -240,8 +247,9 @@ async def _spend(
     data: Path,
     clickhouse: str | None,
     stall: int,
+    schema_registry: str,
 ) -> int:
-    settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
+    settings = kafka_settings(bootstrap, partitions, prefix, replication, security, schema_registry=schema_registry)
     await asyncio.to_thread(ensure_topics, settings)
     store = _open_store(data, clickhouse)
     view = SpendView(store, KafkaSource(settings))

@@ -24,11 +24,11 @@ CUSTOMERS = ("acme", "beta", "north/7", *(f"c-{n}" for n in range(12)))
 class Fed:
     """A running deployment. `day`: which day of November 2026 it is, from 1."""
 
-    def __init__(self, bootstrap: str, folder: Path) -> None:
+    def __init__(self, bootstrap: str, processes: Processes, deployment: Deployment) -> None:
         self.bootstrap = bootstrap
-        self.processes = Processes(folder)
-        self.deployment = Deployment(bootstrap, self.processes, BOOK)
-        self.prefix = self.deployment._prefix
+        self.processes = processes
+        self.deployment = deployment
+        self.prefix = deployment._prefix
         self.day = 1
         self._random = random.Random(2026)
 
@@ -84,8 +84,8 @@ class Fed:
 
 def fed(bootstrap: str, folder: Path) -> Iterator[Fed]:
     """Three days, one with late usage."""
-    found = Fed(bootstrap, folder)
-    with found.processes:
+    with Processes(folder) as processes:
+        found = Fed(bootstrap, processes, Deployment(bootstrap, processes, BOOK))
         for late in (0, 10, 0):
             position = found.live(late)
         with Queries(found.deployment.spend) as queries:

@@ -90,6 +90,8 @@ def write(version: int) -> None:
     folder.mkdir(parents=True)
     for kind in KINDS:
         (folder / f"{kind}.schema.json").write_bytes(published()[f"{kind}.v{version}.json"])
+        if f"{kind}.v{version}.avsc" in published():
+            (folder / f"{kind}.avsc").write_bytes(published()[f"{kind}.v{version}.avsc"])
         lines = b",\n".join(orjson.dumps(one) for one in choose(said()[kind]))
         (folder / f"{kind}.json").write_bytes(b"[\n" + lines + b"\n]\n")
 

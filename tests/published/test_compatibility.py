@@ -1,13 +1,17 @@
 """Consumers of an earlier day read what is said today, and today's types read what was said then."""
 
 import copy
+import io
 import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import fastavro
 import pytest
 from jsonschema import Draft202012Validator
 
+from schemas import topics
+from schemas.avro import bare, from_datum, to_datum
 from taximeter.publish import published
 from tests.published.sampling import KINDS, SAMPLES, VERSIONS, decode, said
 
@@ -83,6 +87,31 @@ def test_what_is_said_today_is_read_by_consumers_of_then(version: str, kind: str
     for output in said()[kind]:
         error = next(validator.iter_errors(output), None)
         assert error is None, f"{error.json_path}: {error.message}" + WHAT_TO_DO.format(version=version)
+
+
+AVRO = {"line-item": topics.LINE_ITEMS, "invoice": topics.INVOICES, "alert": topics.ALERTS}
+
+
+@pytest.mark.parametrize("kind", AVRO)
+@pytest.mark.parametrize("version", VERSIONS)
+def test_avro_is_read_both_ways(version: str, kind: str) -> None:
+    topic = AVRO[kind]
+    then, now = (
+        fastavro.parse_schema(bare(json.loads(text)))
+        for text in ((SAMPLES / version / f"{kind}.avsc").read_text(), published()[f"{kind}.{VERSIONS[-1]}.avsc"])
+    )
+    for output in said()[kind] + (said()["reconciliation-alert"] if kind == "alert" else []):
+        value = json.dumps(output, separators=(",", ":"), ensure_ascii=False).encode()
+        for writer, reader in ((then, now), (now, then), (now, now)):
+            written = io.BytesIO()
+            fastavro.schemaless_writer(written, writer, to_datum(topic, value))
+            written.seek(0)
+            try:
+                datum = fastavro.schemaless_reader(written, writer, reader)
+            except fastavro.read.SchemaResolutionError as error:
+                raise AssertionError(f"{error}" + WHAT_TO_DO.format(version=version)) from error
+            if reader is now:
+                assert from_datum(topic, datum) == value
 
 
 def _change(change: Callable[[dict[str, Any]], Any]) -> list[str]:
