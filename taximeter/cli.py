@@ -252,6 +252,37 @@ def rate_file(catalogue: Path, events: Path, as_of: int | None, out: Path) -> No
     _exit(_guarded(lambda: rate_path(catalogue, events, as_of, out)))
 
 
+@main.group()
+def export() -> None:
+    """What was billed, in the forms of other trades."""
+
+
+@export.command()
+@click.option("--url", help="A running server, such as http://127.0.0.1:8080.")
+@click.option("--key", envvar="TAXIMETER_KEY", help="Of --url: an API key, where it wants one.")
+@click.option("--folder", type=FOLDER, help="What `rate-file` has written, in place of --url.")
+@click.option("--catalogue", type=FILE, help="For the names of customers and fees that are charged once.")
+@click.option("--from", "since", type=TIME, help="Billing periods that begin at this time or later.")
+@click.option("--to", "until", type=TIME, help="Billing periods that begin before this time.")
+@click.option("--provider", required=True, help="Who sells: ProviderName, PublisherName and InvoiceIssuerName.")
+@click.option("--service", help="ServiceName (default: the provider).")
+@click.option("--category", default="Other", show_default=True, help="ServiceCategory, one of the specification's.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A .csv or .parquet file.")
+def focus(category: str, **options: Any) -> None:
+    """Cost and usage in the columns of the FinOps FOCUS specification 1.2, from issued invoices.
+
+    The BilledCost of an InvoiceId sums to the invoice's total, to the cent.
+    """
+    from taximeter.export import SERVICE_CATEGORIES
+    from taximeter.export import focus as start
+
+    if category not in SERVICE_CATEGORIES:
+        raise click.BadParameter(
+            f"found {category!r}, expected one of {', '.join(SERVICE_CATEGORIES)}", param_hint="--category"
+        )
+    _exit(start(category=category, **options))
+
+
 @main.command()
 @click.argument("catalogue", type=FILE)
 def check(catalogue: Path) -> None:

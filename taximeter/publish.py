@@ -1,7 +1,8 @@
 """Writes the published schemas: `python -m taximeter.publish`. A test fails where they have drifted from the code.
 
-JSON Schema for every JSON document, made from the very classes that read and write them; Avro schemas of the outputs that
-can stand in Avro; the packed batch's Arrow schema as text. A change that breaks a reader is a new version beside the old one.
+JSON Schema for every JSON document, made from the very classes that read and write them; Avro schemas of the outputs
+that can stand in Avro; the packed batch's Arrow schema as text. A change that breaks a reader is a new version beside
+the old one.
 """
 
 import inspect
