@@ -13,6 +13,7 @@ from typing import Any
 import fastavro
 import httpx
 import pytest
+from confluent_kafka import Producer
 
 from schemas import topics
 from tests.consumers.deployment import BOOK, Fed
@@ -169,9 +170,29 @@ def test_a_topic_may_hold_both(kafka_bootstrap: str, registry: SchemaRegistry, t
         heads = {value[:1] for _, _, value in read_all(kafka_bootstrap, running._prefix + topics.INVOICES, PARTITIONS)}
         assert heads == {b"{", b"\0"}
         assert {one["id"] for one in before["invoices"]} < {one["id"] for one in after["invoices"]}
+        _repair(running, registry, tmp_path)
         again = processes.start(
             "again", "spend", "--port", 0, "--data", "again", "--schema-registry", registry.url, *running._kafka
         )
         with Queries(processes.ready(again)) as queries, Queries(running.spend) as first:
             position = fed.live()
             assert queries.outputs(position) == first.outputs(position)
+
+
+def _repair(running: Deployment, registry: SchemaRegistry, folder: Path) -> None:
+    """The end of each journal is damaged: the repair reads what stands in Avro, and writes no other format."""
+    (worker,) = running.workers
+    worker.stop()
+    producer = Producer({"bootstrap.servers": running._bootstrap, "enable.idempotence": True})
+    for partition in range(PARTITIONS):
+        producer.produce(running._prefix + topics.JOURNAL, b"spoiled", b"%d" % partition, partition=partition)
+    assert producer.flush(30) == 0
+    before = len(read_all(running._bootstrap, running._prefix + topics.LINE_ITEMS, PARTITIONS))
+    words = ("repair", *map(str, running._kafka), "--snapshots", "snapshots", "--lateness", "0")
+    blind = taximeter(*words, cwd=folder)
+    assert (blind.returncode, "holds Avro: give --schema-registry" in blind.stderr) == (1, True), blind.stdout
+    done = taximeter(*words, "--format", "avro", "--schema-registry", registry.url, cwd=folder, timeout=120)
+    assert done.returncode == 0 and "All that was damaged is mended." in done.stdout, done.stdout + done.stderr
+    after = read_all(running._bootstrap, running._prefix + topics.LINE_ITEMS, PARTITIONS)
+    assert {value[:1] for _, _, value in after[before:]} <= {b"\0"}
+    running.workers = [running.processes.start("rate", "rate", "--format", "avro", *InAvro.periods, *running._kafka)]
