@@ -14,7 +14,7 @@ import pytest
 
 from examples.webhook_receiver import Refused, act, verify
 from tests.consumers.deployment import Fed
-from tests.end_to_end.processes import Processes, free_port
+from tests.end_to_end.processes import Process, Processes, free_port
 from tests.face.running import taximeter
 from tests.notifications.receiver import SECRET, Receiver
 
@@ -86,10 +86,10 @@ def endpoints(folder: Path, **urls: tuple[str, str]) -> Path:
     return path
 
 
-def until(condition: Callable[[], bool], what: str, seconds: float = 40) -> None:
+def until(condition: Callable[[], bool], what: str, process: Process, seconds: float = 90) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}"
+        assert process.running and time.monotonic() < deadline, f"not within {seconds:.0f} s: {what}\n{process.tail()}"
         time.sleep(0.05)
 
 
@@ -106,19 +106,19 @@ def test_webhooks_on_kafka_tell_everything_once_and_only_what_is_new_to_who_want
         words = ("run", "--endpoints", file, "--data", tmp_path / "queue")
         before = {one["id"] for name in ("invoices", "alerts") for one in fed.outputs()[name]}
         first = fed.start("webhooks", "webhooks", *words)
-        until(lambda: "ready, 2 endpoints" in first.said, f"it is ready: {first.tail()}")
-        until(lambda: before <= set(example.outputs()), "what was there is told")
-        until(lambda: stands_now(tmp_path / "queue" / "webhooks.sqlite", 8), "the end of the topics is noted")
+        until(lambda: "ready, 2 endpoints" in first.said, "it is ready", first)
+        until(lambda: before <= set(example.outputs()), "what was there is told", first)
+        until(lambda: stands_now(tmp_path / "queue" / "webhooks.sqlite", 8), "the end of the topics is noted", first)
         first.kill()
         example.kill()
         said = fed.outputs(fed.live(late=3))
         example.start()
         second = fed.start("webhooks", "webhooks", *words)
         wanted = {one["id"]: one for name in ("invoices", "alerts") for one in said[name]}
-        until(lambda: example.outputs().keys() >= wanted.keys(), f"everything is told: {second.tail()}")
+        until(lambda: example.outputs().keys() >= wanted.keys(), "everything is told", second)
         assert example.outputs() == wanted
         new = wanted.keys() - before
-        until(lambda: len({call.id for call in late.calls}) >= len(new), "what is new is told")
+        until(lambda: len({call.id for call in late.calls}) >= len(new), "what is new is told", second)
         assert {call.content["data"]["id"] for call in late.calls} == new and new
         second.stop()
     queue = tmp_path / "queue"
@@ -136,8 +136,10 @@ def test_webhooks_are_ready_before_the_first_worker_and_say_what_is_wrong(kafka_
     words = ("--endpoints", file, "--data", tmp_path / "queue", "--prefix", f"own-{uuid.uuid4().hex[:8]}.")
     with Processes(tmp_path) as processes:
         run = processes.start("webhooks", "webhooks", "run", *words, "--bootstrap", kafka_bootstrap)
-        until(lambda: "ready, 1 endpoints" in run.said, f"it is ready: {run.tail()}")
-        until(lambda: stands_now(tmp_path / "queue" / "webhooks.sqlite", 8), "the ends of the empty topics are noted")
+        until(lambda: "ready, 1 endpoints" in run.said, "it is ready", run)
+        until(
+            lambda: stands_now(tmp_path / "queue" / "webhooks.sqlite", 8), "the ends of the empty topics are noted", run
+        )
         run.stop()
     more = ("--partitions", "3", "--bootstrap", kafka_bootstrap)
     done = taximeter("webhooks", "run", *words, *more)
