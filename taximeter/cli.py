@@ -29,7 +29,9 @@ from taximeter.options import (
     observed,
     periods,
     read_settings,
+    registry,
     watched,
+    written,
 )
 from taximeter.process import complain, run
 from taximeter.rejections_cli import rejections
@@ -144,6 +146,7 @@ def ingest(**options: Any) -> None:
     type=TENANT,
     help="Whose events those in taximeter.events.json are: the same for all workers, and for good.",
 )
+@written
 @click.option("--instance-id", help="Static membership: a name of this worker's own, which it keeps over restarts.")
 @periods
 @watched
@@ -167,6 +170,7 @@ def rate(**options: Any) -> None:
 )
 @click.option("--lateness", default="1h", show_default=True, type=DURATION, help="As `rate` is run: for bills.")
 @click.option("--window", default="35d", show_default=True, type=DURATION, help="As `rate` is run: for bills.")
+@registry
 @watched
 @fronted
 @observed
@@ -198,6 +202,7 @@ _ENDPOINT = click.option("--endpoint", help="Of this endpoint only.")
 @kafka
 @click.option("--endpoints", type=FILE, required=True, help="YAML: who wants to be told what.")
 @_QUEUE
+@registry
 def run_webhooks(endpoints: Path, data: Path, **options: Any) -> None:
     """Follows the topics on Kafka and delivers, until it is stopped. One process for a queue."""
     from taximeter.workers import webhooks as start
@@ -285,6 +290,37 @@ def rate_file(catalogue: Path, events: Path, as_of: int | None, out: Path) -> No
     _exit(_guarded(lambda: rate_path(catalogue, events, as_of, out)))
 
 
+@main.group()
+def export() -> None:
+    """What was billed, in the forms of other trades."""
+
+
+@export.command()
+@click.option("--url", help="A running server, such as http://127.0.0.1:8080.")
+@click.option("--key", envvar="TAXIMETER_KEY", help="Of --url: an API key, where it wants one.")
+@click.option("--folder", type=FOLDER, help="What `rate-file` has written, in place of --url.")
+@click.option("--catalogue", type=FILE, help="For the names of customers and fees that are charged once.")
+@click.option("--from", "since", type=TIME, help="Billing periods that begin at this time or later.")
+@click.option("--to", "until", type=TIME, help="Billing periods that begin before this time.")
+@click.option("--provider", required=True, help="Who sells: ProviderName, PublisherName and InvoiceIssuerName.")
+@click.option("--service", help="ServiceName (default: the provider).")
+@click.option("--category", default="Other", show_default=True, help="ServiceCategory, one of the specification's.")
+@click.option("--out", type=click.Path(dir_okay=False, path_type=Path), required=True, help="A .csv or .parquet file.")
+def focus(category: str, **options: Any) -> None:
+    """Cost and usage in the columns of the FinOps FOCUS specification 1.2, from issued invoices.
+
+    The BilledCost of an InvoiceId sums to the invoice's total, to the cent.
+    """
+    from taximeter.export import SERVICE_CATEGORIES
+    from taximeter.export import focus as start
+
+    if category not in SERVICE_CATEGORIES:
+        raise click.BadParameter(
+            f"found {category!r}, expected one of {', '.join(SERVICE_CATEGORIES)}", param_hint="--category"
+        )
+    _exit(start(category=category, **options))
+
+
 @main.command()
 @click.argument("catalogue", type=FILE)
 def check(catalogue: Path) -> None:
@@ -353,6 +389,7 @@ def rerate(**options: Any) -> None:
 @click.option("--prefix", default="", help="As the workers have it.")
 @click.option("--replication", default=1, show_default=True, help="As the workers have it.")
 @click.option("--security", multiple=True, metavar="NAME=VALUE", help="TLS and SASL, by librdkafka's names.")
+@written
 @click.option("--window", default="35d", show_default=True, type=DURATION, help="As `serve` or `rate` has it.")
 @click.option("--lateness", default="1h", show_default=True, type=DURATION, help="As `serve` or `rate` has it.")
 @click.option("--max-ahead", default="1d", show_default=True, type=DURATION, help="As `rate` has it.")

@@ -100,6 +100,23 @@ kafka = grouped(
         help="TLS and SASL, by librdkafka's names; NAME=@FILE reads the value, @FILE all of them.",
     ),
 )
+registry = click.option(
+    "--schema-registry",
+    default="",
+    metavar="URL",
+    help="Where the schemas of outputs in Avro are: http(s)://[user:password@]host:port. Needed where there are such.",
+)
+written = grouped(
+    registry,
+    click.option(
+        "--format",
+        "output_format",
+        default="json",
+        show_default=True,
+        type=click.Choice(["json", "avro"]),
+        help="How line items, invoices and alerts are written. All workers have the same.",
+    ),
+)
 periods = grouped(
     click.option(
         "--lateness", default="1h", show_default=True, type=DURATION, help="How long a period stays open after its end."
@@ -177,6 +194,7 @@ audited = grouped(
     click.option("--partitions", default=4, show_default=True, type=click.IntRange(1, 10_000), help="On Kafka."),
     click.option("--prefix", default="", help="Stands before every topic's name on Kafka."),
     click.option("--security", multiple=True, metavar="NAME=VALUE", help="TLS and SASL, by librdkafka's names."),
+    registry,
     click.option("--lateness", default="1h", show_default=True, type=DURATION, help="As the engine was run."),
     click.option("--window", default="35d", show_default=True, type=DURATION, help="As the engine was run."),
 )
@@ -189,8 +207,11 @@ def kafka_settings(
     replication: int,
     security: Sequence[str],
     session_timeout: int = 6,
+    *,
+    schema_registry: str = "",
+    output_format: str = "json",
 ) -> KafkaSettings:
-    """What the options `kafka` say. Raises: ValueError where a setting is wrong."""
+    """What the options `kafka` and `written` say. Raises: ValueError where a setting is wrong."""
     names = read_security(security)
     return KafkaSettings(
         bootstrap,
@@ -201,6 +222,8 @@ def kafka_settings(
         session_timeout_s=session_timeout,
         heartbeat_s=session_timeout / 4,
         security=names,
+        schema_registry=schema_registry,
+        avro=output_format == "avro",
     )
 
 

@@ -1,7 +1,8 @@
 """Writes the published schemas: `python -m taximeter.publish`. A test fails where they have drifted from the code.
 
-JSON Schema for every JSON document, made from the very classes that read and write them; the packed batch's Arrow
-schema as text. A change that breaks a reader is a new version beside the old one.
+JSON Schema for every JSON document, made from the very classes that read and write them; Avro schemas of the outputs
+that can stand in Avro; the packed batch's Arrow schema as text. A change that breaks a reader is a new version beside
+the old one.
 """
 
 import inspect
@@ -14,6 +15,8 @@ import msgspec
 import orjson
 
 from rating.prices import MODELS
+from schemas import topics
+from schemas.avro import schema_of
 from schemas.catalogue import Catalogue, Charge, Filed
 from schemas.event import UsageEvent, pack_schema
 from schemas.output import Alert, Invoice, LineItem, ReconciliationAlert
@@ -31,11 +34,13 @@ _DOCUMENTS: Final[dict[str, Any]] = {
     "catalogue": Catalogue,
     "catalogue-document": Filed,
 }
+_AVRO: Final = {"line-item": topics.LINE_ITEMS, "invoice": topics.INVOICES, "alert": topics.ALERTS}
 
 
 def published() -> dict[str, bytes]:
     """File name -> content, of everything that is published."""
     files = {f"{name}.v1.json": _json(name, kind) for name, kind in _DOCUMENTS.items()}
+    files |= {f"{name}.v1.avsc": _plain(schema_of(topic)) for name, topic in _AVRO.items()}
     files["events-pack.v1.txt"] = pack_schema("TENANT").to_string(show_schema_metadata=True).encode() + b"\n"
     return files
 
@@ -50,6 +55,11 @@ def _json(name: str, kind: Any) -> bytes:
         definitions["UsageEvent"]["additionalProperties"] = True
     _everywhere(schema, _tidy)
     return orjson.dumps(schema, option=orjson.OPT_INDENT_2 | orjson.OPT_SORT_KEYS) + b"\n"
+
+
+def _plain(schema: Any) -> bytes:
+    """Avro's own order: of a record's fields it has a meaning."""
+    return orjson.dumps(schema, option=orjson.OPT_INDENT_2) + b"\n"
 
 
 def _add_prices(definitions: dict[str, Any]) -> None:

@@ -20,6 +20,7 @@ from streams.log import LogUnavailable, Source
 from taximeter.process import complain, say, until_signalled
 
 FILE_NAME = "webhooks.sqlite"
+_ASK_S = 30.0
 
 
 async def run_webhooks(endpoints: Mapping[str, Endpoint], source: Source, queue: Queue, ends: Ends) -> None:
@@ -53,11 +54,13 @@ def ends_on(settings: KafkaSettings) -> Ends:
         consumer = Consumer({**settings.confluent(), "group.id": "unused", "enable.auto.commit": False})
         try:
             found = {}
-            known = consumer.list_topics(timeout=10).topics
+            known = consumer.list_topics(timeout=_ASK_S).topics
             for name in names:
+                if settings.topic(name) not in known:
+                    raise LogUnavailable(f"the topic {settings.topic(name)} is not there")
                 for partition in known[settings.topic(name)].partitions:
                     place = TopicPartition(settings.topic(name), partition)
-                    found[name, partition] = consumer.get_watermark_offsets(place, timeout=10)[1]
+                    found[name, partition] = consumer.get_watermark_offsets(place, timeout=_ASK_S)[1]
             return found
         except KafkaException as error:
             raise LogUnavailable(f"cannot ask Kafka for the ends of {', '.join(names)}: {error}") from error

@@ -25,6 +25,7 @@ from schemas.rejection import Rejection
 from schemas.times import DAY, SECOND
 from streams.embedded.folder import FolderRefused
 from streams.kafka.admin import TopicError, ensure_topics
+from streams.kafka.avro import writing
 from streams.kafka.binding import Binding
 from streams.kafka.host import HostSettings, run_worker
 from streams.kafka.ownership import StepLimits
@@ -223,13 +224,17 @@ def _rate(
     max_ahead: int,
     stall: int,
     instance_id: str | None,
+    schema_registry: str,
+    output_format: str,
     tenant: str,
     traces: Tracing | None,
     **front: Any,
 ) -> int:
     try:
-        settings = kafka_settings(bootstrap, partitions, prefix, replication, security, session_timeout)
+        options = (bootstrap, partitions, prefix, replication, security, session_timeout)
+        settings = kafka_settings(*options, schema_registry=schema_registry, output_format=output_format)
         ensure_topics(settings)
+        writing(settings)  # without a schema for what it would write a worker does not start
         store = SnapshotStore(snapshots)
         follower = CatalogueFollower(settings)
         follower.start()
@@ -293,10 +298,17 @@ async def webhooks(
     prefix: str,
     replication: int,
     security: Sequence[str],
+    schema_registry: str,
 ) -> int:
     """Delivers webhooks until it is told to stop. Returns the exit status."""
-    settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
-    return await _reporting("webhooks", None, lambda _: run_on_kafka(settings, endpoints, data))
+
+    async def follow(_: Tracing | None) -> int:
+        options = (bootstrap, partitions, prefix, replication, security)
+        settings = kafka_settings(*options, schema_registry=schema_registry)
+        await asyncio.to_thread(ensure_topics, settings)  # it may be the first process of the deployment
+        return await run_on_kafka(settings, endpoints, data)
+
+    return await _reporting("webhooks", None, follow)
 
 
 async def _spend(
@@ -313,10 +325,11 @@ async def _spend(
     lateness: int,
     window: int,
     stall: int,
+    schema_registry: str,
     traces: Tracing | None,
     **front: Any,
 ) -> int:
-    settings = kafka_settings(bootstrap, partitions, prefix, replication, security)
+    settings = kafka_settings(bootstrap, partitions, prefix, replication, security, schema_registry=schema_registry)
     await asyncio.to_thread(ensure_topics, settings)
     async with _keys(settings) as keys:
         before = Front("spend", FrontSettings.of(**front), keys.ring, host, keys.where)

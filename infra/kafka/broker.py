@@ -527,6 +527,14 @@ def fetch(options: argparse.Namespace) -> int:
     return 0
 
 
+def classpath(options: argparse.Namespace) -> int:
+    """Print the jars as a class path: clients of Kafka and Jackson are among them."""
+    jars = Jars(options.jars)
+    jars.fetch(_say)
+    print(jars.classpath())
+    return 0
+
+
 def start(options: argparse.Namespace) -> int:
     """Start a broker that outlives this command; its address goes to standard output."""
     broker = Broker(options.data, port=options.port, heap_mib=options.heap, jars=options.jars, attached=False)
@@ -567,13 +575,13 @@ def status(options: argparse.Namespace) -> int:
 def main(arguments: list[str] | None = None) -> int:
     """Entry of the command line; returns the exit code."""
     parser = argparse.ArgumentParser(description="One Kafka broker without Docker, for development and tests.")
-    commands = parser.add_subparsers(required=True, metavar="fetch | start | stop | status")
-    for command in (fetch, start, stop, status):
+    commands = parser.add_subparsers(required=True, metavar="fetch | classpath | start | stop | status")
+    for command in (fetch, classpath, start, stop, status):
         sub = commands.add_parser(command.__name__, help=command.__doc__, description=command.__doc__)
         sub.set_defaults(command=command)
-        if command in (fetch, start):
+        if command in (fetch, classpath, start):
             sub.add_argument("--jars", type=Path, help="folder of the jars (default: in the user's cache)")
-        if command is not fetch:
+        if command not in (fetch, classpath):
             data = HERE.parent.parent / "data" / "kafka"
             sub.add_argument("--data", type=Path, default=data, help="data folder (default: data/kafka in the project)")
         if command is start:

@@ -109,6 +109,7 @@ def repair_command(surroundings: Surroundings, partition: int) -> str:
         f"taximeter repair --bootstrap {settings.bootstrap} --snapshots {surroundings.snapshots.url} "
         f"--partitions {settings.partitions} --partition {partition}"
         + (f" --prefix {settings.prefix}" if settings.prefix else "")
+        + (" --format avro --schema-registry URL" if settings.avro else "")
     )
 
 

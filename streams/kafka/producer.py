@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from confluent_kafka import KafkaException, Producer
 
+from streams.kafka.avro import writing
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogUnavailable
 
@@ -64,6 +65,7 @@ class KafkaProducer:
             "queue.buffering.max.kbytes": 128 * 1024,
         }
         self._producer = Producer(self._config)
+        self._translation = writing(settings)
         self._loop = asyncio.get_running_loop()
         self._finished: list[_Pending] = []
         self._broken = False
@@ -83,10 +85,18 @@ class KafkaProducer:
         """
         if not messages:
             return []
+        if self._translation is not None:
+            messages = await asyncio.to_thread(self._translated, messages)
         pending = _Pending(len(messages), self._loop.create_future())
         for index, message in enumerate(messages):
             await self._enqueue(message, partial(self._delivered, pending, index))
         return await pending.future
+
+    def _translated(self, messages: Sequence[Message]) -> list[Message]:
+        """Outputs as this deployment writes them. Off the event loop: heartbeats go on meanwhile."""
+        assert self._translation is not None
+        encode = self._translation.encode
+        return [message._replace(value=encode(message.topic, message.value)) for message in messages]
 
     async def _enqueue(self, message: Message, on_delivery: Any) -> None:
         deadline = self._loop.time() + self._timeout_s

@@ -55,7 +55,14 @@ class KafkaSettings:
     """librdkafka's names: `security.protocol`, `sasl.mechanisms`, `sasl.username`, `sasl.password`, `ssl.ca.location`,
     `ssl.certificate.location`, `ssl.key.location`, `ssl.key.password`."""
 
+    schema_registry: str = field(default="", repr=False)
+    """URL, `user:password@` in it where it wants them. Needed to write outputs in Avro, and to read such."""
+    avro: bool = False
+    """Line items, invoices and alerts are written in Avro (`streams.kafka.avro`) in place of JSON."""
+
     def __post_init__(self) -> None:
+        if self.avro and not self.schema_registry:
+            raise ValueError("found --format avro, expected --schema-registry with it")
         unknown = set(self.security) - set(_AIOKAFKA_NAMES) - _SSL_NAMES
         if unknown:
             known = sorted(set(_AIOKAFKA_NAMES) | _SSL_NAMES)

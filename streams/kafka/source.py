@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from streams.kafka.avro import is_avro, read_value
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogUnavailable, Positions, TopicRecord
 
@@ -73,7 +74,7 @@ class KafkaSource:
                     continue
                 self._note(consumer, names, batches)
                 if records := [_record(names, record) for batch in batches.values() for record in batch]:
-                    yield records
+                    yield await _as_json(self._settings, records)
         except KafkaError as error:
             raise LogUnavailable(f"cannot read {', '.join(topics)} from Kafka: {error}") from error
         finally:
@@ -121,6 +122,19 @@ def _record(names: dict[str, str], record: Any) -> TopicRecord:
     )
 
 
+async def _as_json(settings: KafkaSettings, records: list[TopicRecord]) -> list[TopicRecord]:
+    """Outputs that stand in Avro, as the JSON that the engine made. Raises: LogUnavailable."""
+    if not any(is_avro(record.topic, record.value) for record in records):
+        return records
+
+    def translated(record: TopicRecord) -> TopicRecord:
+        if not is_avro(record.topic, record.value):
+            return record
+        return record._replace(value=read_value(settings, record.topic, record.value))
+
+    return await asyncio.to_thread(lambda: [translated(record) for record in records])
+
+
 class LogReader:
     """Bounded reads of one partition number, for taking a partition over. An async context manager."""
 
@@ -158,9 +172,20 @@ class LogReader:
             messages = [_message(record) for record in found.get(tp, ()) if record.offset < end]
             if messages:
                 heard = loop.time()
-                yield messages
+                yield await self._as_json(topic, messages)
             elif loop.time() - heard > _SILENCE_S:
                 raise LogUnavailable(f"{tp.topic} partition {tp.partition}: nothing from {position} for {_SILENCE_S} s")
+
+    async def _as_json(self, topic: str, messages: list[SourceMessage]) -> list[SourceMessage]:
+        if not any(is_avro(topic, message.value) for message in messages):
+            return messages
+
+        def translated(message: SourceMessage) -> SourceMessage:
+            if not is_avro(topic, message.value):
+                return message
+            return message._replace(value=read_value(self._settings, topic, message.value))
+
+        return await asyncio.to_thread(lambda: [translated(message) for message in messages])
 
 
 def _message(record: Any) -> SourceMessage:

@@ -13,6 +13,7 @@ from rating.archive.store import Archive, ArchiveError
 from schemas.access import DEFAULT_TENANT
 from schemas.times import DAY, SECOND
 from streams.embedded.folder import LogError
+from streams.kafka.settings import KafkaSettings
 from streams.log import LogUnavailable
 from taximeter.audit.found import Found
 from taximeter.audit.run import Audit, AuditSettings
@@ -45,6 +46,7 @@ async def open_source(
     partitions: int,
     prefix: str,
     security: Sequence[str],
+    schema_registry: str,
     lateness: int,
     window: int,
 ) -> tuple[Source | None, int]:
@@ -58,7 +60,9 @@ async def open_source(
     settings = AuditSettings(lateness=lateness * SECOND, window_days=max(window * SECOND // DAY, 1))
     try:
         place = Archive(archive or str((data or Path()) / "archive"), make=data is not None)
-        found = await _gather(place, data, bootstrap, partitions, prefix, security)
+        options = (partitions, prefix, 1, security)
+        kafka = kafka_settings(bootstrap, *options, schema_registry=schema_registry) if bootstrap else None
+        found = await _gather(place, data, kafka)
         if any(found.ahead.values()) and not any(found.through.values()):
             complain(
                 f"taximeter {name}: the archive in {place.url} covers nothing of the log yet: try again in a minute"
@@ -70,14 +74,12 @@ async def open_source(
         return None, 2 if isinstance(error, ValueError) else 1
 
 
-async def _gather(
-    archive: Archive, data: Path | None, bootstrap: str | None, partitions: int, prefix: str, security: Sequence[str]
-) -> Found:
+async def _gather(archive: Archive, data: Path | None, kafka: KafkaSettings | None) -> Found:
     if data is not None:
         await catch_up(data, archive)
         return await asyncio.to_thread(read_embedded, data, archive)
-    assert bootstrap is not None
-    return await read_kafka(kafka_settings(bootstrap, partitions, prefix, 1, security), archive)
+    assert kafka is not None
+    return await read_kafka(kafka, archive)
 
 
 async def audit(*, customer: Sequence[str], tenant: str | None, json: bool, width: int, **options: Any) -> int:

@@ -35,6 +35,8 @@ async def repair(
     window: int,
     lateness: int,
     max_ahead: int,
+    schema_registry: str,
+    output_format: str,
 ) -> int:
     """Returns 0 where all is whole (now), 1 where something is not, 2 for bad arguments."""
     if data is not None:
@@ -62,7 +64,8 @@ async def repair(
             from taximeter.repair.kafka import repair_kafka
 
             assert bootstrap is not None and snapshots is not None
-            cluster = kafka_settings(bootstrap, partitions or 4, prefix, replication, security)
+            options = (bootstrap, partitions or 4, prefix, replication, security)
+            cluster = kafka_settings(*options, schema_registry=schema_registry, output_format=output_format)
             numbers = list(range(cluster.partitions)) if partition is None else [partition]
             ahead = max_ahead * SECOND if max_ahead else None
             await repair_kafka(cluster, SnapshotStore(snapshots), settings(cluster.partitions), numbers, work, ahead)
