@@ -6,7 +6,7 @@ given, and stand before those of `rating.spend.app`.
 """
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 from starlette.routing import BaseRoute, Match, Route
@@ -19,15 +19,17 @@ from rating.retell.moment import Moment
 from rating.retell.past import catalogue_at, spend_of
 from rating.retell.remaining import remaining
 from rating.retell.retold import Retold
+from rating.retell.series import TooManyMoments, spend_series, windows_of
 from rating.retell.service import Retellings
 from rating.spend.app import Query, question
 from rating.spend.parameters import Parameters, Problem, invalid
 from rating.spend.store import SpendStore
 from rating.spend.usage_http import answer_usage, read_usage
 from rating.spend.view import SpendView
+from rating.spend.windows import UNITS, Unit
 from schemas.times import TimeError, format_time, parse_time
 
-QUESTIONS = ("bill", "remaining", "forecast", "compare")
+QUESTIONS = ("bill", "remaining", "forecast", "compare", "series")
 """The last part of the paths below a customer that this package answers."""
 _PAST = (b"as_of=", b"as_known_at=")
 
@@ -37,7 +39,7 @@ Answer = Callable[[Retold], Any]
 
 def retell_routes(retellings: Retellings) -> list[BaseRoute]:
     """The routes."""
-    readers = {"bill": _bill, "remaining": _remaining, "forecast": _forecast, "compare": _compare}
+    readers = {"bill": _bill, "remaining": _remaining, "forecast": _forecast, "compare": _compare, "series": _series}
     found: list[BaseRoute] = []
     for name, read in {**readers, "spend": _spend, "usage": _usage}.items():
         path = "/v1/customers/{customer:path}/" + name
@@ -130,6 +132,29 @@ def _compare(parameters: Parameters, retellings: Retellings) -> Query:
             mine = retold.copy()
         found = compare(mine, period, other, past)
         return {"customer": customer, "comparisons": msgspec.to_builtins(found), **_shown(moment)}
+
+    return query
+
+
+def _series(parameters: Parameters, retellings: Retellings) -> Query:
+    (tenant, customer), moment = _who(parameters), read_moment(parameters)
+    unit = cast(Unit, parameters.choice("window", UNITS, "day"))
+    zone, first, last = parameters.zone("timezone"), parameters.time("from"), parameters.time("to")
+    if first is not None and last is not None and first > last:
+        raise invalid("from", "found a time after `to`, expected one at or before it")
+
+    def query(_: SpendStore) -> Mapping[str, Any]:
+        def past(as_of: int) -> Retold:
+            with retellings.told(tenant, customer, moment._replace(as_of=as_of)) as then:
+                return then
+
+        with retellings.told(tenant, customer, moment) as retold:
+            try:
+                windows = windows_of(retold, unit, zone, first, last)
+            except TooManyMoments as error:
+                raise Problem(422, "Too many windows", "too_many_windows", str(error)) from None
+        found = spend_series(windows, past)
+        return {"customer": customer, "window": unit, "timezone": zone, "series": found, **_shown(moment)}
 
     return query
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from rating.spend.decode import EVENTS, Staged
+from rating.spend.decode import Staged
 from rating.spend.progress import Progress
 
 
@@ -38,7 +38,7 @@ def join_staged(steps: Sequence[Staged]) -> Staged:
     joined: Staged = {}
     for name in dict.fromkeys(name for staged in steps for name in staged):
         rows = pa.concat_tables([staged[name] for staged in steps if name in staged])
-        joined[name] = rows if rows.schema == EVENTS else _newest(rows)
+        joined[name] = rows if "revision" not in rows.schema.names else _newest(rows)
     return joined
 
 

@@ -41,6 +41,7 @@ COLUMNS: Final[Mapping[str, Mapping[str, str]]] = {
         **{"spend": _DECIMAL, "because": _TEXT, "invoice": _TEXT},
     },
     "windows": {"start": _TEXT, "end": _TEXT, "dimensions": _TEXT, "value": _DECIMAL, "events": _WHOLE},
+    "series": {"start": _TEXT, "end": _TEXT, "currency": _TEXT, "amount": _DECIMAL, "by_charge": _TEXT},
     "spend": {
         **{"name": _TEXT, "currency": _TEXT, "amount": _DECIMAL, "events": _WHOLE, "line_items": _WHOLE},
         **{"before": _DECIMAL, "difference": _DECIMAL, "growth": _DECIMAL},

@@ -55,6 +55,7 @@ TABLE: Final = (
     Row("GET", "/v1/customers/*/usage", "query"),
     *(Row("GET", f"/v1/customers/*/{last}", "query") for last in ("costs", "live")),
     *(Row("GET", f"/v1/customers/*/{last}", "query") for last in ("bill", "remaining", "forecast", "compare")),
+    Row("GET", "/v1/customers/*/series", "query"),
     Row("GET", "/v1/live", "query"),
     Row("GET", "/v1/spend", "query"),
     Row("GET", "/v1/events", "query"),

@@ -6,7 +6,9 @@ from rating.retell.bill import CLOSINGS, Bill
 from rating.retell.compare import Comparison
 from rating.retell.forecast import METHODS, Forecast
 from rating.retell.remaining import Remaining
-from taximeter.openapi.operation import TEXT, Operation, Parameter, Schema, json_answer, listed, members, one_of
+from rating.retell.series import SpendWindow
+from rating.spend.windows import UNITS
+from taximeter.openapi.operation import TEXT, TIME, Operation, Parameter, Schema, json_answer, listed, members, one_of
 from taximeter.openapi.queries import COMMON, CUSTOMER, PAST, THROUGH, table_answer
 
 
@@ -20,7 +22,7 @@ def _operation(name: str, id: str, summary: str, what: str, schema: Schema, *par
         tag="Bills and past moments",
         scope="query",
         parameters=(CUSTOMER, *parameters, *PAST, *COMMON),
-        answers={200: table_answer(whole, what) if schema is Bill else json_answer(what, whole)},
+        answers={200: table_answer(whole, what) if schema is Bill or name == "series" else json_answer(what, whole)},
         problems=(400, 404, 405, 410, 422, 500, 503, 504),
     )
 
@@ -50,6 +52,17 @@ RETELL: Final = (
         "An estimate, with a range.",
         Forecast,
         Parameter("method", one_of(*METHODS), "`auto` is `seasonal` where there is enough of the past."),
+    ),
+    _operation(
+        "series",
+        "getSpendSeries",
+        "What a customer has spent by hour, day, week or month",
+        "The windows sum to what the whole stretch has come to.",
+        members(customer=TEXT, window=TEXT, timezone=TEXT, series=listed(SpendWindow)),
+        Parameter("window", one_of(*UNITS), "How long a window is; `day` by default."),
+        Parameter("timezone", TEXT, "IANA name of the zone in which windows are cut; UTC by default."),
+        Parameter("from", TIME, "Where the first window begins; by default where the periods that run began."),
+        Parameter("to", TIME, "Where the last window ends; now by default."),
     ),
     _operation(
         "compare",

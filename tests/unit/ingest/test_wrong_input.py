@@ -7,7 +7,14 @@ import msgspec
 import pytest
 
 from ingest.content import BodyRefused
-from schemas.limits import EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_FIELDS_MAX, EVENT_TEXT_LENGTH_MAX, EXTENSIONS_MAX
+from schemas.limits import (
+    BATCH_EVENTS_MAX,
+    EVENT_BYTES_MAX,
+    EVENT_DEPTH_MAX,
+    EVENT_FIELDS_MAX,
+    EVENT_TEXT_LENGTH_MAX,
+    EXTENSIONS_MAX,
+)
 from tests.unit.ingest.doors import JSON, LINES, ListLog, event, make_door, text
 
 GOOD_TEXT = text(event(id="good"))
@@ -183,8 +190,13 @@ UNREADABLE: dict[str, tuple[bytes, str, int, str]] = {
     "text": (text(event()), "text/plain", 415, "unsupported_media_type"),
     "Avro": (text(event()), "application/cloudevents+avro", 415, "unsupported_media_type"),
     "another charset": (text(event()), "application/json; charset=utf-16", 415, "unsupported_media_type"),
-    "too many events": (b"[" + b",".join([b"{}"] * 10_001) + b"]", "application/json", 413, "too_large"),
-    "too many lines": (b"{}\n" * 10_001, "application/x-ndjson", 413, "too_large"),
+    "too many events": (
+        b"[" + b",".join([b"{}"] * (BATCH_EVENTS_MAX + 1)) + b"]",
+        "application/json",
+        413,
+        "too_large",
+    ),
+    "too many lines": (b"{}\n" * (BATCH_EVENTS_MAX + 1), "application/x-ndjson", 413, "too_large"),
 }
 
 
