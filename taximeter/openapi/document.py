@@ -9,6 +9,7 @@ import msgspec
 from starlette.routing import BaseRoute, Match
 
 from ingest.app import Problem
+from taximeter.openapi.dialects import dialect_paths
 from taximeter.openapi.operation import Content, Operation, Parameter
 
 PROBLEMS: Final = {
@@ -50,6 +51,10 @@ def make_document(operations: Iterable[Operation], routes: Sequence[BaseRoute]) 
     paths: dict[str, dict[str, Any]] = {}
     for operation in served:
         paths.setdefault(operation.path, {})[operation.method] = _operation(operation)
+    dialects = dialect_paths(routes)
+    tags = [operation.tag for operation in served] + [
+        one["tags"][0] for path in dialects.values() for one in path.values()
+    ]
     return {
         "openapi": "3.1.0",
         "info": {
@@ -58,8 +63,8 @@ def make_document(operations: Iterable[Operation], routes: Sequence[BaseRoute]) 
             "description": _ABOUT,
             "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
         },
-        "tags": [{"name": tag} for tag in dict.fromkeys(operation.tag for operation in served)],
-        "paths": paths,
+        "tags": [{"name": tag} for tag in dict.fromkeys(tags)],
+        "paths": paths | dialects,
         "components": {
             "schemas": components,
             "securitySchemes": {

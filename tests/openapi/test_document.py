@@ -134,3 +134,18 @@ def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
         found = httpx.get(f"{server.url}/{link}")
         assert (found.status_code, len(found.content) > 100) == (200, True), link
     assert "default-src 'self'" in page.headers["content-security-policy"]
+
+
+def test_the_doors_of_other_systems_are_described_route_by_route(server: Server) -> None:
+    document = server.client.get("/openapi.json").json()
+    for path, method in (
+        ("/openmeter/api/v1/events", "post"),
+        ("/openmeter/api/v1/meters/{slug}/query", "get"),
+        ("/lago/api/v1/events/batch", "post"),
+        ("/stripe/v1/billing/meter_events", "post"),
+        ("/stripe/v2/billing/meter_event_stream", "post"),
+    ):
+        known = [one for one in document["paths"] if re.sub(r"\{\w+\}", "{}", one) == re.sub(r"\{\w+\}", "{}", path)]
+        assert known and method in document["paths"][known[0]], path
+    ids = [one["operationId"] for path in document["paths"].values() for one in path.values()]
+    assert len(ids) == len(set(ids))
