@@ -46,6 +46,9 @@ CREATE TABLE IF NOT EXISTS taximeter.rejections (
     tenant LowCardinality(String), code LowCardinality(String)
 ) ENGINE = ReplacingMergeTree(revision) ORDER BY (tenant, id);
 
+CREATE TABLE IF NOT EXISTS taximeter.mends (id String, revision UInt64, body String CODEC(ZSTD))
+ENGINE = ReplacingMergeTree(revision) ORDER BY id;
+
 CREATE TABLE IF NOT EXISTS taximeter.events (
     log_partition Int64, log_offset Int64, log_index Int64,
     tenant LowCardinality(String), customer String, identity FixedString(16),
@@ -53,5 +56,9 @@ CREATE TABLE IF NOT EXISTS taximeter.events (
     subject String, source LowCardinality(String), id String, arrived Int64, extensions Nullable(String)
 ) ENGINE = ReplacingMergeTree PARTITION BY toYYYYMM(fromUnixTimestamp64Micro(time, 'UTC'))
 ORDER BY (tenant, customer, log_partition, log_offset, log_index);
+
+CREATE TABLE IF NOT EXISTS taximeter.controls (
+    log_partition Int64, log_offset Int64, kind Int64, time Int64 CODEC(DoubleDelta, ZSTD), body String CODEC(ZSTD)
+) ENGINE = ReplacingMergeTree ORDER BY (log_partition, log_offset);
 
 INSERT INTO taximeter.schema_versions (version) VALUES (1);

@@ -6,6 +6,7 @@ from schemas.access import SCOPES
 from taximeter.access.http import GRACE_MAX_S, GRACE_S
 from taximeter.openapi.operation import (
     ID,
+    TENANT,
     TEXT,
     TIME,
     Content,
@@ -21,7 +22,7 @@ from taximeter.openapi.operation import (
 
 _TAG: Final = "Keys"
 _SCOPES: Final = listed(one_of(*SCOPES)) | {"minItems": 1}
-_PATH_ID: Final = (Parameter("id", ID, "The key's id, which is no secret.", "path", required=True),)
+_PATH_ID: Final = (TENANT, Parameter("id", ID, "The key's id, which is no secret.", "path", required=True))
 _KEY: Final = members(id=TEXT, tenant=TEXT, name=TEXT, scopes=_SCOPES, created=TIME, state=TEXT, secrets=listed({}))
 _NEW: Final = _KEY | {
     "properties": _KEY["properties"] | {"key": {"type": "string", "description": "The key itself, shown this once."}},
@@ -36,6 +37,7 @@ KEYS: Final = (
         summary="The tenant's keys, revoked and expired ones too",
         tag=_TAG,
         scope="admin",
+        parameters=(TENANT,),
         answers={200: json_answer("Keys without their secrets.", members(keys=listed(_KEY)))},
         problems=(400, 405),
     ),

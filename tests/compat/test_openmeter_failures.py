@@ -12,7 +12,7 @@ from corehttp.exceptions import HttpResponseError
 
 from ingest.compat.openmeter.app import openmeter_routes
 from taximeter.compat import CompatBackend
-from taximeter.documents import CatalogueInForce
+from taximeter.documents import Catalogues
 from taximeter.http import make_app, running
 from tests.compat.openmeter_door import METER, event
 from tests.unit.ingest.doors import ListLog, make_door
@@ -27,7 +27,7 @@ async def nowhere(entry: bytes, records: list[tuple[bytes, bytes]]) -> dict[int,
 @asynccontextmanager
 async def served(log: ListLog) -> AsyncIterator[str]:
     """A door on a log in memory, over real HTTP, without a store. Yields the base URL for their clients."""
-    backend = CompatBackend(make_door(log), CatalogueInForce(), nowhere, None)
+    backend = CompatBackend(make_door(log), Catalogues(), nowhere, None)
     async with running(make_app(openmeter_routes(backend), dict), "127.0.0.1", 0) as url:
         yield f"{url}/openmeter"
 

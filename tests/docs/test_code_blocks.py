@@ -10,8 +10,10 @@ of any kind after `<!-- file: NAME -->` is first written to that file of the fol
 
 import os
 import re
+import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -157,6 +159,14 @@ def run_block(block: Block, folder: Path) -> None:
         assert prints(shown, done.stdout), f"{said}\nshown:\n" + "\n".join(shown)
 
 
+def end_what_runs_in(folder: Path) -> None:
+    """A document that fails on the way leaves the servers that it has started."""
+    for process in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if (process / "cwd").resolve() == folder.resolve():
+                os.kill(int(process.name), signal.SIGKILL)
+
+
 DOCUMENTS = documents()
 NAMES = [path.relative_to(ROOT).as_posix() for path in DOCUMENTS]
 CATALOGUES = [
@@ -185,8 +195,11 @@ def test_a_change_in_the_documentation_was_made(block: Block) -> None:
 
 @pytest.mark.parametrize("path", DOCUMENTS, ids=NAMES)
 def test_the_code_of_a_document_runs(path: Path, tmp_path: Path) -> None:
-    for block in blocks_of(path):
-        run_block(block, tmp_path)
+    try:
+        for block in blocks_of(path):
+            run_block(block, tmp_path)
+    finally:
+        end_what_runs_in(tmp_path)
 
 
 # What reads the documents is tested too, on a document of its own ----------------------------------------------------

@@ -11,12 +11,14 @@ import threading
 import time
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from schemas.topics import JOURNAL, LINE_ITEMS
 from streams.embedded.log import SqliteLog
 from streams.faults_hook import EXIT_STATUS
 from streams.journal import Batch, decode_record
+from streams.snapshots import SnapshotStore
 from tests.embedded.rating_worker import expected, ids
 
 ROOT = Path(__file__).parents[2]
@@ -60,8 +62,15 @@ def check(folder: Path) -> None:
     runs = list((folder / "identities" / "00000").glob("*.run"))
     assert len(runs) >= 4, "one for each week that is over at least"
     assert not list((folder / "identities").rglob("*.tmp"))
-    stored = {path.name for path in (folder / "snapshots" / "rating" / "00000" / "files").iterdir()}
-    assert {path.name for path in runs} <= stored
+    snapshots = folder / "snapshots" / "rating" / "00000"
+    stored = {path.name for path in (snapshots / "files").iterdir()}
+    last = SnapshotStore(folder / "snapshots").load("rating", 0)
+    assert last is not None
+    # What the background has ended after the last snapshot stands in that one as it was in memory.
+    named = {name for names in msgspec.msgpack.decode(last.state)["identities"]["runs"].values() for name in names}
+    assert len(named) >= 3
+    assert named <= stored
+    assert named <= {path.name for path in runs}
 
 
 @pytest.mark.parametrize("place", ["in_files", "in_snapshot", "after_snapshot", "after_process", "in_restore"])

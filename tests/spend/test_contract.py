@@ -79,7 +79,7 @@ def test_however_it_came_every_answer_is_that_of_one_batch(
         same_as_tables(store)
         assert store.sum_amounts() == whole.sum_amounts()
         for partition in (0, 1):
-            assert store.catalogue(partition) == whole.catalogue(partition)
+            assert store.catalogue("default", partition) == whole.catalogue("default", partition)
             assert store.count_events(partition, 0, 10**9) == whole.count_events(partition, 0, 10**9)
             for customer in CUSTOMERS:
                 whose = Whose("default", (customer,))
