@@ -1,5 +1,10 @@
-"""The whole Alibaba trace: engine, oracle and SQL must say the same, to the last digit."""
+"""The Alibaba trace: the engine says what SQL says of the whole of it, and what the oracle says, to the last digit.
 
+The oracle takes its time, so it rates one customer in four; TAXIMETER_ORACLE_SHARE=1 gives it all of them.
+"""
+
+import json
+import os
 from typing import Any
 
 import pytest
@@ -23,13 +28,12 @@ def calculated() -> dict[str, list[dict[str, Any]]]:
 
 
 @pytest.fixture(scope="module")
-def oracle(trace: Any) -> Outputs:
-    return rate(BOOK, trace[0], AS_OF)
-
-
-@pytest.mark.slow
-def test_oracle_agrees_with_sql(trace: Any, oracle: Outputs, calculated: Any) -> None:
-    _compare(oracle, calculated, trace[1])
+def share(trace: Any) -> list[str]:
+    """The events of some customers, as they lie in the trace."""
+    every = int(os.environ.get("TAXIMETER_ORACLE_SHARE", "4"))
+    subjects = [json.loads(event)["subject"] for event in trace[0]]
+    chosen = set(sorted(set(subjects))[::every])
+    return [event for event, subject in zip(trace[0], subjects, strict=True) if subject in chosen]
 
 
 @pytest.mark.slow
@@ -38,8 +42,9 @@ def test_engine_agrees_with_sql(trace: Any, calculated: Any) -> None:
 
 
 @pytest.mark.slow
-def test_engine_agrees_with_oracle(trace: Any, oracle: Outputs) -> None:
-    found = differences(run_engine(BOOK, trace[0], AS_OF, 997), oracle)
+def test_engine_agrees_with_oracle(share: list[str]) -> None:
+    assert len(share) > 1_000
+    found = differences(run_engine(BOOK, share, AS_OF, 997), rate(BOOK, share, AS_OF))
     assert not found, f"{len(found)} differences\n" + "\n".join(found[:20])
 
 
