@@ -29,13 +29,13 @@ class Connections:
 
     async def get(self, path: str) -> Answer:
         """GET."""
-        return await self._ask(f"GET {path} HTTP/1.1\r\nhost: bench\r\n\r\n".encode())
+        return await self._ask(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
 
     async def post(self, path: str, content_type: str, body: bytes) -> Answer:
         """POST."""
         lines = (
             f"POST {path} HTTP/1.1",
-            "host: bench",
+            "host: localhost",
             f"content-type: {content_type}",
             f"content-length: {len(body)}",
         )
