@@ -88,7 +88,7 @@ class Dialect:
             except Disconnected:
                 return Response(None, 400)
             except Exception as error:
-                _LOG.exception("no answer to %s", request.url.path)
+                _LOG.exception("no answer to %s", request.scope["route"].path)  # a path itself names customers
                 return self._failed(Failure(500, "internal_error", f"{type(error).__name__}: {error}"))
 
         return guarded

@@ -160,18 +160,20 @@ class Parameters:
     def after(self, listing: str) -> Place | None:
         """The place behind which a page begins, from the cursor of the page before it."""
         found = self.text("cursor")
-        if found is None:
-            return None
-        try:
-            text = base64.b64decode(found.encode("ascii"), altchars=b"-_", validate=True)
-            origin, sort_key, id = _PLACE.decode(text)
-        except (binascii.Error, UnicodeEncodeError, msgspec.MsgspecError):
-            raise invalid("cursor", f"found {found[:60]!r}, expected the next_cursor of an earlier page") from None
-        if origin != listing:
-            raise invalid("cursor", f"found a cursor of {origin[:60]!r}, expected one of {listing!r}")
-        return Place(sort_key, id)
+        return None if found is None else Place(*read_cursor(found, listing, _PLACE))
 
 
-def cursor_of(listing: str, place: Place) -> str:
-    """The cursor that `Parameters.after` reads."""
+def read_cursor(cursor: str, listing: str, decoder: msgspec.json.Decoder[Any]) -> tuple[Any, ...]:
+    """The place that `cursor_of` was given. `decoder`: of a tuple, the listing's name first. Raises: Problem."""
+    try:
+        origin, *place = decoder.decode(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
+    except (binascii.Error, UnicodeEncodeError, msgspec.MsgspecError):
+        raise invalid("cursor", f"found {cursor[:60]!r}, expected the next_cursor of an earlier page") from None
+    if origin != listing:
+        raise invalid("cursor", f"found a cursor of {origin[:60]!r}, expected one of {listing!r}")
+    return tuple(place)
+
+
+def cursor_of(listing: str, place: Sequence[Any]) -> str:
+    """The cursor that `read_cursor` reads."""
     return base64.b64encode(msgspec.json.encode((listing, *place)), altchars=b"-_").decode()

@@ -1,20 +1,19 @@
 """`GET /v1/spend`: what a tenant's customers have spent, ranked and compared."""
 
-import base64
-import binascii
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Annotated, Any, cast
 
 import msgspec
 
-from rating.spend.parameters import Parameters, invalid
+from rating.spend.parameters import Parameters, cursor_of, invalid, read_cursor
 from rating.spend.ranking import BY, DIMENSION, ORDERS, rank
 from rating.spend.store import SpendStore, SumBy
 from schemas.faults import unknown
 from schemas.times import format_time
 
 _FILTERS = ("customer", "subscription", "charge", "currency")
-_AFTER = msgspec.json.Decoder(tuple[str, int])
+_LISTING = "spend"
+_AFTER = msgspec.json.Decoder(tuple[str, Annotated[int, msgspec.Meta(ge=0)]])
 
 
 class RankingQuestion(msgspec.Struct, frozen=True, kw_only=True):
@@ -40,6 +39,7 @@ def read_ranking(parameters: Parameters, tenant: str) -> RankingQuestion:
     if compare_at is None and order != "amount":
         raise invalid("order", f"found {order!r} without `compare_at`, expected both")
     found = {name: parameters.text(name) for name in _FILTERS}
+    cursor = parameters.text("cursor")
     return RankingQuestion(
         tenant=tenant,
         by=by,
@@ -48,7 +48,7 @@ def read_ranking(parameters: Parameters, tenant: str) -> RankingQuestion:
         compare_at=compare_at,
         where={name: text for name, text in found.items() if text is not None},
         limit=parameters.limit(),
-        after=_after(parameters.text("cursor")),
+        after=0 if cursor is None else read_cursor(cursor, _LISTING, _AFTER)[0],
     )
 
 
@@ -65,21 +65,5 @@ def answer_ranking(store: SpendStore, asked: RankingQuestion) -> Mapping[str, An
         "at": None if at is None else format_time(at),
         "compare_at": None if asked.compare_at is None else format_time(asked.compare_at),
         "spend": rows[asked.after : end],
-        "next_cursor": _cursor(end) if len(rows) > end else None,
+        "next_cursor": cursor_of(_LISTING, (end,)) if len(rows) > end else None,
     }
-
-
-def _cursor(place: int) -> str:
-    return base64.b64encode(msgspec.json.encode(("spend", place)), altchars=b"-_").decode()
-
-
-def _after(cursor: str | None) -> int:
-    if cursor is None:
-        return 0
-    try:
-        origin, place = _AFTER.decode(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
-    except (binascii.Error, UnicodeEncodeError, msgspec.MsgspecError):
-        raise invalid("cursor", f"found {cursor[:60]!r}, expected the next_cursor of an earlier page") from None
-    if origin != "spend" or place < 0:
-        raise invalid("cursor", f"found a cursor of {origin[:60]!r}, expected one of 'spend'")
-    return place

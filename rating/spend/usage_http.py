@@ -1,14 +1,12 @@
 """The questions about usage over HTTP: of a customer, of a whole tenant, and the kept events themselves."""
 
-import base64
-import binascii
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from rating.spend.gauges import TooManyWindows
-from rating.spend.parameters import Parameters, Problem, invalid
+from rating.spend.parameters import Parameters, Problem, cursor_of, invalid, read_cursor
 from rating.spend.store import EventFilter, EventPlace, SpendStore, Whose
 from rating.spend.usage import OWNERS, TOTAL, Question, columns_for, measure, read_meters, stretch
 from rating.spend.windows import UNITS
@@ -136,8 +134,7 @@ def answer_events(
         return {"events": shown, "next_cursor": None}
     last = rows[limit - 1]
     place = EventPlace(last["arrived"], last["log_partition"], last["log_offset"], last["log_index"])
-    cursor = base64.b64encode(msgspec.json.encode((_ORIGIN, *place)), altchars=b"-_").decode()
-    return {"events": shown, "next_cursor": cursor}
+    return {"events": shown, "next_cursor": cursor_of(_ORIGIN, place)}
 
 
 def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
@@ -150,12 +147,4 @@ def _shown(row: Mapping[str, Any]) -> dict[str, Any]:
 
 def place_of(cursor: str | None) -> EventPlace | None:
     """Where a page of kept events begins, from the `next_cursor` of the one before. Raises: Problem."""
-    if cursor is None:
-        return None
-    try:
-        origin, *place = _PLACE.decode(base64.b64decode(cursor.encode("ascii"), altchars=b"-_", validate=True))
-    except (binascii.Error, UnicodeEncodeError, msgspec.MsgspecError):
-        raise invalid("cursor", f"found {cursor[:60]!r}, expected the next_cursor of an earlier page") from None
-    if origin != _ORIGIN:
-        raise invalid("cursor", f"found a cursor of {origin[:60]!r}, expected one of {_ORIGIN!r}")
-    return EventPlace(*place)
+    return None if cursor is None else EventPlace(*read_cursor(cursor, _ORIGIN, _PLACE))

@@ -4,7 +4,7 @@ Read from the mounted routes, so that nothing is served unsaid.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from starlette.routing import BaseRoute, Mount, Route
@@ -27,13 +27,9 @@ def dialect_paths(routes: Iterable[BaseRoute]) -> dict[str, dict[str, Any]]:
 def _routes(routes: Iterable[BaseRoute]) -> Iterator[tuple[str, Route]]:
     for mount in routes:
         if isinstance(mount, Mount) and mount.path in _TAGS:
-            for route in _inside(mount):
+            for route in mount.routes:
                 if isinstance(route, Route):
                     yield mount.path, route
-
-
-def _inside(mount: Mount) -> Sequence[BaseRoute]:
-    return mount.routes
 
 
 def _operation(name: str, method: str, path: str) -> dict[str, Any]:

@@ -89,7 +89,7 @@ def _refusal(error: Exception, backend: Backend, request: Request) -> Refusal:
             detail = f"nothing of this request was promised, send it again: {error}"
             return Refusal(503, "unavailable", detail, retry)
         case _:
-            _LOG.error("no answer to %s", request.url.path, exc_info=error)
+            _LOG.error("no answer to %s", request.scope["route"].path, exc_info=error)  # a path itself names customers
             return Refusal(500, "internal_error", f"{type(error).__name__}: {error}")
 
 
