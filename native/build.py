@@ -17,8 +17,9 @@ from typing import Final
 
 HERE: Final = Path(__file__).resolve().parent
 FOLDER: Final = HERE / "built"
-FLAGS: Final = tuple(
-    "-std=gnu11 -O3 -fPIC -shared -fwrapv -fno-strict-aliasing -fvisibility=hidden -Wall -Wextra -Werror".split()
+FLAGS: Final = (
+    *("-std=gnu11", "-O3", "-fPIC", "-shared", "-fwrapv", "-fno-strict-aliasing", "-fvisibility=hidden"),
+    *("-Wall", "-Wextra", "-Werror"),
 )
 """Overflow of a plain sum wraps, as in the twins; where it must not, the code asks (`__builtin_add_overflow`)."""
 _ZIG: Final = HERE.parent / "build" / "compiler"

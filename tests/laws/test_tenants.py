@@ -1,6 +1,5 @@
 """Two tenants in one engine are told what each is told alone, whatever their names, and however their entries lie."""
 
-import decimal
 import json
 import os
 import random
@@ -109,10 +108,11 @@ def told(outputs: Iterator[Output], tenant: str) -> dict[str, list[Any]]:
 
 
 def latest(found: dict[str, list[Any]]) -> dict[str, list[Any]]:
-    """The same with the last revision of each line item alone, and none that came and went: how many are written depends
-    on the steps, and a line whose events were all voided within one is never written."""
+    """The same with the last revision of each line item alone, and none at nought: how many are written depends on the
+    steps, and a line that comes and goes within one is never written."""
     items = {item["id"]: item for item in found.pop(topics.LINE_ITEMS, [])}
-    standing = [item for item in items.values() if item["events"] or decimal.Decimal(item["amount"])]
+    nought = ("0", "0")
+    standing = [item for item in items.values() if (item["quantity"], item["amount"]) != nought]
     return {**found, topics.LINE_ITEMS: sorted(standing, key=itemgetter("id"))}
 
 
