@@ -22,7 +22,7 @@ from taximeter.observe import EngineTotals
 from taximeter.process import say
 from taximeter.status import make_status
 from taximeter.status_http import METRICS_PATH, STATUS_PATH
-from taximeter.status_parts import worker_status
+from taximeter.status_worker import worker_status
 
 _JSON = "application/json"
 _SLOW_S = 20.0

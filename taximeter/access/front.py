@@ -7,7 +7,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
@@ -16,13 +16,15 @@ from schemas.identity import IDENTIFIER
 from schemas.limits import BODIES_BYTES_MAX
 from taximeter.access.bodies import Bodies
 from taximeter.access.gate import Gate
-from taximeter.access.kafka_store import KafkaKeys
 from taximeter.access.layer import Layer
 from taximeter.access.rates import Rates, RateSettings
 from taximeter.access.ring import KeyRing
 from taximeter.http import running
 from taximeter.process import complain, say
 from taximeter.tls import Tls, TlsRefused, TlsSettings
+
+if TYPE_CHECKING:  # whoever needs no Kafka does not load it
+    from taximeter.access.kafka_store import KafkaKeys
 
 _RATE_MAX: Final = 10**9
 
@@ -105,7 +107,7 @@ class HealthFront(NamedTuple):
 
 
 def health_front(
-    keys: KafkaKeys,
+    keys: "KafkaKeys",
     host: str,
     *,
     tls_cert: Path | None,

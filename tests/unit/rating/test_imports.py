@@ -29,3 +29,12 @@ def test_a_fresh_interpreter_that_imports_the_engine_has_no_broker_in_it(module:
     )
     assert (run.returncode, run.stderr) == (0, "")
     assert run.stdout.split() == []
+
+
+def test_an_embedded_server_starts_without_kafkas_clients() -> None:
+    kafka = ["faust", "mode", "aiokafka", "confluent_kafka", "aiohttp", "fastavro"]
+    code = f"import taximeter.serve, sys; print(*sorted(name for name in {kafka} if name in sys.modules))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, check=False, capture_output=True, text=True, timeout=60
+    )
+    assert (run.returncode, run.stdout.split(), run.stderr) == (0, [], "")
