@@ -7,7 +7,7 @@ STAMP  := $(VENV)/.installed
 MIN    := 3.11
 JOBS   ?= 2
 # A file's tests stay together: they share what their fixtures have made.
-PARALLEL := -n $(JOBS) --dist loadfile
+PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:

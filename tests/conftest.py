@@ -58,3 +58,30 @@ def new_broker(broker_module: ModuleType, tmp_path_factory: pytest.TempPathFacto
     yield start
     for broker in started:
         broker.stop()
+
+
+LONGEST = (
+    "tests/alibaba/",
+    "tests/focus/",
+    "tests/consumers/test_avro.py",
+    "tests/kafka/test_stalls.py",
+    "tests/end_to_end/test_embedded_trace.py",
+    "tests/chaos/",
+    "tests/repair/",
+    "tests/consumers/",
+    "tests/access/",
+    "tests/kafka/",
+    "tests/docs/",
+)
+"""What takes longest is begun first, so that at the end no worker is left alone with it."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Sorts the tests by that; within a file they keep their order."""
+    ranks = {name: rank for rank, name in enumerate(LONGEST)}
+
+    def rank(item: pytest.Item) -> int:
+        path = item.path.relative_to(ROOT).as_posix()
+        return next((rank for name, rank in ranks.items() if path.startswith(name)), len(ranks))
+
+    items.sort(key=rank)
