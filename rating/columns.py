@@ -4,7 +4,7 @@ A *row* is one event of the batch, in the log's order. What a meter reads from `
 from the packs' path columns where they have it and from `data` itself where they do not: the same either way.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -21,6 +21,8 @@ from schemas.entry import Entry
 from schemas.event import PACK_VERSION
 from schemas.numbers import NumberError, NumberRangeError, format_scaled, parse_scaled
 from schemas.paths import DECIMAL, TEXTS, Extractor
+
+CodesOf = Callable[[str, Sequence[str]], Sequence[int] | NDArray[np.int32]]
 
 FOUND, MISSING, INVALID, OUT_OF_RANGE = 0, 1, 2, 3
 
@@ -167,18 +169,18 @@ class Batch:
     def _whole(self, name: str) -> NDArray[Any]:
         return np.concatenate([pack.columns.column(name).to_numpy() for pack in self.packs])
 
-    def codes(self, name: str, code_of: Any) -> NDArray[np.int32]:
-        """A code for each row of a dictionary column: `code_of(tenant, text)` for each text, in their order.
+    def codes(self, name: str, codes_of: CodesOf) -> NDArray[np.int32]:
+        """A code for each row of a dictionary column: `codes_of(tenant, texts)` gives those of texts in their order.
 
-        Asked again with an equal `code_of`, it is the same array."""
-        if (name, code_of) in self._codes:
-            return self._codes[name, code_of]
+        Asked again with an equal `codes_of`, it is the same array."""
+        if (name, codes_of) in self._codes:
+            return self._codes[name, codes_of]
         parts: list[NDArray[np.int32]] = []
         for tenant, packs in groupby(self.packs, key=attrgetter("tenant")):
             chunks = pa.chunked_array([pack.columns.column(name) for pack in packs], TEXTS).unify_dictionaries().chunks
-            local = np.array([code_of(tenant, text) for text in chunks[-1].dictionary.to_pylist()], dtype=np.int32)
+            local = np.asarray(codes_of(tenant, chunks[-1].dictionary.to_pylist()), dtype=np.int32)
             parts.extend(local[chunk.indices.to_numpy()] for chunk in chunks if len(chunk))
-        found = self._codes[name, code_of] = np.concatenate(parts) if parts else np.empty(0, np.int32)
+        found = self._codes[name, codes_of] = np.concatenate(parts) if parts else np.empty(0, np.int32)
         return found
 
     def path(self, path: str, paths: Sequence[str]) -> PathColumn:

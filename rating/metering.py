@@ -27,7 +27,7 @@ from rating.columns import FOUND, MISSING, OUT_OF_RANGE, Batch
 from rating.compiled import CompiledMeter, Shape
 from rating.convert import Conversion
 from rating.expressions import CODES, ValueFault
-from rating.index import Keys
+from rating.index import HashIndex, Keys
 from rating.state import NO_SUBSCRIPTION, SEVERAL, State
 from schemas.numbers import format_scaled
 from schemas.times import format_time
@@ -50,14 +50,14 @@ class Pairs:
 
 def meter_batch(
     state: State, batch: Batch, fresh: NDArray[np.bool_]
-) -> tuple[list[Contributions], list[Refusal], list[list[int]]]:
-    """Everything that the fresh events of a batch bring, every refusal, and the bills that were made, by period."""
+) -> tuple[list[Contributions], list[Refusal], Rows]:
+    """Everything that the fresh events of a batch bring, every refusal, and the bills that were made."""
     meters = state.catalogue.meters
     kinds = _kinds(meters)
-    kind = batch.codes("type", lambda _tenant, text: kinds.get(text, -1))
+    kind = batch.codes("type", lambda _tenant, types: [kinds.get(text, -1) for text in types])
     rows = np.flatnonzero(fresh & (kind >= 0))
     if not len(rows):
-        return [], [], []
+        return [], [], np.empty(0, np.int64)
     pairs = _pair(state, batch, rows, kind)
     refusals: list[Refusal] = []
     found: list[_Matched] = []
@@ -91,7 +91,7 @@ def _kinds(meters: Sequence[CompiledMeter]) -> dict[str, int]:
 
 
 def _pair(state: State, batch: Batch, rows: Rows, kind: NDArray[np.int32]) -> Pairs:
-    slot = batch.codes("customer", state.customer)[rows]
+    slot = batch.codes("customer", state.numbers_of)[rows]
     subscription = state.customer_subscription[slot].astype(np.int64)
     if (subscription == SEVERAL).any():
         spread = [
@@ -260,8 +260,8 @@ def _convert(
 
 def _bills(
     state: State, batch: Batch, pairs: Pairs, found: list[_Matched], refusals: list[Refusal]
-) -> tuple[Rows, list[list[int]]]:
-    """The bill of each pair that is used (-1: of the others), and the bills that had to be made for it, by period.
+) -> tuple[Rows, Rows]:
+    """The bill of each pair that is used (-1: of the others), and the bills that had to be made for it.
 
     Pairs of periods that are too old to be corrected are taken out of `found`."""
     used = np.zeros(len(pairs.row), dtype=np.bool_)
@@ -277,28 +277,25 @@ def _bills(
         at = at[~late]
     keys = bill_keys(pairs.subscription[at], pairs.segment[at])
     places = state.bill_index.find(keys)
-    made: list[list[int]] = []
+    made: Rows = np.empty(0, np.int64)
     missing = at[places < 0]
     if len(missing):
-        opened: dict[tuple[int, int], tuple[int, int]] = {}
-        columns = (pairs.subscription[missing], pairs.start[missing], pairs.end[missing])
-        offsets = batch.offset[pairs.row[missing]].tolist()
-        for subscription, start, end, offset in zip(*(c.tolist() for c in columns), offsets, strict=True):
-            opened.setdefault((subscription, start), (end, offset))
-        made = make_periods(state, [(*period, *rest) for period, rest in opened.items()])
+        of = (pairs.subscription[missing], pairs.start[missing])
+        _, first = HashIndex(len(missing)).add(bill_keys(*of))
+        opening = missing[first]
+        end, offset = pairs.end[opening], batch.offset[pairs.row[opening]]
+        made = make_periods(state, of[0][first], of[1][first], end, offset)
         places = state.bill_index.find(keys)
     bills[at] = state.bill_index.values[places]
     return bills, made
 
 
-def make_periods(state: State, periods: Sequence[tuple[int, int, int, int]]) -> list[list[int]]:
-    """The bills of calendar periods that have none yet: one for each segment. Each period is its subscription, its
-    start and end, and the offset of what opened it."""
-    made = [state.add_period(subscription, start, end) for subscription, start, end, _ in periods]
-    slots = np.array([bill for bills in made for bill in bills], dtype=np.int64)
-    offsets = [offset for bills, (*_, offset) in zip(made, periods, strict=True) for _ in bills]
-    state.bills["opened"][slots] = offsets
-    index_bills(state, slots)
+def make_periods(state: State, subscription: Rows, start: Rows, end: Rows, offset: Rows) -> Rows:
+    """The bills of calendar periods that have none yet: one for each segment. `offset`: that of what opened each."""
+    made = state.add_periods(subscription, start, end)
+    heads = state.bills["head"][made] == made
+    state.bills["opened"][made] = offset[np.cumsum(heads) - 1]
+    index_bills(state, made)
     return made
 
 

@@ -173,6 +173,22 @@ class Timelines:
         found: NDArray[np.int64] = self._made()[2][entry]
         return found
 
+    def since(self, entry: NDArray[np.int64]) -> NDArray[np.int64]:
+        """When each entry begins."""
+        found: NDArray[np.int64] = self._made()[1][entry]
+        return found
+
+    def opens(self, entry: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the price book of each entry takes force there for the first time."""
+        found: NDArray[np.bool_] = self._made()[3][entry]
+        return found
+
+    def whole(self, timeline: NDArray[Any], start: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The last entry of each timeline, and whether it is plain that it holds from a period's start on, alone."""
+        first, since, plan, _ = self._made()
+        entry = first[timeline + 1] - 1
+        return entry, (entry - first[timeline] < 2) & (since[entry] <= start) & (plan[entry] >= 0)
+
     def span(self, timeline: NDArray[Any], entry: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """When each entry begins and ends."""
         first, start, _, _ = self._made()
