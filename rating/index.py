@@ -42,6 +42,16 @@ class HashIndex:
         """Bytes of memory held."""
         return self._keys.nbytes + self.values.nbytes
 
+    @property
+    def keys(self) -> Keys:
+        """The key of each place, (0, 0) where there is none: for compiled functions, which probe by themselves."""
+        return self._keys
+
+    @property
+    def bits(self) -> int:
+        """There are 2 to the power of this many places."""
+        return len(self.values).bit_length() - 1
+
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """The place of each key in `values`, or -1 where it is not held."""
         if _NATIVE_SEEK is not None:
@@ -99,9 +109,8 @@ class HashIndex:
         assert _NATIVE_SEEK is not None
         places = np.empty(len(keys), dtype=np.int64)
         values = self.values.ctypes.data if reads_values else None
-        bits = len(self.values).bit_length() - 1
         table, count = self._keys.ctypes.data, len(keys)
-        return places, _NATIVE_SEEK(table, bits, values, keys.ctypes.data, count, places.ctypes.data)
+        return places, _NATIVE_SEEK(table, self.bits, values, keys.ctypes.data, count, places.ctypes.data)
 
     def _enter(self, keys: Keys, values: NDArray[np.uint32] | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """`add`, compiled; new keys get their rows' values, where there are any."""
@@ -114,8 +123,7 @@ class HashIndex:
             places, missing = self._sought(keys, reads_values=values is not None)
         rows = np.empty(missing, dtype=np.int64)
         held, brought = (None, None) if values is None else (self.values.ctypes.data, values.ctypes.data)
-        bits = len(self.values).bit_length() - 1
-        of = (self._keys.ctypes.data, bits, keys.ctypes.data, len(keys), places.ctypes.data, new.ctypes.data)
+        of = (self._keys.ctypes.data, self.bits, keys.ctypes.data, len(keys), places.ctypes.data, new.ctypes.data)
         self.count += _NATIVE_ADD(*of, rows.ctypes.data, held, brought)
         return places, new
 
@@ -163,7 +171,7 @@ class HashIndex:
         if _NATIVE_MOVE is not None:
             old, old_values, room = self._keys, self.values, np.empty((2, self.count), dtype=np.int64)
             self._clear(size)
-            into = (self._keys.ctypes.data, self.values.ctypes.data, size.bit_length() - 1)
+            into = (self._keys.ctypes.data, self.values.ctypes.data, self.bits)
             scratch = (room[0].ctypes.data, room[1].ctypes.data)
             _NATIVE_MOVE(old.ctypes.data, old_values.ctypes.data, len(old), *into, *scratch)
             return True
