@@ -106,7 +106,7 @@ def _pair(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDArray[np
 
 def _pair_python(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDArray[np.int32]) -> Pairs:
     rows = np.flatnonzero(fresh & (kind >= 0))
-    slot = batch.codes("customer", state.numbers_of)[rows]
+    slot = batch.codes("customer", state.numbers_of, state.customer_texts)[rows]
     subscription = state.customer_subscription[slot].astype(np.int64)
     if (subscription == SEVERAL).any():
         spread = [
@@ -166,7 +166,8 @@ def _pair_native(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDA
     """The same, compiled; None where it cannot be: some customer has several subscriptions, or there is no library."""
     if _NATIVE_PAIR is None or _NATIVE_PERIODS is None:
         return None
-    customer, table, calendars = batch.codes("customer", state.numbers_of), state.subscriptions, state.calendars.values
+    table, calendars = state.subscriptions, state.calendars.values
+    customer = batch.codes("customer", state.numbers_of, state.customer_texts)
     count = int(np.count_nonzero(fresh & (kind >= 0)))
     row, subscription, plan, since = (np.empty(count, np.int64) for _ in range(4))
     row_kind, calendar = np.empty(count, np.int32), np.empty(count, np.int32)

@@ -23,6 +23,7 @@ from rating.kept import Kept
 from rating.ledger import SPEC as LEDGER
 from rating.ledger import Ledger
 from rating.table import Table
+from rating.texts import Texts
 from rating.timelines import Timelines
 from rating.totals import Totals
 from schemas.faults import encode_document
@@ -184,6 +185,8 @@ class State:
         """The greatest event time."""
         self.catalogue: Compiled = load_catalogue(b"{}")
         self.customers = Names()  # (tenant, customer)
+        self.customer_texts = Texts()
+        """The numbers of customers that have come (a cache)."""
         self.customer_subscription: NDArray[np.int32] = np.full(_ROOM, NO_SUBSCRIPTION, np.int32)
         self.several: dict[int, list[int]] = {}
         self.subscription_names = Names()  # (tenant, subscription id, customer, own)
@@ -553,7 +556,7 @@ class State:
         """Bytes of memory in tables and indexes (texts and lists not counted)."""
         tables = (self.subscriptions, self.bills, self.lines, self.cells, self.ledger)
         indexes = (self.bill_index, self.line_index, self.cell_index, self.values_seen, self.voided)
-        return sum(t.nbytes for t in tables) + sum(i.nbytes for i in indexes)
+        return sum(t.nbytes for t in (*tables, *indexes, self.customer_texts))
 
     # Snapshot ----------------------------------------------------------------------------------------------------
 

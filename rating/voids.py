@@ -43,7 +43,7 @@ def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[li
     rows = np.flatnonzero(fresh & is_void)
     if not len(rows) and not len(state.voided):
         return [], counts
-    slot = batch.codes("customer", state.numbers_of)
+    slot = batch.codes("customer", state.numbers_of, state.customer_texts)
     found: list[Takeback] = []
     first: dict[tuple[int, int], int] = {}
     for row in rows.tolist():

@@ -1,4 +1,4 @@
-/* Texts found by whole dictionaries: which value belongs to each. Twin: a dict of Python; see rating/texts.py.
+/* Texts found by whole dictionaries: which number belongs to each. See rating/texts.py; the twin is a dict of Python.
  *
  * Text i is the bytes from ends[i - 1] (nought for the first) to ends[i]. A slot is nought where it is empty; else its
  * lower half is i + 1 and its upper half the upper half of the text's hash. Nothing here owns memory. */
@@ -77,14 +77,4 @@ EXPORT void tx_texts_enter(uint64_t *slots, int64_t bits, uint64_t seed, const i
         while (slots[at]) at = (at + 1) & mask;
         slots[at] = (hash & TAG) | (uint64_t)(text + 1);
     }
-}
-
-/* What stands at each index, of an array of `size`. Returns whether all indices are within it; else nothing is said. */
-EXPORT int64_t tx_texts_spread(const int32_t *values, int64_t size, const int32_t *indices, int64_t count,
-                               int32_t *found) {
-    for (int64_t i = 0; i < count; i++) {
-        if ((uint32_t)indices[i] >= (uint64_t)size) return 0;
-        found[i] = values[indices[i]];
-    }
-    return 1;
 }
