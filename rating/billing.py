@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from rating.cells import Contributions, find_lines
 from rating.columns import Batch
 from rating.compiled import TIME_MAX, FlatCharge, Level, Plan
-from rating.exact import int_of, wide_of
+from rating.exact import int_of, sum_wide, wide_of
 from rating.invoices import Invoicer
 from rating.keeper import gauge_lines, spread_gauges
 from rating.lines import (
@@ -71,10 +71,9 @@ class Biller(Naming):
 
     # Opening -----------------------------------------------------------------------------------------------------
 
-    def open(self, periods: list[list[int]]) -> None:
-        """Bills that have just been made, by period: charges in advance are due at once."""
+    def open(self, bills: NDArray[np.int64]) -> None:
+        """Bills that have just been made: charges in advance are due at once."""
         state = self.state
-        bills = np.array([bill for period in periods for bill in period], dtype=np.int64)
         if not len(bills):
             return
         plans = state.bills["plan"][bills]
@@ -83,7 +82,7 @@ class Biller(Naming):
             for flat in state.catalogue.plans[number].flats:
                 if flat.in_advance:
                     self.charge_flat(own, flat, state.bills["opened"][own])
-        heads = np.array([period[0] for period in periods], dtype=np.int64)
+        heads = bills[state.bills["head"][bills] == bills]
         names, subscription = state.subscription_names.values, state.bills["subscription"][heads]
         default = np.array([names[slot][3] is False for slot in subscription.tolist()], dtype=np.bool_)
         end = state.bills["from"][heads] + state.bills["whole"][heads]
@@ -92,11 +91,21 @@ class Biller(Naming):
     def charge_flat(self, bills: NDArray[np.int64], flat: FlatCharge, offset: NDArray[np.int64]) -> None:
         """Charges bills of one plan."""
         state, charge = self.state, self.state.charges.number(flat.charge)
-        known = [any(state.lines["charge"][n] == charge for n in state.bill_lines[b]) for b in bills.tolist()]
-        due = np.array(known, dtype=np.bool_) | (state.bills["opens"][bills] == 1 if flat.once else True)
+        due = np.ones(len(bills), dtype=np.bool_)
+        if flat.once:
+            due = state.bills["opens"][bills] == 1
+            for at in np.flatnonzero(~due).tolist():
+                due[at] = any(state.lines["charge"][line] == charge for line in state.lines_of(int(bills[at])))
         if due.any():
-            amounts = [self._flat_amount(bill, flat) for bill in bills[due].tolist()]
-            self.due(bills[due], flat.charge, amounts, ONE, offset[due])
+            self.due(bills[due], flat.charge, self._flat_amounts(bills[due], flat), ONE, offset[due])
+
+    def _flat_amounts(self, bills: NDArray[np.int64], flat: FlatCharge) -> list[int]:
+        table = self.state.bills
+        amounts = [flat.amount] * len(bills)
+        plain = (table["head"][bills] == bills) & (table["next"][bills] < 0)
+        for at in np.flatnonzero(~plain).tolist() if not (flat.once or flat.prorate) else range(len(bills)):
+            amounts[at] = self._flat_amount(int(bills[at]), flat)
+        return amounts
 
     def _flat_amount(self, bill: int, flat: FlatCharge) -> int:
         """What a flat charge comes to in one segment. Shares are formed from the beginning of the period, so that
@@ -127,17 +136,28 @@ class Biller(Naming):
         none = np.zeros(len(bills), np.int64)
         lines = find_lines(state, bills, state.charges.number(charge), none, none + rate)
         table = state.lines
-        before = [int_of(wide) for wide in table["amount"][lines].tolist()]
-        same = np.array([a == b for a, b in zip(amounts, before, strict=True)], dtype=np.bool_)
-        same &= table["revision"][lines] > 0
+        wide = np.array([wide_of(amount) for amount in amounts] if len(set(amounts)) > 1 else [wide_of(amounts[0])])
+        before = table["amount"][lines]
+        same = (before == wide).all(axis=1) & (table["revision"][lines] > 0)
         table["quantity"][lines] = wide_of(quantity)
-        table["gross"][lines] = table["amount"][lines] = [wide_of(amount) for amount in amounts]
+        table["gross"][lines] = table["amount"][lines] = wide
         table["rest"][lines] = 0
         table["revision"][lines[~same]] += 1
         table["through"][lines[~same]] = offset[~same]
-        for bill, amount, held in zip(bills.tolist(), amounts, before, strict=True):
-            self.change_spend(int(state.bills["head"][bill]), amount - held)
+        self._change_spends(state.bills["head"][bills], wide, before)
         self.changed_columns.append(lines[~same])
+
+    def _change_spends(self, heads: NDArray[np.int32], after: NDArray[np.int64], before: NDArray[np.int64]) -> None:
+        """Adds what lines have come to, less what they came to before, to their periods' sums."""
+        after, spend = np.broadcast_to(after, before.shape), self.state.bills["spend"]
+        if not before.any() and not spend[heads].any() and len(np.unique(heads)) == len(heads):
+            spend[heads] = after
+            self.state.bills["touched"][heads] |= after.any(axis=1)
+            self.amount_change += sum_wide(after)
+            return
+        changes = zip(after.tolist(), before.tolist(), strict=True)
+        for head, (now, was) in zip(heads.tolist(), changes, strict=True):
+            self.change_spend(head, int_of(now) - int_of(was))
 
     def change_spend(self, head: int, change: int) -> None:
         """Adds to the sum of a period's charges."""
@@ -265,7 +285,7 @@ class Biller(Naming):
             self.watch(head)
             for bill in state.segments(head):
                 self._flats_again(bill)
-                for line in state.bill_lines[bill]:
+                for line in state.lines_of(bill):
                     if state.lines["events"][line] or len(state.cells_of(line)):
                         self.rerate(line)
         for line in list(lines_to_tell(state, before)):
@@ -470,9 +490,9 @@ class Biller(Naming):
         key = bill_keys(np.array([subscription]), np.array(starts[:1]))
         if state.bill_index.find(key)[0] >= 0:
             return []
-        made = make_periods(state, [(subscription, start, end, offset)])
+        made = make_periods(state, *(np.array([n], dtype=np.int64) for n in (subscription, start, end, offset)))
         self.open(made)
-        return made[0][:1]
+        return made[:1].tolist()
 
     def close(self, head: int, offset: int, at: int | None = None) -> None:
         """The period is over: what is due without usage, the commitment, the last invoice. `at`: the invoice's closing
@@ -501,7 +521,7 @@ class Biller(Naming):
         """What charges ask for a period without any usage of theirs, once, in its first segment that is billed."""
         state = self.state
         billed = [bill for bill in state.segments(head) if not state.plan_of(bill).trial]
-        lines = [line for bill in billed for line in state.bill_lines[bill]]
+        lines = [line for bill in billed for line in state.lines_of(bill)]
         used = {
             int(state.lines["charge"][n]) for n in lines if state.lines["events"][n] or state.lines["amount"][n].any()
         }

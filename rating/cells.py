@@ -4,13 +4,16 @@ Owns groups (`group_by`), the choice of a leaf by dimensions and by time, the ch
 event speaks, and the making of lines and cells.
 """
 
+from ctypes import c_int64, c_void_p
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from math import prod
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from native.library import function
 from rating.aggregates import AGGREGATES, Aggregate
 from rating.columns import FOUND, MISSING, Batch
 from rating.compiled import CompiledMeter, Shape
@@ -25,6 +28,13 @@ from schemas.rejection import Code
 
 Rows = NDArray[np.int64]
 _SUM = AGGREGATES["sum"]
+
+_NATIVE_FIND_CELLS: Final = function(
+    "tx_find_cells", c_int64, c_void_p, c_int64, c_void_p, c_int64, *[c_void_p] * 3, c_int64, c_void_p
+)
+_NATIVE_COMBINE: Final = function(
+    "tx_combine", None, c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p
+)
 
 
 class Refusal(NamedTuple):
@@ -175,19 +185,37 @@ def refuse_value(coded: tuple[NDArray[np.int32], list[Any]], row: int, status: i
 def find_cells(state: State, shape: Shape, bills: Rows, combo: Rows, number: Rows, rates: NDArray[np.int64]) -> Rows:
     """The cell of each row; new ones are made, with the lines that they need."""
     uid = state.shapes.number(shape.signature)
-    high = (bills.astype(np.uint64) << np.uint64(32)) | np.uint64(uid)
-    low = (combo.astype(np.uint64) << np.uint64(16)) | number.astype(np.uint64)
-    places, new = state.cell_index.add(make_keys(high, low))
-    fresh = np.flatnonzero(new)
-    if len(fresh):
-        charge = state.charges.number(shape.charge)
+    index = state.cell_index
+    if _NATIVE_FIND_CELLS is None:
+        places = index.find(_cell_keys(uid, bills, combo, number))
+        cells = np.where(places < 0, -1, index.values[places].astype(np.int64))
+    else:
+        cells = np.empty(len(bills), dtype=np.int64)
+        columns = (bills, combo, number, cells)
+        assert all(column.flags.c_contiguous and column.dtype == np.int64 for column in columns)
+        *of, found = (column.ctypes.data for column in columns)
+        held = (index.keys.ctypes.data, index.bits, index.values.ctypes.data)
+        if not _NATIVE_FIND_CELLS(*held, uid, *of, len(bills), found):
+            return cells
+    missing = np.flatnonzero(cells < 0)
+    if len(missing):
+        bills, combo, number, rates = bills[missing], combo[missing], number[missing], rates[missing]
+        places, new = index.add(_cell_keys(uid, bills, combo, number))
+        fresh = np.flatnonzero(new)
         first = state.cells.extend(len(fresh))
-        cells = np.arange(first, first + len(fresh))
-        lines = find_lines(state, bills[fresh], charge, combo[fresh], rates[fresh])
-        state.cells["line"][cells], state.cells["number"][cells] = lines, number[fresh]
-        state.attach_cells(cells, lines)
-        state.cell_index.values[places[fresh]] = cells
-    return state.cell_index.values[places].astype(np.int64)
+        made = np.arange(first, first + len(fresh))
+        lines = find_lines(state, bills[fresh], state.charges.number(shape.charge), combo[fresh], rates[fresh])
+        state.cells["line"][made], state.cells["number"][made] = lines, number[fresh]
+        state.attach_cells(made, lines)
+        index.values[places[fresh]] = made
+        cells[missing] = index.values[places]
+    return cells
+
+
+def _cell_keys(shape: int, bills: Rows, combo: Rows, number: Rows) -> Keys:
+    """The keys by which cells are found."""
+    high = (bills.astype(np.uint64) << np.uint64(32)) | np.uint64(shape)
+    return make_keys(high, (combo.astype(np.uint64) << np.uint64(16)) | number.astype(np.uint64))
 
 
 def find_lines(state: State, bills: Rows, charge: int, combo: Rows, rates: NDArray[np.int64]) -> Rows:
@@ -214,12 +242,12 @@ def _groups(state: State, batch: Batch, use: Use) -> tuple[Rows, Rows]:
     rows, names = use.row, (*shape.group_by, *by)
     if not names and not schedules:
         return np.zeros(len(rows), np.int64), np.zeros(len(rows), np.int64)
-    columns: list[tuple[NDArray[np.int32], list[Any]]] = []
-    for name in names:
-        codes, values = batch.path(use.meter.dimensions[name], state.catalogue.paths).coded()
-        columns.append((codes[rows], [value.text for value in values]))
+    coded = [batch.path(use.meter.dimensions[name], state.catalogue.paths).coded() for name in names]
+    columns: list[tuple[NDArray[np.int32], list[Any]]] = [(codes, [v.text for v in values]) for codes, values in coded]
     for node in schedules:
-        columns.append((window_codes(node, batch.time[rows]), list(range(len(node.windows)))))
+        codes = np.empty(batch.rows, dtype=np.int32)
+        codes[rows] = window_codes(node, batch.time[rows])
+        columns.append((codes, list(range(len(node.windows)))))
     groups = len(shape.group_by)
 
     def meaning(texts: list[Any]) -> tuple[int, int]:
@@ -227,16 +255,14 @@ def _groups(state: State, batch: Batch, use: Use) -> tuple[Rows, Rows]:
         windows: dict[ByTime, int | None] = dict(zip(schedules, texts[len(names) :], strict=True))
         return state.combos.number(tuple(texts[:groups])), choose(shape.choice, dimensions, windows.__getitem__)
 
-    if np.prod([len(values) + 1 for _, values in columns], dtype=object) >= 2**62:
+    sizes = [len(values) + 1 for _, values in columns]
+    if prod(sizes) >= 2**62:
         found = [
-            meaning([None if codes[i] < 0 else values[codes[i]] for codes, values in columns]) for i in range(len(rows))
+            meaning([None if codes[row] < 0 else values[codes[row]] for codes, values in columns])
+            for row in rows.tolist()
         ]
         return np.array([c for c, _ in found], dtype=np.int64), np.array([n for _, n in found], dtype=np.int64)
-    code = np.zeros(len(rows), dtype=np.int64)
-    for codes, values in columns:
-        code = code * (len(values) + 1) + np.where(codes < 0, len(values), codes)
-    room = int(np.prod([len(values) + 1 for _, values in columns], dtype=object))
-    different, inverse = _different(code, room)
+    different, inverse = _combine(rows, [codes for codes, _ in columns], sizes)
     combos, leaves = [], []
     for number in different.tolist():
         texts: list[Any] = []
@@ -250,15 +276,24 @@ def _groups(state: State, batch: Batch, use: Use) -> tuple[Rows, Rows]:
     return np.array(combos, dtype=np.int64)[inverse], np.array(leaves, dtype=np.int64)[inverse]
 
 
-def _different(code: Rows, room: int) -> tuple[Rows, Rows]:
-    """The different codes, rising, and for each row the place of its own among them."""
-    if room > 4 * len(code) + 4096:
+def _combine(rows: Rows, columns: list[NDArray[np.int32]], sizes: list[int]) -> tuple[Rows, Rows]:
+    """The different combinations of codes that rows have, as numbers that rise (a code of -1 is the last one of its
+    column), and for each row the place of its own among them."""
+    room = prod(sizes)
+    if room > 4 * len(rows) + 4096 or _NATIVE_COMBINE is None:
+        code = np.zeros(len(rows), dtype=np.int64)
+        for codes, size in zip(columns, sizes, strict=True):
+            own = codes[rows]
+            code = code * size + np.where(own < 0, size - 1, own)
         different, inverse = np.unique(code, return_inverse=True)
         return different, inverse
-    seen = np.zeros(room, dtype=np.bool_)
-    seen[code] = True
+    code, seen = np.empty(len(rows), dtype=np.int64), np.zeros(room, dtype=np.bool_)
+    addresses = np.array([codes.ctypes.data for codes in columns], dtype=np.int64)
+    widths = np.array(sizes, dtype=np.int64)
+    of = (addresses.ctypes.data, widths.ctypes.data, len(sizes))
+    _NATIVE_COMBINE(rows.ctypes.data, len(rows), *of, code.ctypes.data, seen.ctypes.data)
     different = np.flatnonzero(seen)
-    place = np.zeros(room, dtype=np.int64)
+    place = np.empty(room, dtype=np.int64)
     place[different] = np.arange(len(different))
     return different, place[code]
 

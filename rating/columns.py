@@ -4,7 +4,8 @@ A *row* is one event of the batch, in the log's order. What a meter reads from `
 from the packs' path columns where they have it and from `data` itself where they do not: the same either way.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -17,10 +18,13 @@ from numpy.typing import NDArray
 
 from rating.exact import from_decimal
 from rating.index import Keys
+from rating.texts import Texts
 from schemas.entry import Entry
 from schemas.event import PACK_VERSION
 from schemas.numbers import NumberError, NumberRangeError, format_scaled, parse_scaled
 from schemas.paths import DECIMAL, TEXTS, Extractor
+
+CodesOf = Callable[[str, Sequence[str]], Sequence[int] | NDArray[np.int32]]
 
 FOUND, MISSING, INVALID, OUT_OF_RANGE = 0, 1, 2, 3
 
@@ -93,12 +97,13 @@ class PathColumn:
     def coded(self) -> tuple[NDArray[np.int32], list[Value]]:
         """A code for each row (-1 where absent), and the different values that the codes stand for."""
         if self._coded is None:
-            values: dict[Value, int] = {}
-            chunks = self._chunks
-            if all(chunk.type == TEXTS for chunk in chunks):
-                chunks = pa.chunked_array(chunks, TEXTS).unify_dictionaries().chunks
-            codes = [self._codes(chunk, values) for chunk in chunks]
-            self._coded = (np.concatenate(codes) if codes else np.empty(0, np.int32)), list(values)
+            if all(chunk.type == TEXTS for chunk in self._chunks):
+                codes, texts = _join(self._chunks)
+                self._coded = codes, [Value("text", text) for text in texts]
+            else:
+                values: dict[Value, int] = {}
+                parts = [self._codes(chunk, values) for chunk in self._chunks]
+                self._coded = np.concatenate(parts), list(values)
         return self._coded
 
     def numbers(self) -> tuple[pl.Series, NDArray[np.uint8]]:
@@ -167,18 +172,27 @@ class Batch:
     def _whole(self, name: str) -> NDArray[Any]:
         return np.concatenate([pack.columns.column(name).to_numpy() for pack in self.packs])
 
-    def codes(self, name: str, code_of: Any) -> NDArray[np.int32]:
-        """A code for each row of a dictionary column: `code_of(tenant, text)` for each text, in their order.
+    def codes(self, name: str, codes_of: CodesOf, known: Texts | None = None) -> NDArray[np.int32]:
+        """A code for each row of a dictionary column: `codes_of(tenant, texts)` gives those of texts in their order.
 
-        Asked again with an equal `code_of`, it is the same array."""
-        if (name, code_of) in self._codes:
-            return self._codes[name, code_of]
-        parts: list[NDArray[np.int32]] = []
-        for tenant, packs in groupby(self.packs, key=attrgetter("tenant")):
-            chunks = pa.chunked_array([pack.columns.column(name) for pack in packs], TEXTS).unify_dictionaries().chunks
-            local = np.array([code_of(tenant, text) for text in chunks[-1].dictionary.to_pylist()], dtype=np.int32)
-            parts.extend(local[chunk.indices.to_numpy()] for chunk in chunks if len(chunk))
-        found = self._codes[name, code_of] = np.concatenate(parts) if parts else np.empty(0, np.int32)
+        Asked again with an equal `codes_of`, it is the same array. `known`: what `codes_of` has said before of texts
+        of these packs' tenant, and says of them always."""
+        if (name, codes_of) not in self._codes:
+            parts = [
+                self._codes_of(tenant, [pack.columns.column(name) for pack in packs], codes_of, known)
+                for tenant, packs in groupby(self.packs, key=attrgetter("tenant"))
+            ]
+            self._codes[name, codes_of] = np.concatenate(parts) if parts else np.empty(0, np.int32)
+        return self._codes[name, codes_of]
+
+    @staticmethod
+    def _codes_of(
+        tenant: str, columns: list[pa.DictionaryArray], codes_of: CodesOf, known: Texts | None
+    ) -> NDArray[np.int32]:
+        found = None if known is None else known.codes(columns, partial(codes_of, tenant))
+        if found is None:
+            codes, texts = _join(columns)
+            found = np.asarray(codes_of(tenant, texts), dtype=np.int32).take(codes)
         return found
 
     def path(self, path: str, paths: Sequence[str]) -> PathColumn:
@@ -242,6 +256,15 @@ def read_pack(entry: Entry) -> Pack:
     except (pa.ArrowInvalid, StopIteration, KeyError) as error:
         raise PackError(f"pack at offset {entry.offset} cannot be read: {error}") from error
     return Pack(columns, tenant, entry.offset, entry.end - entry.offset == columns.num_rows and columns.num_rows > 1)
+
+
+def _join(columns: Sequence[pa.DictionaryArray]) -> tuple[NDArray[np.int32], list[str]]:
+    """One code for each row of columns of texts, -1 where it is null, and the texts that the codes stand for."""
+    if not columns:
+        return np.empty(0, np.int32), []
+    chunks = pa.chunked_array(columns, TEXTS).unify_dictionaries().chunks
+    indices = pa.chunked_array([chunk.indices for chunk in chunks])
+    return indices.fill_null(-1).to_numpy(), chunks[-1].dictionary.to_pylist()
 
 
 def _identities(column: pa.Array) -> Keys:

@@ -67,7 +67,7 @@ def _charge_lines(state: State, head: int, plan: Plan) -> tuple[list[DueLine], i
     rates, found, total = state.catalogue.rates, [], 0
     for place, bill in enumerate(state.segments(head)):
         flats = {flat.charge: flat for flat in state.plan_of(bill).flats}
-        for line in state.bill_lines[bill]:
+        for line in state.lines_of(bill):
             rounded = round_to_minor(int_of(state.lines["amount"][line]), plan.currency, plan.rounding)
             total += rounded
             due = rounded - int_of(state.lines["billed"][line])

@@ -4,10 +4,13 @@ Open addressing with linear probing over flat numpy arrays: about 20 bytes a slo
 bytes a key; no Python object per key. Deterministic: the same keys in the same order give the same values.
 """
 
+from ctypes import c_int64, c_void_p
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from native.library import function
 
 Keys = NDArray[np.uint64]  # shape (n, 2)
 
@@ -16,14 +19,19 @@ _MIX_LOW: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_HIGH: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 _NOUGHT_KEY: Final = (np.uint64(0x5BD1E9955BD1E995), np.uint64(0x9AE16A3B2F90404F))
 
+_AT: Final = c_void_p
+_NATIVE_SEEK: Final = function("tx_index_seek", c_int64, _AT, c_int64, _AT, _AT, c_int64, _AT)
+_NATIVE_ADD: Final = function("tx_index_add", c_int64, _AT, c_int64, _AT, c_int64, _AT, _AT, _AT, _AT, _AT)
+_NATIVE_MOVE: Final = function("tx_index_move", None, _AT, _AT, c_int64, _AT, _AT, c_int64, _AT, _AT)
+_NATIVE_DIFFERS: Final = function("tx_index_differs", None, _AT, _AT, _AT, c_int64, _AT)
+
 
 class HashIndex:
     """128-bit keys, each with a `uint32` value. The key (0, 0) is held as another fixed one."""
 
     def __init__(self, capacity: int = 16) -> None:
         size = 1 << max(5, int(capacity / _FILL_MAX).bit_length())
-        self._keys = np.zeros((size, 2), dtype=np.uint64)
-        self.values = np.zeros(size, dtype=np.uint32)
+        self._clear(size)
         self.count = 0
 
     def __len__(self) -> int:
@@ -34,8 +42,21 @@ class HashIndex:
         """Bytes of memory held."""
         return self._keys.nbytes + self.values.nbytes
 
+    @property
+    def keys(self) -> Keys:
+        """The key of each place, (0, 0) where there is none: for compiled functions, which probe by themselves."""
+        return self._keys
+
+    @property
+    def bits(self) -> int:
+        """There are 2 to the power of this many places."""
+        return len(self.values).bit_length() - 1
+
     def find(self, keys: Keys) -> NDArray[np.int64]:
         """The place of each key in `values`, or -1 where it is not held."""
+        if _NATIVE_SEEK is not None:
+            places, missing = self._sought(np.ascontiguousarray(keys))
+            return np.maximum(places, -1) if missing else places
         keys = without_nought(keys)
         places, held = self._seek(keys, self._home(keys))
         return places if held.all() else np.where(held, places, -1)
@@ -45,6 +66,8 @@ class HashIndex:
 
         The values of new keys have no meaning until the caller writes them. Places hold until the next `add`.
         """
+        if _NATIVE_ADD is not None:
+            return self._enter(np.ascontiguousarray(keys), None)
         keys = without_nought(keys)
         new = np.zeros(len(keys), dtype=np.bool_)
         places, held = self._seek(keys, self._home(keys))
@@ -65,6 +88,43 @@ class HashIndex:
             places[rows] = at
             rows, at = rows[~held], at[~held]
         self.count += int(new.sum())
+        return places, new
+
+    def enter(self, keys: Keys, values: NDArray[np.uint32]) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Adds what is not held, with its value. Returns which rows were the first to bring their key, and which bring
+        another value than is held then."""
+        if _NATIVE_DIFFERS is not None:
+            keys, values = np.ascontiguousarray(keys), np.ascontiguousarray(values)
+            places, new = self._enter(keys, values)
+            differs = np.empty(len(keys), dtype=np.bool_)
+            held = self.values.ctypes.data
+            _NATIVE_DIFFERS(held, places.ctypes.data, values.ctypes.data, len(keys), differs.ctypes.data)
+            return new, differs
+        places, new = self.add(keys)
+        self.values[places[new]] = values[new]
+        return new, self.values[places] != values
+
+    def _sought(self, keys: Keys, *, reads_values: bool = False) -> tuple[NDArray[np.int64], int]:
+        """Each key's place, or the complement of where it would be; and how many are not held."""
+        assert _NATIVE_SEEK is not None
+        places = np.empty(len(keys), dtype=np.int64)
+        values = self.values.ctypes.data if reads_values else None
+        table, count = self._keys.ctypes.data, len(keys)
+        return places, _NATIVE_SEEK(table, self.bits, values, keys.ctypes.data, count, places.ctypes.data)
+
+    def _enter(self, keys: Keys, values: NDArray[np.uint32] | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """`add`, compiled; new keys get their rows' values, where there are any."""
+        assert _NATIVE_ADD is not None
+        new = np.zeros(len(keys), dtype=np.bool_)
+        places, missing = self._sought(keys, reads_values=values is not None)
+        if not missing:
+            return places, new
+        if self._make_room(missing):
+            places, missing = self._sought(keys, reads_values=values is not None)
+        rows = np.empty(missing, dtype=np.int64)
+        held, brought = (None, None) if values is None else (self.values.ctypes.data, values.ctypes.data)
+        of = (self._keys.ctypes.data, self.bits, keys.ctypes.data, len(keys), places.ctypes.data, new.ctypes.data)
+        self.count += _NATIVE_ADD(*of, rows.ctypes.data, held, brought)
         return places, new
 
     def _seek(self, keys: Keys, at: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -108,13 +168,23 @@ class HashIndex:
             return False
         while self.count + extra > size * _FILL_MAX:
             size *= 2
+        if _NATIVE_MOVE is not None:
+            old, old_values, room = self._keys, self.values, np.empty((2, self.count), dtype=np.int64)
+            self._clear(size)
+            into = (self._keys.ctypes.data, self.values.ctypes.data, self.bits)
+            scratch = (room[0].ctypes.data, room[1].ctypes.data)
+            _NATIVE_MOVE(old.ctypes.data, old_values.ctypes.data, len(old), *into, *scratch)
+            return True
         keys, values = self.items()
-        self._keys = np.zeros((size, 2), dtype=np.uint64)
-        self.values = np.zeros(size, dtype=np.uint32)
+        self._clear(size)
         self.count = 0
         places, _ = self.add(keys)
         self.values[places] = values
         return True
+
+    def _clear(self, size: int) -> None:
+        self._keys = np.zeros((size, 2), dtype=np.uint64)
+        self.values = np.zeros(size, dtype=np.uint32)
 
 
 def without_nought(keys: Keys) -> Keys:

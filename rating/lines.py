@@ -328,7 +328,7 @@ def later_segments(state: State, bill: int) -> list[int]:
 def sibling(state: State, line: int, bill: int) -> int | None:
     """The line of the same charge and group in another segment."""
     charge, combo = int(state.lines["charge"][line]), int(state.lines["combo"][line])
-    for other in state.bill_lines[bill]:
+    for other in state.lines_of(bill):
         if state.lines["charge"][other] == charge and state.lines["combo"][other] == combo:
             return other
     return None

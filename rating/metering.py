@@ -5,13 +5,15 @@ line it belongs to. What cannot be counted becomes a refusal, and its neighbours
 """
 
 from collections.abc import Sequence
+from ctypes import POINTER, Structure, byref, c_int64, c_void_p
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar, Final
 
 import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from native.library import function
 from rating.cells import (
     Contributions,
     Refusal,
@@ -24,10 +26,10 @@ from rating.cells import (
     refuse_value,
 )
 from rating.columns import FOUND, MISSING, OUT_OF_RANGE, Batch
-from rating.compiled import CompiledMeter, Shape
+from rating.compiled import TIME_MAX, TIME_MIN, CompiledMeter, Shape
 from rating.convert import Conversion
 from rating.expressions import CODES, ValueFault
-from rating.index import Keys
+from rating.index import HashIndex, Keys
 from rating.state import NO_SUBSCRIPTION, SEVERAL, State
 from schemas.numbers import format_scaled
 from schemas.times import format_time
@@ -37,7 +39,8 @@ from schemas.times import format_time
 class Pairs:
     """Events beside the subscriptions and plans that cover them: one pair for each; -1 where none does. Rising by row.
 
-    `start`, `end`: the calendar's period; `segment`: where the part of it begins in which the plan is in force."""
+    `start`, `end`: the calendar's period; `segment`: where the part of it begins in which the plan is in force;
+    `bill`: that segment's, -1 where it has none yet. `least_end`: no period ends before it."""
 
     row: Rows
     kind: NDArray[np.int32]
@@ -46,34 +49,36 @@ class Pairs:
     start: Rows
     end: Rows
     segment: Rows
+    bill: Rows
+    least_end: int
 
 
 def meter_batch(
     state: State, batch: Batch, fresh: NDArray[np.bool_]
-) -> tuple[list[Contributions], list[Refusal], list[list[int]]]:
-    """Everything that the fresh events of a batch bring, every refusal, and the bills that were made, by period."""
+) -> tuple[list[Contributions], list[Refusal], Rows]:
+    """Everything that the fresh events of a batch bring, every refusal, and the bills that were made."""
     meters = state.catalogue.meters
     kinds = _kinds(meters)
-    kind = batch.codes("type", lambda _tenant, text: kinds.get(text, -1))
-    rows = np.flatnonzero(fresh & (kind >= 0))
-    if not len(rows):
-        return [], [], []
-    pairs = _pair(state, batch, rows, kind)
+    kind = batch.codes("type", lambda _tenant, types: [kinds.get(text, -1) for text in types])
+    pairs = _pair(state, batch, fresh, kind)
+    if not len(pairs.row):
+        return [], [], np.empty(0, np.int64)
     refusals: list[Refusal] = []
     found: list[_Matched] = []
     for order, meter in enumerate(meters):
         matched = _match(state, batch, pairs, meter, order, kinds[meter.event], refusals)
         if matched is not None:
             found.append(matched)
-    bills, made = _bills(state, batch, pairs, found, refusals)
+    made = _bills(state, batch, pairs, found, refusals)
     contributions: list[Contributions] = []
     for matched in found:
         uses: list[Use] = []
         for shape, at, rate in matched.shapes:
             if len(at):
-                pair = matched.pair[at]
-                value = None if matched.value is None else matched.value.gather(at)
-                use = Use(shape, matched.meter, matched.order, pairs.row[pair], bills[pair], rate, value)
+                is_all = len(at) == len(matched.pair)
+                pair = matched.pair if is_all else matched.pair[at]
+                value = matched.value if is_all or matched.value is None else matched.value.gather(at)
+                use = Use(shape, matched.meter, matched.order, pairs.row[pair], pairs.bill[pair], rate, value)
                 uses.append(choose_leaves(state, batch, use))
         lacking = refuse_lacking(state, batch, uses, refusals)
         for use in uses:
@@ -90,8 +95,18 @@ def _kinds(meters: Sequence[CompiledMeter]) -> dict[str, int]:
 # Subscriptions and periods -------------------------------------------------------------------------------------------
 
 
-def _pair(state: State, batch: Batch, rows: Rows, kind: NDArray[np.int32]) -> Pairs:
-    slot = batch.codes("customer", state.customer)[rows]
+def _pair(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDArray[np.int32]) -> Pairs:
+    pairs = _pair_native(state, batch, fresh, kind) or _pair_python(state, batch, fresh, kind)
+    if len(state.books.values) > 1:
+        # Where a bill was re-rated under another price book, its plan is the bill's.
+        rebooked = (pairs.bill >= 0) & (state.bills["book"][pairs.bill] > 0)
+        pairs.plan = np.where(rebooked, state.bills["plan"][pairs.bill], pairs.plan)
+    return pairs
+
+
+def _pair_python(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDArray[np.int32]) -> Pairs:
+    rows = np.flatnonzero(fresh & (kind >= 0))
+    slot = batch.codes("customer", state.numbers_of, state.customer_texts)[rows]
     subscription = state.customer_subscription[slot].astype(np.int64)
     if (subscription == SEVERAL).any():
         spread = [
@@ -100,29 +115,83 @@ def _pair(state: State, batch: Batch, rows: Rows, kind: NDArray[np.int32]) -> Pa
         rows = np.repeat(rows, [len(s) for s in spread])
         subscription = np.array([s for each in spread for s in each], dtype=np.int64)
     time = batch.time[rows]
-    timeline = state.subscriptions["timeline"][np.maximum(subscription, 0)] if state.subscriptions.size else slot * 0
+    of = np.maximum(subscription, 0)
+    timeline = state.subscriptions["timeline"][of] if state.subscriptions.size else np.zeros(len(rows), np.int32)
     entry = state.timelines.at(timeline, time)
     plan = np.where(subscription >= 0, state.timelines.plan(entry), NO_SUBSCRIPTION)
     subscription = np.where(plan >= 0, subscription, NO_SUBSCRIPTION)
     keep = _one_for_each(rows, subscription)
     if not keep.all():
         rows, subscription, plan, time = rows[keep], subscription[keep], plan[keep], time[keep]
-        timeline, entry = timeline[keep], entry[keep]
+        entry = entry[keep]
     start, end = _periods(state, subscription, time)
-    segment = np.maximum(start, state.timelines.span(timeline, entry)[0])
-    if len(state.books.values) > 1:
-        plan = _rebooked(state, subscription, segment, plan)
-    return Pairs(rows, kind[rows], subscription, plan, start, end, segment)
-
-
-def _rebooked(
-    state: State, subscription: NDArray[np.int64], segment: Rows, plan: NDArray[np.int64]
-) -> NDArray[np.int64]:
-    """The plan of each pair; where its bill was re-rated under another price book, that of the bill."""
+    segment = np.maximum(start, state.timelines.since(entry))
     places = state.bill_index.find(bill_keys(subscription, segment))
-    bill = np.where((places >= 0) & (subscription >= 0), state.bill_index.values[places].astype(np.int64), -1)
-    rebooked = (bill >= 0) & (state.bills["book"][bill] > 0)
-    return np.where(rebooked, state.bills["plan"][bill], plan)
+    covered = subscription >= 0
+    bill = np.where(covered & (places >= 0), state.bill_index.values[places].astype(np.int64), -1)
+    until = np.minimum(end, state.subscriptions["end"][subscription])[covered]
+    return Pairs(rows, kind[rows], subscription, plan, start, end, segment, bill, int(until.min(initial=TIME_MAX)))
+
+
+class _Pairing(Structure):
+    """`Pairing` of native/src/meter.c."""
+
+    _fields_: ClassVar = [
+        ("rows", c_int64),
+        *((name, c_void_p) for name in ("fresh", "kind", "customer", "time", "customer_subscription")),
+        ("subscriptions", c_int64),
+        *((name, c_void_p) for name in ("timeline", "calendar", "first", "start", "plan")),
+        *((name, c_void_p) for name in ("row", "row_kind", "subscription", "row_plan", "since", "row_calendar")),
+        *((name, c_void_p) for name in ("least", "most")),
+    ]
+
+
+class _Periods(Structure):
+    """`Periods` of native/src/meter.c."""
+
+    _fields_: ClassVar = [
+        ("count", c_int64),
+        *((name, c_void_p) for name in ("row", "subscription", "since", "calendar", "time")),
+        *((name, c_void_p) for name in ("starts", "begins", "ends", "table")),
+        ("bits", c_int64),
+        *((name, c_void_p) for name in ("values", "start", "end", "bill")),
+    ]
+
+
+_NATIVE_PAIR: Final = function("tx_pair", c_int64, POINTER(_Pairing))
+_NATIVE_PERIODS: Final = function("tx_periods", c_int64, POINTER(_Periods))
+
+
+def _pair_native(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDArray[np.int32]) -> Pairs | None:
+    """The same, compiled; None where it cannot be: some customer has several subscriptions, or there is no library."""
+    if _NATIVE_PAIR is None or _NATIVE_PERIODS is None:
+        return None
+    table, calendars = state.subscriptions, state.calendars.values
+    customer = batch.codes("customer", state.numbers_of, state.customer_texts)
+    count = int(np.count_nonzero(fresh & (kind >= 0)))
+    row, subscription, plan, since = (np.empty(count, np.int64) for _ in range(4))
+    row_kind, calendar = np.empty(count, np.int32), np.empty(count, np.int32)
+    least, most = np.full(len(calendars), TIME_MAX), np.full(len(calendars), TIME_MIN)
+    of_events = (batch.rows, *_at(fresh, kind, customer, batch.time, state.customer_subscription), table.size)
+    held = _at(table["timeline"], table["calendar"], *state.timelines.columns())
+    found = _at(row, row_kind, subscription, plan, since, calendar, least, most)
+    if _NATIVE_PAIR(byref(_Pairing(*of_events, *held, *found))) < 0:
+        return None
+    starts = [
+        calendars[number].starts(int(first), int(last)) if first <= last else []
+        for number, (first, last) in enumerate(zip(least, most, strict=True))
+    ]
+    begins = np.cumsum([0, *map(len, starts)], dtype=np.int64)
+    flat = np.array([start for each in starts for start in each], dtype=np.int64)
+    start, end, bill = (np.empty(count, np.int64) for _ in range(3))
+    index = state.bill_index
+    pairs = _at(row, subscription, since, calendar, batch.time, flat, begins, table["end"], index.keys)
+    asked = _Periods(count, *pairs, index.bits, *_at(index.values, start, end, bill))
+    return Pairs(row, row_kind, subscription, plan, start, end, since, bill, _NATIVE_PERIODS(byref(asked)))
+
+
+def _at(*columns: NDArray[Any]) -> list[int]:
+    return [column.ctypes.data for column in columns]
 
 
 def _one_for_each(rows: Rows, subscription: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -191,7 +260,7 @@ def _match(
     plan = pairs.plan[passing]
     shapes = []
     for shape in state.catalogue.shapes[meter.name]:
-        rate = state.catalogue.plan_rates[plan, shape.index]
+        rate = state.catalogue.plan_rates[:, shape.index].take(plan)
         rows = np.flatnonzero(rate >= 0)
         if len(rows):
             shapes.append((shape, rows, rate[rows].astype(np.int64)))
@@ -258,10 +327,8 @@ def _convert(
     return converted.fill_null(0), status
 
 
-def _bills(
-    state: State, batch: Batch, pairs: Pairs, found: list[_Matched], refusals: list[Refusal]
-) -> tuple[Rows, list[list[int]]]:
-    """The bill of each pair that is used (-1: of the others), and the bills that had to be made for it, by period.
+def _bills(state: State, batch: Batch, pairs: Pairs, found: list[_Matched], refusals: list[Refusal]) -> Rows:
+    """Makes the bills of the pairs that are used, where there are none yet. Returns those that were made.
 
     Pairs of periods that are too old to be corrected are taken out of `found`."""
     used = np.zeros(len(pairs.row), dtype=np.bool_)
@@ -269,36 +336,30 @@ def _bills(
         for _, rows, _ in matched.shapes:
             used[matched.pair[rows]] = True
     at = np.flatnonzero(used)
-    bills = np.full(len(pairs.row), -1, dtype=np.int64)
-    late = _too_late(state, pairs, at)
-    if late.any():
+    if pairs.least_end <= state.corrected_from:
+        late = _too_late(state, pairs, at)
         for matched in found:
             _take_out(matched, batch, pairs, set(at[late].tolist()), refusals)
         at = at[~late]
-    keys = bill_keys(pairs.subscription[at], pairs.segment[at])
-    places = state.bill_index.find(keys)
-    made: list[list[int]] = []
-    missing = at[places < 0]
+    made: Rows = np.empty(0, np.int64)
+    missing = at[pairs.bill[at] < 0]
     if len(missing):
-        opened: dict[tuple[int, int], tuple[int, int]] = {}
-        columns = (pairs.subscription[missing], pairs.start[missing], pairs.end[missing])
-        offsets = batch.offset[pairs.row[missing]].tolist()
-        for subscription, start, end, offset in zip(*(c.tolist() for c in columns), offsets, strict=True):
-            opened.setdefault((subscription, start), (end, offset))
-        made = make_periods(state, [(*period, *rest) for period, rest in opened.items()])
-        places = state.bill_index.find(keys)
-    bills[at] = state.bill_index.values[places]
-    return bills, made
+        of = (pairs.subscription[missing], pairs.start[missing])
+        _, first = HashIndex(len(missing)).add(bill_keys(*of))
+        opening = missing[first]
+        end, offset = pairs.end[opening], batch.offset[pairs.row[opening]]
+        made = make_periods(state, of[0][first], of[1][first], end, offset)
+        places = state.bill_index.find(bill_keys(of[0], pairs.segment[missing]))
+        pairs.bill[missing] = state.bill_index.values[places]
+    return made
 
 
-def make_periods(state: State, periods: Sequence[tuple[int, int, int, int]]) -> list[list[int]]:
-    """The bills of calendar periods that have none yet: one for each segment. Each period is its subscription, its
-    start and end, and the offset of what opened it."""
-    made = [state.add_period(subscription, start, end) for subscription, start, end, _ in periods]
-    slots = np.array([bill for bills in made for bill in bills], dtype=np.int64)
-    offsets = [offset for bills, (*_, offset) in zip(made, periods, strict=True) for _ in bills]
-    state.bills["opened"][slots] = offsets
-    index_bills(state, slots)
+def make_periods(state: State, subscription: Rows, start: Rows, end: Rows, offset: Rows) -> Rows:
+    """The bills of calendar periods that have none yet: one for each segment. `offset`: that of what opened each."""
+    made = state.add_periods(subscription, start, end)
+    heads = state.bills["head"][made] == made
+    state.bills["opened"][made] = offset[np.cumsum(heads) - 1]
+    index_bills(state, made)
     return made
 
 

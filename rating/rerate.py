@@ -184,7 +184,7 @@ class _Period:
             for flat in flats:
                 biller.charge_flat(one, flat, at)
             self._unasked(bill, {flat.charge for flat in flats}, closed)
-            for line in list(state.bill_lines[bill]):
+            for line in state.lines_of(bill):
                 if state.lines["events"][line] or state.cells_of(line):
                     self._usage(line, line in moved, kept)
         if closed:
@@ -194,7 +194,7 @@ class _Period:
         """Lines of segments that stand under other prices now say so, whether or not they come to the same."""
         lines = self.state.lines
         for bill in bills:
-            for line in self.state.bill_lines[bill]:
+            for line in self.state.lines_of(bill):
                 if lines["written"][line] and int(lines["revision"][line]) == self.before.get(line):
                     lines["revision"][line] += 1
                     lines["through"][line] = max(int(lines["through"][line]), self.offset)
@@ -204,7 +204,7 @@ class _Period:
         """Lines that no event made: what is no longer asked goes to nought, what no usage costs is asked anew."""
         state = self.state
         plan, one, at = state.plan_of(bill), np.array([bill]), np.array([self.offset])
-        for line in list(state.bill_lines[bill]):
+        for line in state.lines_of(bill):
             charge = state.charges.values[state.lines["charge"][line]]
             if state.lines["events"][line] or state.cells_of(line) or charge in flats:
                 continue

@@ -35,7 +35,7 @@ def fold_batch(
     """Folds a batch into the state. Returns what did not fit."""
     accepted = np.flatnonzero(fresh)
     biller.drop_unused(contributions, batch)
-    customer = batch.codes("customer", state.customer).astype(np.int64)
+    customer = batch.codes("customer", state.numbers_of).astype(np.int64)
     gauged = _gauged(state, contributions, customer, accepted)
     _open_for_gauges(state, batch, contributions, customer, accepted, gauged, biller)
     careful = _watched_kept(state, contributions) | _watched_voids(state, batch, contributions, takebacks)

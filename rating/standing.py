@@ -35,6 +35,6 @@ def lines_to_tell(state: State, before: Standing) -> Iterator[int]:
     prices = now.prices[:size]
     other = (now.end[:size] != before.end) | ((prices != before.prices) & (prices != ""))
     for bill in np.flatnonzero(other).tolist():
-        for line in state.bill_lines[bill]:
+        for line in state.lines_of(bill):
             if line < len(before.revision) and 0 < now.revision[line] == before.revision[line]:
                 yield line

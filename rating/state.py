@@ -5,11 +5,15 @@
 Every row is a slot that never moves; texts are held once and known by number.
 """
 
+from collections.abc import Callable, Container, Iterable, Sequence
+from ctypes import c_int64, c_void_p
+from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from native.library import function
 from rating.accounts import Accounts
 from rating.catalogue import load_catalogue
 from rating.compiled import TIME_MAX, TIME_MIN, Compiled, Entry, Plan, Rebooking
@@ -19,6 +23,7 @@ from rating.kept import Kept
 from rating.ledger import SPEC as LEDGER
 from rating.ledger import Ledger
 from rating.table import Table
+from rating.texts import Texts
 from rating.timelines import Timelines
 from rating.totals import Totals
 from schemas.faults import encode_document
@@ -36,6 +41,8 @@ SEVERAL: Final = -2
 NEVER: Final = (Entry(TIME_MIN, -1, False),)
 """The timeline of a subscription that is not in the catalogue."""
 NO_PLAN: Final = Plan("", 1, "USD", "half_up", "per_invoice", (), {}, (), None, None, None, True, "invoice", False)
+
+Rows = NDArray[np.int64]
 
 _ROOM: Final = 16
 """For how many customers there is room at first: most tenants have few in a partition."""
@@ -61,6 +68,7 @@ BILLS: Final = {
     "whole": (_I8, 1),  # the length of the calendar's whole period, in microseconds
     "carries": (_U1, 1),  # whether the units of the segment before it stay used
     "opens": (_U1, 1),  # whether its price book takes force here for the first time
+    "line": (_I4, 1),  # its newest line, -1 for none; the others by `before`
     # Of the head alone:
     "from": (_I8, 1),  # the calendar's period
     "since": (_I8, 1),  # where the billed period begins and ends: the calendar's, cut to the subscription's own time
@@ -81,6 +89,7 @@ LINES: Final = {
     "charge": (_I4, 1),
     "combo": (_I4, 1),
     "rate": (_I4, 1),  # -1: a flat charge, or one whose price is gone
+    "before": (_I4, 1),  # the line of its bill that was made before it, -1 for none
     "cell": (_I4, 1),  # its first cell in the order of the price book, -1 for none; the others follow by `next`
     "quantity": (_I8, 2),
     "gross": (_I8, 2),  # the sum of its cells' amounts
@@ -107,6 +116,9 @@ CELLS: Final = {
 }
 
 
+_NATIVE_ATTACH: Final = function("tx_attach_cells", None, *[c_void_p] * 5, c_int64)
+
+
 class Names:
     """Values known by number, in the order in which they first came."""
 
@@ -122,9 +134,18 @@ class Names:
             self.values.append(value)
         return found
 
+    def extend(self, values: Sequence[Any]) -> None:
+        """Further values, of which each is new."""
+        self._numbers.update(zip(values, range(len(self.values), len(self.values) + len(values)), strict=True))
+        self.values.extend(values)
+
     def find(self, value: Any) -> int | None:
         """The value's number, if it has one."""
         return self._numbers.get(value)
+
+    def find_all(self, values: Iterable[Any]) -> list[int | None]:
+        """The number of each value that has one."""
+        return list(map(self._numbers.get, values))
 
 
 class State:
@@ -164,6 +185,8 @@ class State:
         """The greatest event time."""
         self.catalogue: Compiled = load_catalogue(b"{}")
         self.customers = Names()  # (tenant, customer)
+        self.customer_texts = Texts()
+        """The numbers of customers that have come (a cache)."""
         self.customer_subscription: NDArray[np.int32] = np.full(_ROOM, NO_SUBSCRIPTION, np.int32)
         self.several: dict[int, list[int]] = {}
         self.subscription_names = Names()  # (tenant, subscription id, customer, own)
@@ -177,7 +200,6 @@ class State:
         self.bill_index, self.line_index, self.cell_index = HashIndex(), HashIndex(), HashIndex()
         self.values_seen = HashIndex()
         self.bills, self.lines, self.cells = Table(BILLS), Table(LINES), Table(CELLS)
-        self.bill_lines: list[list[int]] = []
         self.heads: Any = None
         """The parts of each line's JSON that do not change under one catalogue (a cache; see `rating.emit`)."""
         self.fired: dict[int, dict[str, int]] = {}
@@ -193,28 +215,53 @@ class State:
     def customer(self, tenant: str, customer: str) -> int:
         """The number of a customer; one that is new gets the subscription it falls under."""
         found = self.customers.find((tenant, customer))
-        return self._add_customer(tenant, customer) if found is None else found
+        return int(self.numbers_of(tenant, [customer])[0]) if found is None else found
 
-    def _add_customer(self, tenant: str, customer: str) -> int:
-        number = self.customers.number((tenant, customer))
-        if number >= len(self.customer_subscription):
-            more = len(self.customer_subscription)
-            self.customer_subscription = np.append(self.customer_subscription, np.full(more, NO_SUBSCRIPTION, np.int32))
-            self.customer_newest = np.append(self.customer_newest, np.full(more, TIME_MIN, np.int64))
-            self.customer_events = np.append(self.customer_events, np.zeros(more, np.int64))
-        self.customer_subscription[number] = NO_SUBSCRIPTION
+    def numbers_of(self, tenant: str, customers: Sequence[str]) -> NDArray[np.int32]:
+        """The numbers of many customers; those that are new get the subscription they fall under, in their order."""
+        keys = list(zip(repeat(tenant), customers))
+        found = self.customers.find_all(keys)
+        if None in found:
+            fresh = dict.fromkeys(key for key, number in zip(keys, found, strict=True) if number is None)
+            self._add_customers(tenant, list(fresh))
+            found = self.customers.find_all(keys)
+        return np.array(found, dtype=np.int32)
+
+    def _add_customers(self, tenant: str, keys: list[tuple[str, str]]) -> None:
+        first, size, customers = len(self.customers.values), len(self.customer_subscription), [own for _, own in keys]
+        self.customers.extend(keys)
+        while size < len(self.customers.values):
+            self.customer_subscription = np.append(self.customer_subscription, np.full(size, NO_SUBSCRIPTION, np.int32))
+            self.customer_newest = np.append(self.customer_newest, np.full(size, TIME_MIN, np.int64))
+            self.customer_events = np.append(self.customer_events, np.zeros(size, np.int64))
+            size *= 2
         if tenant == self.tenant and self.catalogue.default_timelines:
-            self.customer_subscription[number] = self._default_subscription(number, customer)
-        return number
+            slots = np.arange(self.subscriptions.size, self.subscriptions.size + len(customers))
+            # None of them has a default subscription: only customers that have a number do.
+            self.subscription_names.extend([(tenant, DEFAULT_ID, customer, False) for customer in customers])
+            self.subscriptions.extend(len(customers))
+            self.subscriptions["cursor"][slots] = TIME_MAX
+            self.customer_subscription[first : len(self.customers.values)] = slots
+            self._set_defaults(slots, np.arange(first, first + len(customers)), customers)
 
     def _default_subscription(self, number: int, customer: str) -> int:
         slot = self.subscription(DEFAULT_ID, customer, own=False)
-        table = self.subscriptions
-        table["customer"][slot] = number
-        table["timeline"][slot] = self.timelines.number(self.catalogue.default_timeline(customer))
-        table["calendar"][slot] = self.calendars.number(self.catalogue.default_calendar(customer))
-        table["start"][slot], table["end"][slot] = TIME_MIN, TIME_MAX
+        self._set_defaults(np.array([slot]), np.array([number]), [customer])
         return slot
+
+    def _set_defaults(self, slots: NDArray[np.int64], numbers: NDArray[np.int64], customers: list[str]) -> None:
+        """Default subscriptions are as the catalogue has them for their customers."""
+        table, catalogue = self.subscriptions, self.catalogue
+        table["customer"][slots] = numbers
+        table["start"][slots], table["end"][slots] = TIME_MIN, TIME_MAX
+        # All customers that no document names have the same timeline, and those that none names the same calendar.
+        timelines, calendars = catalogue.default_timelines, catalogue.documents.customers
+        table["timeline"][slots] = _each(
+            customers, timelines, lambda customer: self.timelines.number(catalogue.default_timeline(customer))
+        )
+        table["calendar"][slots] = _each(
+            customers, calendars, lambda customer: self.calendars.number(catalogue.default_calendar(customer))
+        )
 
     def subscription(self, id: str, customer: str, own: bool) -> int:
         """The slot of a subscription; a new one is due from no time on."""
@@ -312,7 +359,16 @@ class State:
 
     def period_lines(self, head: int) -> list[int]:
         """The lines of all the segments of a period."""
-        return [line for bill in self.segments(head) for line in self.bill_lines[bill]]
+        return [line for bill in self.segments(head) for line in self.lines_of(bill)]
+
+    def lines_of(self, bill: int) -> list[int]:
+        """The lines of a segment, in the order in which they were made."""
+        found = []
+        at = int(self.bills["line"][bill])
+        while at >= 0:
+            found.append(at)
+            at = int(self.lines["before"][at])
+        return found[::-1]
 
     def calendar_of(self, subscription: int) -> Calendar:
         """How a subscription's periods are cut."""
@@ -321,12 +377,21 @@ class State:
 
     # Bills and lines ---------------------------------------------------------------------------------------------
 
-    def add_period(self, subscription: int, start: int, end: int) -> list[int]:
-        """The bills of the calendar's period `[start, end)`: one for each segment in which a plan is in force."""
-        timeline = int(self.subscriptions["timeline"][subscription])
-        entries = self.timelines.entries(timeline)
-        if len(entries) <= 2 and entries[-1].start <= start and entries[-1].plan >= 0:
-            return [self._add_bill(subscription, start, end, start, end, entries[-1], -1)]
+    def add_periods(self, subscription: Rows, start: Rows, end: Rows) -> Rows:
+        """The bills of the calendar's periods `[start, end)`: one for each segment in which a plan is in force."""
+        entry, is_whole = self.timelines.whole(self.subscriptions["timeline"][subscription], start)
+        cuts = np.flatnonzero(is_whole[1:] != is_whole[:-1]) + 1
+        made = []
+        for rows in np.split(np.arange(len(start)), cuts):
+            if not len(rows) or is_whole[rows[0]]:
+                made.append(self._add_bills(subscription[rows], start[rows], end[rows], entry[rows]))
+            else:
+                columns = (subscription[rows].tolist(), start[rows].tolist(), end[rows].tolist())
+                made += [np.array(self._add_period(*period), dtype=np.int64) for period in zip(*columns, strict=True)]
+        return np.concatenate(made)
+
+    def _add_period(self, subscription: int, start: int, end: int) -> list[int]:
+        entries = self.timelines.entries(int(self.subscriptions["timeline"][subscription]))
         made: list[int] = []
         for at, entry in enumerate(entries):
             until = entries[at + 1].start if at + 1 < len(entries) else TIME_MAX
@@ -334,6 +399,28 @@ class State:
             if entry.plan >= 0 and first < last:
                 made.append(self._add_bill(subscription, start, end, first, last, entry, made[-1] if made else -1))
         return made
+
+    def _add_bills(self, subscription: Rows, start: Rows, end: Rows, entry: Rows) -> Rows:
+        """The bills of periods that have one segment each, under the plan of one entry."""
+        first = self.bills.extend(len(start))
+        bills, table, owner = np.arange(first, first + len(start)), self.bills, self.subscriptions
+        plan, since, opens = self.timelines.plan(entry), self.timelines.since(entry), self.timelines.opens(entry)
+        table["subscription"][bills], table["plan"][bills], table["whole"][bills] = subscription, plan, end - start
+        table["start"][bills], table["from"][bills], table["end"][bills] = start, start, end
+        table["head"][bills], table["next"][bills], table["line"][bills] = bills, -1, -1
+        table["since"][bills] = np.maximum(start, owner["start"][subscription])
+        table["until"][bills] = np.minimum(end, owner["end"][subscription])
+        begins = (since == start) | ((since == TIME_MIN) & (owner["opened"][subscription] == 0))
+        opening = np.flatnonzero(opens & begins)
+        # Of several periods of one subscription the first one opens what has no beginning.
+        again = np.ones(len(start), dtype=np.bool_)
+        again[np.unique(subscription, return_index=True)[1]] = False
+        table["opens"][bills[opening]] = ~again[opening] | (since == start)[opening]
+        owner["opened"][subscription] = 1
+        for number in np.unique(plan).tolist():
+            levels = self.catalogue.plans[number].levels
+            table["next_level"][bills[plan == number]] = wide_of(levels[0].spend if levels else NO_LEVEL)
+        return bills
 
     def _add_bill(
         self, subscription: int, start: int, end: int, first: int, last: int, entry: Entry, before: int
@@ -344,7 +431,7 @@ class State:
         table["plan"][bill] = entry.plan
         table["start"][bill], table["end"][bill] = first, last
         table["whole"][bill] = end - start
-        table["next"][bill] = -1
+        table["next"][bill] = table["line"][bill] = -1
         begins = entry.start == first or (entry.start == TIME_MIN and not self.subscriptions["opened"][subscription])
         table["opens"][bill] = entry.opens and begins
         self.subscriptions["opened"][subscription] = 1
@@ -365,7 +452,6 @@ class State:
         table["from"][bill] = start
         table["since"][head] = max(start, int(self.subscriptions["start"][subscription]))
         table["until"][head] = min(end, int(self.subscriptions["end"][subscription]))
-        self.bill_lines.append([])
         return bill
 
     def cut_period(self, head: int) -> list[int]:
@@ -409,20 +495,35 @@ class State:
         """New lines, one for each row."""
         first = self.lines.extend(len(bill))
         slots = np.arange(first, first + len(bill))
-        lines = self.lines
-        lines["bill"][slots], lines["charge"][slots], lines["combo"][slots] = bill, charge, combo
-        lines["rate"][slots] = rate
-        lines["cell"][slots] = -1
-        lines["first"][slots], lines["last"][slots] = TIME_MAX, TIME_MIN
-        lines["through"][slots] = -1
-        for owner, slot in zip(bill.tolist(), slots.tolist(), strict=True):
-            self.bill_lines[owner].append(slot)
+        lines, new = self.lines, slice(first, first + len(bill))
+        lines["bill"][new], lines["charge"][new], lines["combo"][new] = bill, charge, combo
+        lines["rate"][new] = rate
+        lines["cell"][new] = -1
+        lines["first"][new], lines["last"][new] = TIME_MAX, TIME_MIN
+        lines["through"][new] = -1
+        self._chain_lines(first)
         return slots
+
+    def _chain_lines(self, first: int) -> None:
+        """The lines from `first` on stand behind those that their bills have."""
+        newest, before = self.bills["line"], self.lines["before"]
+        bill = self.lines["bill"][first : self.lines.size]
+        order = np.argsort(bill, kind="stable")
+        of = bill[order]
+        is_first = np.append(True, of[1:] != of[:-1]) if len(of) else np.empty(0, np.bool_)
+        slots = first + order
+        before[slots] = np.where(is_first, newest[of], np.append(-1, slots[:-1]) if len(of) else slots)
+        newest[of] = slots  # written last, the newest one of a bill stays
 
     def attach_cells(self, cells: NDArray[np.int64], lines: NDArray[np.int64]) -> None:
         """Notes which cells each line holds."""
         first = self.lines["cell"]
         self.cells["next"][cells] = -1
+        if _NATIVE_ATTACH is not None:
+            cells, lines = np.ascontiguousarray(cells), np.ascontiguousarray(lines)
+            chains = (first.ctypes.data, self.cells["next"].ctypes.data, self.cells["number"].ctypes.data)
+            _NATIVE_ATTACH(*chains, cells.ctypes.data, lines.ctypes.data, len(cells))
+            return
         empty = np.flatnonzero(first[lines] == -1)[::-1]  # written last, the first one of a line stays
         first[lines[empty]] = cells[empty]
         others = np.flatnonzero(first[lines] != cells)
@@ -455,7 +556,7 @@ class State:
         """Bytes of memory in tables and indexes (texts and lists not counted)."""
         tables = (self.subscriptions, self.bills, self.lines, self.cells, self.ledger)
         indexes = (self.bill_index, self.line_index, self.cell_index, self.values_seen, self.voided)
-        return sum(t.nbytes for t in tables) + sum(i.nbytes for i in indexes)
+        return sum(t.nbytes for t in (*tables, *indexes, self.customer_texts))
 
     # Snapshot ----------------------------------------------------------------------------------------------------
 
@@ -463,7 +564,8 @@ class State:
         """The whole state: plain values and the bytes of columns."""
         indexes = {name: _dump_index(getattr(self, name)) for name in _INDEXES}
         tables = {name: [getattr(self, name).size, getattr(self, name).dump()] for name in _TABLES}
-        del tables["subscriptions"][1]["timeline"]  # `bind` gives it
+        for table, column in (("subscriptions", "timeline"), ("bills", "line"), ("lines", "before")):
+            del tables[table][1][column]  # `bind` and `load` give them
         tables["ledger"] = [len(self.ledger), self.ledger.table.dump()]
         return {
             "clock": [self.clock, self.closed_before, self.newest],
@@ -522,9 +624,8 @@ class State:
         state.customer_newest[:known] = np.frombuffer(dumped["customer_newest"], np.int64)
         state.customer_events = np.zeros(room, np.int64)
         state.customer_events[:known] = np.frombuffer(dumped["customer_events"], np.int64)
-        state.bill_lines = [[] for _ in range(state.bills.size)]
-        for line, bill in enumerate(state.lines["bill"][: state.lines.size].tolist()):
-            state.bill_lines[bill].append(line)
+        state.bills["line"][: state.bills.size] = -1
+        state._chain_lines(0)
         state.fired = dict(dumped["fired"])
         state.bind(load_catalogue(dumped["catalogue"], state.rebooked()))
         return state
@@ -532,6 +633,15 @@ class State:
 
 _INDEXES: Final = ("bill_index", "line_index", "cell_index", "values_seen", "voided")
 _TABLES: Final = {"subscriptions": SUBSCRIPTIONS, "bills": BILLS, "lines": LINES, "cells": CELLS}
+
+
+def _each(customers: Sequence[str], named: Container[Any], number_of: Callable[[str], int]) -> list[int] | int:
+    """A number for each customer; of those that are not `named` it is the same one for all, and asked for once."""
+    own = [customer in named for customer in customers]
+    if all(own):
+        return [number_of(customer) for customer in customers]
+    rest = number_of(customers[own.index(False)])
+    return [number_of(c) if is_own else rest for c, is_own in zip(customers, own, strict=True)] if any(own) else rest
 
 
 def _dump_index(index: HashIndex) -> list[bytes]:

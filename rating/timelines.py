@@ -135,7 +135,7 @@ class Timelines:
         self._numbers: dict[tuple[Entry, ...], int] = {}
         self._first: list[int] = []
         self._entries: list[Entry] = []
-        self._columns: tuple[NDArray[Any], ...] | None = None
+        self._columns: tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]] | None = None
 
     def number(self, timeline: tuple[Entry, ...]) -> int:
         """The timeline's number, a new one where it has none."""
@@ -147,7 +147,7 @@ class Timelines:
             self._columns = None
         return found
 
-    def _made(self) -> tuple[NDArray[Any], ...]:
+    def _made(self) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]]:
         if self._columns is None:
             first = np.array([*self._first, len(self._entries)], dtype=np.int64)
             start = np.array([e.start for e in self._entries] + [TIME_MAX], dtype=np.int64)
@@ -173,11 +173,26 @@ class Timelines:
         found: NDArray[np.int64] = self._made()[2][entry]
         return found
 
-    def span(self, timeline: NDArray[Any], entry: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """When each entry begins and ends."""
-        first, start, _, _ = self._made()
-        last = entry == first[timeline + 1] - 1
-        return start[entry], np.where(last, TIME_MAX, start[np.minimum(entry + 1, len(start) - 1)])
+    def since(self, entry: NDArray[np.int64]) -> NDArray[np.int64]:
+        """When each entry begins."""
+        found: NDArray[np.int64] = self._made()[1][entry]
+        return found
+
+    def opens(self, entry: NDArray[np.int64]) -> NDArray[np.bool_]:
+        """Whether the price book of each entry takes force there for the first time."""
+        found: NDArray[np.bool_] = self._made()[3][entry]
+        return found
+
+    def whole(self, timeline: NDArray[Any], start: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+        """The last entry of each timeline, and whether it is plain that it holds from a period's start on, alone."""
+        first, since, plan, _ = self._made()
+        entry = first[timeline + 1] - 1
+        return entry, (entry - first[timeline] < 2) & (since[entry] <= start) & (plan[entry] >= 0)
+
+    def columns(self) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Where each timeline begins among all entries (and the last one ends), and when each entry begins, and its
+        plan."""
+        return self._made()[:3]
 
     def entries(self, timeline: int) -> list[Entry]:
         """One timeline."""

@@ -4,7 +4,7 @@ A void may come before what it names: the event then counts nowhere. One that na
 nothing. Levels that were crossed stay crossed; what was billed too much is on the next invoice.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -43,7 +43,7 @@ def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[li
     rows = np.flatnonzero(fresh & is_void)
     if not len(rows) and not len(state.voided):
         return [], counts
-    slot = batch.codes("customer", state.customer)
+    slot = batch.codes("customer", state.numbers_of, state.customer_texts)
     found: list[Takeback] = []
     first: dict[tuple[int, int], int] = {}
     for row in rows.tolist():
@@ -63,9 +63,9 @@ def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[li
     return found, counts
 
 
-def names_void(_tenant: str, type: str) -> int:
-    """1 for the type of events that take others back."""
-    return int(type == VOID_TYPE)
+def names_void(_tenant: str, types: Sequence[str]) -> list[int]:
+    """1 for the type of events that take others back, 0 for others."""
+    return [int(type == VOID_TYPE) for type in types]
 
 
 def periods_of(state: State, takebacks: Iterable[Takeback]) -> dict[int, list[int]]:
@@ -152,7 +152,7 @@ def _forget_texts(state: State, cells: NDArray[np.int32], wide: NDArray[np.int64
         siblings = [
             other
             for bill in state.segments(head)
-            for near in state.bill_lines[bill]
+            for near in state.lines_of(bill)
             if state.lines["charge"][near] == state.lines["charge"][line] and state.lines["combo"][near] == combo[0]
             for other in state.cells_of(near)
             if state.cells["number"][other] == number[0]

@@ -120,39 +120,39 @@ class Held:
         """
         if self._is_closed:
             raise RuntimeError("the identities of this partition were opened again, and are another engine's by now")
-        keys = without_nought(keys)
-        fresh = np.zeros(len(keys), dtype=np.bool_)
-        conflict = np.zeros(len(keys), dtype=np.bool_)
         own = self._open_table(number)
-        known = self._find(keys, contents, own, conflict)
-        rows = np.flatnonzero(~known) if known.any() else np.arange(len(keys))
-        places, new = own.add(keys if len(rows) == len(keys) else keys.take(rows, axis=0))
-        own.values[places[new]] = contents[rows[new]]
-        fresh[rows[new]] = True
-        conflict[rows] = own.values[places] != contents[rows]
+        elsewhere = self._find(keys, contents, own)
+        if elsewhere is None:
+            return own.enter(keys, contents)
+        known, conflict = elsewhere
+        fresh = np.zeros(len(keys), dtype=np.bool_)
+        rows = np.flatnonzero(~known)
+        fresh[rows], conflict[rows] = own.enter(keys.take(rows, axis=0), contents[rows])
         return fresh, conflict
 
     def _find(
-        self, keys: Keys, contents: NDArray[np.uint32], own: HashIndex, conflict: NDArray[np.bool_]
-    ) -> NDArray[np.bool_]:
-        """Looks everywhere but in `own`: which keys are held. Notes where another content is held."""
+        self, keys: Keys, contents: NDArray[np.uint32], own: HashIndex
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]] | None:
+        """Looks everywhere but in `own`: which keys are held, and which with another content. None: none is."""
         known = np.zeros(len(keys), dtype=np.bool_)
+        conflict = np.zeros(len(keys), dtype=np.bool_)
         for bucket in self._buckets.values():
             for table in bucket.tables:
                 if table.index is not own and len(table.index):
                     places = table.index.find(keys)
-                    held = places >= 0
-                    known |= held
-                    conflict |= held & (table.index.values[places] != contents)
+                    rows = np.flatnonzero(places >= 0)
+                    known[rows] = True
+                    conflict[rows] |= table.index.values[places[rows]] != contents[rows]
         probes = None
         for run in self.runs():
-            probes = probes or Probes(keys[:, 0])
+            probes = probes or Probes(without_nought(keys)[:, 0])
             rows = run.filter.rows(probes)
             if len(rows):
-                found, values = run.find(keys.take(rows, axis=0))
-                known[rows[found]] = True
-                conflict[rows[found]] = values[found] != contents[rows[found]]
-        return known
+                found, values = run.find(without_nought(keys.take(rows, axis=0)))
+                rows = rows[found]
+                known[rows] = True
+                conflict[rows] = values[found] != contents[rows]
+        return (known, conflict) if known.any() else None
 
     def _open_table(self, number: int) -> HashIndex:
         bucket = self._buckets.setdefault(number, _Bucket(number))

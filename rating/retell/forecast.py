@@ -267,7 +267,7 @@ class _Priced:
                 _add(state, cell, rest.at(end), now)
         biller = Biller(state)
         for bill in state.segments(outlook.head):
-            for line in state.bill_lines[bill]:
+            for line in state.lines_of(bill):
                 if rate_of(state, line) is not None and state.cells_of(line):
                     biller.rerate(line, 1)
 
