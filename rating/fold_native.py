@@ -45,11 +45,18 @@ _RATES: Final = (
 _ROOM: Final = ("start", "items", "changed", "odd_heads", "line_marks", "bill_marks")
 
 
+_ITEM: Final = np.dtype([("value", np.int64, 2), *((name, np.int32) for name in ("cell", "bill", "part", "at"))])
+
+
 class _Part(ctypes.Structure):
     _fields_ = [
         *((name, ctypes.c_void_p) for name in ("row", "bill", "cell", "rate", "value")),
         *((name, ctypes.c_int64) for name in ("size", "kind", "counted", "odd")),
     ]
+
+
+class _Column(ctypes.Structure):
+    _fields_ = [("first", ctypes.c_void_p), ("step", ctypes.c_int64)]
 
 
 class _Fold(ctypes.Structure):
@@ -59,11 +66,11 @@ class _Fold(ctypes.Structure):
         ("rows", ctypes.c_int64),
         ("time", ctypes.c_void_p),
         ("offset", ctypes.c_void_p),
-        *((f"cell_{name}", ctypes.c_void_p) for name in _CELLS),
-        *((f"line_{name}", ctypes.c_void_p) for name in _LINES),
-        *((f"bill_{name}", ctypes.c_void_p) for name in _BILLS),
+        *((f"cell_{name}", _Column) for name in _CELLS),
+        *((f"line_{name}", _Column) for name in _LINES),
+        *((f"bill_{name}", _Column) for name in _BILLS),
         *((name, ctypes.c_void_p) for name in (*_RATES, *_ROOM)),
-        *((name, ctypes.c_int64) for name in ("row", "until", "changed_count", "odd_count")),
+        *((name, ctypes.c_int64) for name in ("row", "until", "changed_count", "odd_count", "count")),
         ("amount_change", ctypes.c_int64 * 2),
     ]
 
@@ -96,7 +103,7 @@ class Workspace:
             for name, column in self._rates.items():
                 setattr(self.fold, name, address_of(column))
         self._make("start", rows + 2, np.int32)
-        self._make("items", items, np.int64)
+        self._make("items", items, _ITEM)
         self._make("changed", items, np.int64)
         self._make("odd_heads", items + odd, np.int64)
         self._make("line_marks", len(state.lines["bill"]), np.uint8)
@@ -105,10 +112,11 @@ class Workspace:
 
     def _bind(self, prefix: str, table: Table, names: tuple[str, ...]) -> None:
         if self._tables.get(prefix) is table[names[0]]:
-            return
-        self._tables[prefix] = table[names[0]]  # a table that grows has other columns, all of them
+            return  # a table that grows has other columns, all of them
+        self._tables[prefix] = table[names[0]]
         for name in names:
-            setattr(self.fold, f"{prefix}_{name}", address_of(table[name]))
+            column = table[name]
+            setattr(self.fold, f"{prefix}_{name}", _Column(address_of(column), column.strides[0]))
 
     def _make(self, name: str, size: int, dtype: Any) -> None:
         if name not in self.room or len(self.room[name]) < size:
@@ -177,7 +185,7 @@ class Plain:
         """What an event brings to plain bills: the part, and the place in it."""
         start = self._space.room["start"]
         found = self._space.room["items"][int(start[row]) : int(start[row + 1])]
-        return [(one & 0xFFFFFFFF, one >> 32) for one in found.tolist()]
+        return list(zip(found["part"].tolist(), found["at"].tolist(), strict=True))
 
     def finish(self, biller: Biller) -> None:
         """All is done: says which lines have changed, and by how much they have together."""
@@ -213,11 +221,9 @@ def _rates(catalogue: Compiled) -> dict[str, NDArray[Any]]:
     rates, tables = catalogue.rates, catalogue.tiers.tables
     tiers = [tier for table in tables for tier in table.tiers]
     fits = [table.columnar and abs(table.zero_amount) < COLUMN_BASE_MAX for table in tables]
-    first = catalogue.rate_table.tolist()
-    ends = [*first[1:], len(tables)]
     odd = [
-        rate.by_hand or rate.spread or not all(fits[at:end])
-        for rate, at, end in zip(rates, first, ends, strict=True)
+        rate.by_hand or rate.spread or not all(fits[first : first + len(rate.tables)])
+        for rate, first in zip(rates, catalogue.rate_table.tolist(), strict=True)
     ]
     return {
         "rate_table": np.ascontiguousarray(catalogue.rate_table),

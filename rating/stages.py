@@ -52,7 +52,7 @@ def fold_batch(
     _advance(state, batch, customer, np.array([r for r in accepted.tolist() if r not in moves]) if moves else accepted)
     plain = None
     by_columns = contributions
-    if is_there():
+    if contributions and is_there():
         plain = Plain(state, batch, contributions, careful | named)
         by_columns = [part for part in (_of(state, part, plain.odd) for part in contributions) if len(part.row)]
     if not gauged and sum(len(part.row) for part in by_columns) < _BY_HAND_BELOW:

@@ -13,6 +13,7 @@ typedef i128 wide __attribute__((aligned(8), may_alias)); /* a row of a column o
 
 enum { ADDS, GREATEST, LEAST, LATEST, MEAN };
 enum { DONE, REACHED, ODD };
+enum { FAR = 24, NEAR = 12 };
 enum { ITEMS_MAX = 128 }; /* what one event brings at most, to be worked through here */
 
 static const int64_t HALF = 500000000000; /* ONE / 2 */
@@ -24,9 +25,19 @@ typedef struct {
     int64_t size, kind, counted, odd;
 } Part;
 
+/* One of them. What it names stands beside it, so that a run reads along one line of memory. */
 typedef struct {
-    int32_t part, at;
+    wide value;
+    int32_t cell, bill, part, at;
 } Item;
+
+/* A column of a table, wherever its rows stand (numpy's `strides`). */
+typedef struct {
+    char *first;
+    int64_t step;
+} Column;
+
+#define AT(type, column, row) (*(type *)((column).first + (row) * (column).step))
 
 typedef struct {
     /* The batch. */
@@ -34,21 +45,10 @@ typedef struct {
     int64_t part_count, rows;
     const int64_t *time, *offset;
     /* The tables. */
-    const int32_t *cell_line, *cell_number;
-    int64_t *cell_events;
-    wide *cell_value;
-    int64_t *cell_at;
-    wide *cell_quantity, *cell_amount;
-    int64_t *cell_rest;
-    const int32_t *line_bill, *line_rate;
-    wide *line_quantity, *line_gross;
-    int64_t *line_rest;
-    wide *line_amount;
-    int64_t *line_events, *line_revision, *line_first, *line_last, *line_through;
-    const int32_t *bill_head, *bill_next;
-    wide *bill_spend;
-    const wide *bill_level;
-    uint8_t *bill_touched;
+    Column cell_line, cell_number, cell_events, cell_value, cell_at, cell_quantity, cell_amount, cell_rest;
+    Column line_bill, line_rate, line_quantity, line_gross, line_rest, line_amount;
+    Column line_events, line_revision, line_first, line_last, line_through;
+    Column bill_head, bill_next, bill_spend, bill_level, bill_touched;
     /* The compiled rates: `rate_table` is the first of a rate's tables, one for each of its cells' numbers. */
     const int64_t *rate_table;
     const wide *rate_free, *rate_minimum, *rate_maximum;
@@ -63,7 +63,7 @@ typedef struct {
     int64_t *changed, *odd_heads;
     uint8_t *line_marks, *bill_marks;
     /* Where it stands. */
-    int64_t row, until, changed_count, odd_count;
+    int64_t row, until, changed_count, odd_count, count;
     wide amount_change;
 } Fold;
 
@@ -166,13 +166,13 @@ static inline int price(const Fold *f, int64_t table, int enters, i128 quantity,
 
 static inline void put_back(Fold *f, const Before *b) {
     int64_t cell = b->cell, line = b->line, head = b->head;
-    f->cell_events[cell] = b->events, f->cell_at[cell] = b->at, f->cell_value[cell] = b->value;
-    f->cell_quantity[cell] = b->cell_quantity, f->cell_amount[cell] = b->cell_amount;
-    f->cell_rest[cell] = b->cell_rest;
-    f->line_quantity[line] = b->quantity, f->line_gross[line] = b->gross, f->line_rest[line] = b->line_rest;
-    f->line_amount[line] = b->amount, f->line_events[line] = b->line_events, f->line_revision[line] = b->revision;
-    f->line_first[line] = b->first, f->line_last[line] = b->last, f->line_through[line] = b->through;
-    f->bill_spend[head] = b->spend, f->bill_touched[head] = b->touched;
+    AT(int64_t, f->cell_events, cell) = b->events, AT(int64_t, f->cell_at, cell) = b->at, AT(wide, f->cell_value, cell) = b->value;
+    AT(wide, f->cell_quantity, cell) = b->cell_quantity, AT(wide, f->cell_amount, cell) = b->cell_amount;
+    AT(int64_t, f->cell_rest, cell) = b->cell_rest;
+    AT(wide, f->line_quantity, line) = b->quantity, AT(wide, f->line_gross, line) = b->gross, AT(int64_t, f->line_rest, line) = b->line_rest;
+    AT(wide, f->line_amount, line) = b->amount, AT(int64_t, f->line_events, line) = b->line_events, AT(int64_t, f->line_revision, line) = b->revision;
+    AT(int64_t, f->line_first, line) = b->first, AT(int64_t, f->line_last, line) = b->last, AT(int64_t, f->line_through, line) = b->through;
+    AT(wide, f->bill_spend, head) = b->spend, AT(uint8_t, f->bill_touched, head) = b->touched;
 }
 
 /* The total of a cell after one more value. */
@@ -188,15 +188,16 @@ static inline int count(int64_t kind, int64_t events, i128 held, int newer, i128
 }
 
 /* One item of the event at `row`; false, and nothing written, where its numbers are not plainly in bounds. */
-static int bring(Fold *f, const Part *part, int64_t i, int64_t row, Before *b) {
-    int64_t cell = part->cell[i], line = f->cell_line[cell], head = f->bill_head[f->line_bill[line]];
-    int64_t rate = f->line_rate[line], time = f->time[row], events = f->cell_events[cell];
-    if (unlikely(rate != part->rate[i])) return 0;
+static inline int bring(Fold *f, const Item *item, int64_t row, Before *b) {
+    const Part *part = f->parts + item->part;
+    int64_t cell = item->cell, line = AT(int32_t, f->cell_line, cell), head = item->bill; /* a plain bill is its head */
+    int64_t rate = AT(int32_t, f->line_rate, line), time = f->time[row], events = AT(int64_t, f->cell_events, cell);
+    if (unlikely(rate < 0 || f->rate_odd[rate])) return 0;
     b->cell = cell, b->line = line, b->head = head, b->events = events;
-    b->at = f->cell_at[cell], b->value = f->cell_value[cell];
+    b->at = AT(int64_t, f->cell_at, cell), b->value = AT(wide, f->cell_value, cell);
     i128 total, quantity, billed, exact, amount, gross, lines_quantity, formed, spend, change;
     int newer = events == 0 || time >= b->at;
-    if (!count(part->kind, events, b->value, newer, part->value ? part->value[i] : (i128)ONE, &total)) return 0;
+    if (!count(part->kind, events, b->value, newer, item->value, &total)) return 0;
     quantity = total;
     if (part->kind == MEAN) {
         u128 whole = magnitude(total), by = (u128)(events + 1), mean = whole / by;
@@ -208,13 +209,13 @@ static int bring(Fold *f, const Part *part, int64_t i, int64_t row, Before *b) {
         billed -= f->rate_free[rate];
         if (billed < 0) billed = 0;
     }
-    if (!price(f, f->rate_table[rate] + f->cell_number[cell], f->rate_enters[rate], billed, &exact)) return 0;
+    if (!price(f, f->rate_table[rate] + AT(int32_t, f->cell_number, cell), f->rate_enters[rate], billed, &exact)) return 0;
     int64_t cell_rest, rest;
     amount = round_one(exact, &cell_rest);
     /* The line. */
-    b->cell_quantity = f->cell_quantity[cell], b->cell_amount = f->cell_amount[cell], b->cell_rest = f->cell_rest[cell];
-    b->quantity = f->line_quantity[line], b->gross = f->line_gross[line], b->line_rest = f->line_rest[line];
-    b->amount = f->line_amount[line];
+    b->cell_quantity = AT(wide, f->cell_quantity, cell), b->cell_amount = AT(wide, f->cell_amount, cell), b->cell_rest = AT(int64_t, f->cell_rest, cell);
+    b->quantity = AT(wide, f->line_quantity, line), b->gross = AT(wide, f->line_gross, line), b->line_rest = AT(int64_t, f->line_rest, line);
+    b->amount = AT(wide, f->line_amount, line);
     if (is_large(b->cell_quantity) || is_large(b->cell_amount) || is_large(b->quantity) || is_large(b->gross) ||
         is_large(amount))
         return 0;
@@ -225,21 +226,21 @@ static int bring(Fold *f, const Part *part, int64_t i, int64_t row, Before *b) {
     if (formed > f->rate_maximum[rate]) formed = f->rate_maximum[rate];
     if (formed < f->rate_minimum[rate]) formed = f->rate_minimum[rate];
     /* The bill. */
-    b->spend = f->bill_spend[head], b->touched = f->bill_touched[head];
+    b->spend = AT(wide, f->bill_spend, head), b->touched = AT(uint8_t, f->bill_touched, head);
     if (is_large(formed) || is_large(b->amount) || is_large(b->spend) || is_large(f->amount_change)) return 0;
     change = formed - b->amount;
     spend = b->spend + change;
     if (is_large(lines_quantity) || is_large(gross) || is_large(spend)) return 0;
-    b->line_events = f->line_events[line], b->revision = f->line_revision[line];
-    b->first = f->line_first[line], b->last = f->line_last[line], b->through = f->line_through[line];
-    f->cell_events[cell] = events + 1, f->cell_at[cell] = newer ? time : b->at, f->cell_value[cell] = total;
-    f->cell_quantity[cell] = quantity, f->cell_amount[cell] = amount, f->cell_rest[cell] = cell_rest;
-    f->line_quantity[line] = lines_quantity, f->line_gross[line] = gross, f->line_rest[line] = rest;
-    f->line_amount[line] = formed, f->line_events[line] += part->counted, f->line_revision[line] += part->counted;
-    if (time < b->first) f->line_first[line] = time;
-    if (time > b->last) f->line_last[line] = time;
-    if (f->offset[row] > b->through) f->line_through[line] = f->offset[row];
-    f->bill_spend[head] = spend, f->bill_touched[head] = 1;
+    b->line_events = AT(int64_t, f->line_events, line), b->revision = AT(int64_t, f->line_revision, line);
+    b->first = AT(int64_t, f->line_first, line), b->last = AT(int64_t, f->line_last, line), b->through = AT(int64_t, f->line_through, line);
+    AT(int64_t, f->cell_events, cell) = events + 1, AT(int64_t, f->cell_at, cell) = newer ? time : b->at, AT(wide, f->cell_value, cell) = total;
+    AT(wide, f->cell_quantity, cell) = quantity, AT(wide, f->cell_amount, cell) = amount, AT(int64_t, f->cell_rest, cell) = cell_rest;
+    AT(wide, f->line_quantity, line) = lines_quantity, AT(wide, f->line_gross, line) = gross, AT(int64_t, f->line_rest, line) = rest;
+    AT(wide, f->line_amount, line) = formed, AT(int64_t, f->line_events, line) += part->counted, AT(int64_t, f->line_revision, line) += part->counted;
+    if (time < b->first) AT(int64_t, f->line_first, line) = time;
+    if (time > b->last) AT(int64_t, f->line_last, line) = time;
+    if (f->offset[row] > b->through) AT(int64_t, f->line_through, line) = f->offset[row];
+    AT(wide, f->bill_spend, head) = spend, AT(uint8_t, f->bill_touched, head) = 1;
     f->amount_change += change;
     if (!f->line_marks[line]) f->line_marks[line] = 1, f->changed[f->changed_count++] = line;
     return 1;
@@ -253,8 +254,8 @@ EXPORT int64_t tx_fold_order(Fold *f) {
     for (int64_t p = 0; p < f->part_count; p++) {
         const Part *part = f->parts + p;
         for (int64_t i = 0; i < part->size; i++) {
-            int64_t bill = part->bill[i], head = f->bill_head[bill];
-            int plain = head == bill && f->bill_next[bill] < 0 && !part->odd && !f->rate_odd[part->rate[i]];
+            int64_t bill = part->bill[i], head = AT(int32_t, f->bill_head, bill);
+            int plain = head == bill && AT(int32_t, f->bill_next, bill) < 0 && !part->odd && !f->rate_odd[part->rate[i]];
             if (likely(plain) || f->bill_marks[head]) continue;
             f->bill_marks[head] = 1;
             f->odd_heads[f->odd_count++] = head;
@@ -264,19 +265,45 @@ EXPORT int64_t tx_fold_order(Fold *f) {
     for (int64_t p = 0; p < f->part_count; p++) {
         const Part *part = f->parts + p;
         for (int64_t i = 0; i < part->size; i++) {
-            if (unlikely(f->odd_count) && f->bill_marks[f->bill_head[part->bill[i]]]) odd++;
+            if (unlikely(f->odd_count) && f->bill_marks[AT(int32_t, f->bill_head, part->bill[i])]) odd++;
             else f->start[part->row[i] + 2]++;
         }
     }
     for (int64_t row = 2; row <= f->rows; row++) f->start[row + 1] += f->start[row];
+    f->count = f->start[f->rows + 1];
     for (int64_t p = 0; p < f->part_count; p++) {
         const Part *part = f->parts + p;
         for (int64_t i = 0; i < part->size; i++) {
-            if (unlikely(f->odd_count) && f->bill_marks[f->bill_head[part->bill[i]]]) continue;
-            f->items[f->start[part->row[i] + 1]++] = (Item){(int32_t)p, (int32_t)i};
+            if (unlikely(f->odd_count) && f->bill_marks[AT(int32_t, f->bill_head, part->bill[i])]) continue;
+            wide value = part->value ? part->value[i] : (i128)ONE;
+            f->items[f->start[part->row[i] + 1]++] =
+                (Item){value, (int32_t)part->cell[i], (int32_t)part->bill[i], (int32_t)p, (int32_t)i};
         }
     } /* Each row's items now stand from start[row] to start[row + 1]. */
     return odd;
+}
+
+/* Asks for the memory of items to come: a batch goes through tables far larger than the caches, in no order, and what
+   that takes is waiting. First the cell, whose row says which line is next. */
+#define ASK(column, row) __builtin_prefetch((column).first + (row) * (column).step, 1)
+
+/* Always inlined: a function that only asks has no effect, and gcc would leave out the call. */
+static inline __attribute__((always_inline)) void ask(const Fold *f, int64_t i) {
+    if (i + FAR < f->count) {
+        const Item *far = f->items + i + FAR;
+        ASK(f->cell_line, far->cell);
+        ASK(f->cell_value, far->cell);
+        ASK(f->bill_head, far->bill);
+        ASK(f->bill_spend, far->bill);
+        ASK(f->bill_level, far->bill);
+    }
+    if (i + NEAR < f->count) {
+        int64_t line = AT(int32_t, f->cell_line, f->items[i + NEAR].cell);
+        ASK(f->line_bill, line);
+        ASK(f->line_quantity, line);
+        ASK(f->line_amount, line);
+        __builtin_prefetch(f->line_marks + line, 1);
+    }
 }
 
 /* Works through the events from `row` to `until` (without). DONE, or what there is to do at the event at `row`: REACHED,
@@ -289,8 +316,8 @@ EXPORT int64_t tx_fold_run(Fold *f) {
         i128 amount_change = f->amount_change;
         int64_t changed = f->changed_count;
         for (int32_t i = from; i < to; i++) {
-            const Item *item = f->items + i;
-            if (likely(bring(f, f->parts + item->part, item->at, f->row, before + (i - from)))) continue;
+            ask(f, i);
+            if (likely(bring(f, f->items + i, f->row, before + (i - from)))) continue;
             while (i-- > from) put_back(f, before + (i - from));
             while (f->changed_count > changed) f->line_marks[f->changed[--f->changed_count]] = 0;
             f->amount_change = amount_change;
@@ -298,7 +325,7 @@ EXPORT int64_t tx_fold_run(Fold *f) {
         }
         for (int32_t i = from; i < to; i++) {
             int64_t head = before[i - from].head;
-            if (unlikely(f->bill_spend[head] >= f->bill_level[head])) return REACHED;
+            if (unlikely(AT(wide, f->bill_spend, head) >= AT(wide, f->bill_level, head))) return REACHED;
         }
     }
     return DONE;
