@@ -68,7 +68,7 @@ class Biller(Naming):
     def changed_lines(self) -> NDArray[np.int64]:
         """The lines that changed, each once, rising."""
         found = np.sort(np.concatenate([np.array(self.changed, dtype=np.int64), *self.changed_columns]))
-        return found[np.concatenate([found[:1] == found[:1], found[1:] != found[:-1]])]
+        return found[np.diff(found, prepend=-1) != 0]
 
     # Opening -----------------------------------------------------------------------------------------------------
 

@@ -203,9 +203,10 @@ class Replay:
                 cells.append((item, after))
                 plain = not rate.spread and not self._segmented(item.head)
                 worked[line] = self._line_after(item, line, after if plain else None, worked, changed), item.head
+            spend = {head: int_of(self.state.bills["spend"][head]) for _, head in worked.values()}
             for line, (after_line, head) in worked.items():
-                change = after_line.amount - int_of(self.state.lines["amount"][line])
-                check_scaled(int_of(self.state.bills["spend"][head]) + change)
+                spend[head] += after_line.amount - int_of(self.state.lines["amount"][line])
+                check_scaled(spend[head])
         except NumberError:
             for item in undo:
                 self.keeper.forget_one(item.row, item.cell, item.gauge, item.value)
