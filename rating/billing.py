@@ -67,7 +67,8 @@ class Biller(Naming):
 
     def changed_lines(self) -> NDArray[np.int64]:
         """The lines that changed, each once, rising."""
-        return np.unique(np.concatenate([np.array(self.changed, dtype=np.int64), *self.changed_columns]))
+        found = np.sort(np.concatenate([np.array(self.changed, dtype=np.int64), *self.changed_columns]))
+        return found[np.diff(found, prepend=-1) != 0]
 
     # Opening -----------------------------------------------------------------------------------------------------
 

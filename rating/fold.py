@@ -18,16 +18,12 @@ from rating.columns import Batch
 from rating.exact import form_amount, greatest, int128, literal, to_int128, to_wide
 from rating.keeper import Keeper
 from rating.kernel import rate_columns, reach_columns
-from rating.ledger import Events
 from rating.lines import LineAfter, rate_line
 from rating.state import NO_LEVEL, State
 from schemas.numbers import ONE, SCALED_MAX, NumberError, divide_half_up
 
 _SAFE = 0.9e38
 """Totals whose float bound stays below this fit 38 digits, the error of the float included."""
-
-
-_BOUNDED = (("formed", "amount"), ("highest", "highest"))
 
 
 @dataclass(slots=True)
@@ -72,23 +68,9 @@ def fold_columns(
         cells = cells.filter(~pl.col("head").is_in(found.implode()))
         bills = bills.filter(~pl.col("careful"))
     _write(state, biller, cells, lines, bills)
-    for part in parts:
-        _enter(state, batch, part, careful)
     if segmented:
         biller.rerate_later([_without(state, part, careful) for part in parts], batch)
     return careful
-
-
-def _enter(state: State, batch: Batch, part: Contributions, heads: set[int]) -> None:
-    """What was counted, in all periods but these, stands in the ledger, from where a void may take it back."""
-    row, cell, gauge = part.row, part.cell, part.gauge
-    value: NDArray[np.int64] | pl.Series = part.value if part.texts is None else part.texts
-    if heads:
-        at = np.flatnonzero(~np.isin(state.bills["head"][part.bill], np.array(sorted(heads))))
-        row, cell = row[at], cell[at]
-        value = part.value.gather(at) if part.texts is None else part.texts[at]
-        gauge = None if gauge is None else gauge[at]
-    state.ledger.append(Events(batch.identity, batch.time, batch.offset), row, cell, value, gauge)
 
 
 def _without(state: State, part: Contributions, heads: set[int]) -> Contributions:
@@ -287,15 +269,14 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
     )
     huge = (pl.col("quantity").cast(pl.Float64).abs() >= _SAFE) | (pl.col("gross").cast(pl.Float64).abs() >= _SAFE)
     lines = lines.with_columns(careful=pl.col("careful") | huge)
-    if rates.plain:
-        lines = lines.with_columns(amount=form_amount(pl.col("gross"), pl.col("rest")))
-    else:
-        bounded = [pl.max_horizontal(pl.min_horizontal(name, "high"), "low").alias(to) for name, to in _BOUNDED]
-        lines = lines.with_columns(
-            low=rates.minimum.gather(rate),
-            high=rates.maximum.gather(rate),
-            formed=form_amount(pl.col("gross"), pl.col("rest")),
-        ).with_columns(bounded)
+    # What is held is rounded once, whatever it was summed up from: the same after any cut into batches.
+    lines = lines.with_columns(gross=form_amount(pl.col("gross"), pl.col("rest")), summed=pl.col("gross"))
+    taken_by_rounding = pl.col("rest") - ((pl.col("gross") - pl.col("summed")) * literal(ONE)).cast(pl.Int64)
+    lines = lines.with_columns(rest=taken_by_rounding, amount=pl.col("gross"))
+    if not rates.plain:
+        bounded = [pl.max_horizontal(pl.min_horizontal(name, "high"), "low") for name in ("amount", "highest")]
+        lines = lines.with_columns(low=rates.minimum.gather(rate), high=rates.maximum.gather(rate))
+        lines = lines.with_columns(bounded)
     return _by_hand(state, rates, lines, cells) if lines["hand"].any() else lines
 
 

@@ -1,19 +1,22 @@
 """Aggregate, rate and invoice, event by event: for periods on which the order of single events shows.
 
 The same totals as `fold` by other means (a law in the tests), slower by two orders of magnitude: it is entered for
-periods that may reach a level in this batch, or whose numbers may leave their bounds.
+periods that may reach a level in this batch, or whose numbers may leave their bounds. Where the compiled library works
+through the plain periods (`fold_native`), the levels that they reach are seen to here, and the events it stops at.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from rating.aggregates import Aggregate, Total
 from rating.billing import Biller
 from rating.cells import Contributions, Refusal
 from rating.columns import Batch
 from rating.exact import int_of, to_wide, wide_of
+from rating.fold_native import DONE, REACHED, Plain
 from rating.keeper import Keeper
 from rating.ledger import Events
 from rating.lines import LineAfter, clamp, exact_of, held_total, rate_line
@@ -24,9 +27,17 @@ from schemas.numbers import ONE, NumberError, check_scaled, divide_half_up
 from schemas.output import EventRef
 
 
+class Place(NamedTuple):
+    """A contribution: the part of the batch that it is in, and where in it."""
+
+    part: int
+    at: int
+
+
 class _Item(NamedTuple):
     """What one event brings to one cell."""
 
+    place: Place
     row: int
     order: int
     head: int
@@ -47,44 +58,85 @@ class _CellAfter(NamedTuple):
 
 
 class Replay:
-    """Works through the events of one batch for some periods (`careful`: their heads)."""
+    """Works through the events of one batch for some periods (`careful`: their heads), and with `plain` for those.
 
-    def __init__(self, state: State, batch: Batch, biller: Biller, careful: set[int]) -> None:
+    `entered`: what was counted here, as it was put into the ledger; `dropped`: what did not fit."""
+
+    def __init__(
+        self,
+        state: State,
+        batch: Batch,
+        contributions: Sequence[Contributions],
+        biller: Biller,
+        careful: set[int],
+        plain: Plain | None = None,
+    ) -> None:
         self.state = state
         self.batch = batch
+        self.contributions = contributions
         self.biller = biller
         self.careful = careful
+        self.plain = plain
         self.keeper = Keeper(state, batch)
         self.refusals: list[Refusal] = []
+        self.entered: list[Place] = []
+        self.dropped: set[Place] = set()
         self._counted: list[_Item] = []
 
-    def run(self, contributions: list[Contributions], takebacks: Iterable[Takeback], moves: dict[int, int]) -> None:
+    def run(self, takebacks: Iterable[Takeback], moves: dict[int, int]) -> None:
         """In the log's order. `moves`: row -> the customer whose gauges move on with that event, whatever counts it."""
-        items = self._items(contributions)
-        voids = {takeback.row: takeback for takeback in takebacks}
+        voids = {takeback.row: takeback for takeback in takebacks} if self.careful else {}
         by_row: dict[int, list[_Item]] = {}
-        for item in items:
+        for item in self._careful_items():
             by_row.setdefault(item.row, []).append(item)
         for row in sorted(by_row.keys() | voids.keys() | moves.keys()):
-            self._event(row, by_row.get(row, []), voids.get(row), moves.get(row, -1))
+            self._run_plain(row)
+            items = by_row.get(row, [])
+            if self.plain is not None:
+                items = sorted([*items, *self._plain_items(row)], key=lambda item: item.place)
+                self.plain.skip()
+            self._event(row, items, voids.get(row), moves.get(row, -1))
+        self._run_plain(self.batch.rows)
         self._enter()
 
-    def _items(self, contributions: list[Contributions]) -> list[_Item]:
+    def _run_plain(self, until: int) -> None:
+        """The events before a row: where the library stops at one, a level is reached, or it is done here."""
+        plain = self.plain
+        if plain is None:
+            return
+        while (found := plain.run(until)) != DONE:
+            items = self._plain_items(plain.row)
+            if found == REACHED:
+                self._check_levels(plain.row, list(dict.fromkeys(item.head for item in items)))
+            else:
+                self._event(plain.row, items, None, -1)
+            plain.skip()
+
+    def _plain_items(self, row: int) -> list[_Item]:
+        assert self.plain is not None
+        return [item for part, at in self.plain.items(row) for item in self._items(part, np.array([at]))]
+
+    def _careful_items(self) -> list[_Item]:
+        heads = np.array(sorted(self.careful), dtype=np.int64)
         found: list[_Item] = []
-        heads = np.array(sorted(self.careful))
-        for part in contributions:
-            chosen = np.flatnonzero(np.isin(self.state.bills["head"][part.bill], heads))
-            head = self.state.bills["head"][part.bill[chosen]]
-            gauge = np.full(len(chosen), -1) if part.gauge is None else part.gauge[chosen]
-            value = part.value.gather(chosen)
-            wide = to_wide(value) if part.texts is None else part.texts[chosen]
-            columns = (part.row[chosen], head, part.cell[chosen], part.rate[chosen], wide, gauge)
-            values = value.to_list()
-            found.extend(
-                _Item(row, part.order, of, cell, rate, value, part.aggregate, tuple(wide), name, part)
-                for row, of, cell, rate, wide, name, value in zip(*(c.tolist() for c in columns), values, strict=True)
-            )
+        if len(heads):
+            for index, part in enumerate(self.contributions):
+                found += self._items(index, np.flatnonzero(np.isin(self.state.bills["head"][part.bill], heads)))
         return found
+
+    def _items(self, index: int, chosen: NDArray[np.int64]) -> list[_Item]:
+        """Some of what one part brings."""
+        part = self.contributions[index]
+        head = self.state.bills["head"][part.bill[chosen]]
+        gauge = np.full(len(chosen), -1) if part.gauge is None else part.gauge[chosen]
+        value = part.value.gather(chosen)
+        wide = to_wide(value) if part.texts is None else part.texts[chosen]
+        columns = (chosen, part.row[chosen], head, part.cell[chosen], part.rate[chosen], wide, gauge)
+        rows = zip(*(c.tolist() for c in columns), value.to_list(), strict=True)
+        return [
+            _Item(Place(index, at), row, part.order, of, cell, rate, value, part.aggregate, tuple(wide), name, part)
+            for at, row, of, cell, rate, wide, name, value in rows
+        ]
 
     def _event(self, row: int, items: list[_Item], void: Takeback | None, customer: int) -> None:
         """One event: all its charges, then the levels of the periods that it touched."""
@@ -99,6 +151,7 @@ class Replay:
                 message = f"the total would not fit: {error}"
                 for item in own:
                     biller.tally.drop(row, item.part, item.cell, item.value)
+                self.dropped.update(item.place for item in own)
                 self.refusals.append(Refusal(row, order, own[0].part.meter.name, "out_of_range", None, message))
         touched = {item.head: None for item in items}
         if void is not None:
@@ -107,12 +160,16 @@ class Replay:
         if customer >= 0:
             offset = int(self.batch.offset[row])
             touched |= dict.fromkeys(biller.move_gauges(customer, offset, self.careful, int(self.batch.time[row])))
-        if not touched:
-            return
-        reference = EventRef(self.batch.text_at("source", row), self.batch.text_at("id", row))
         for head in touched:
             state.bills["touched"][head] = 1
-            biller.check_levels(head, reference, self._time(row, head))
+        self._check_levels(row, list(touched))
+
+    def _check_levels(self, row: int, heads: list[int]) -> None:
+        """What the periods that an event touched have reached by it."""
+        if heads:
+            reference = EventRef(self.batch.text_at("source", row), self.batch.text_at("id", row))
+            for head in heads:
+                self.biller.check_levels(head, reference, self._time(row, head))
 
     def _time(self, row: int, head: int) -> int:
         """When an event was. A void's own time has no meaning: it stands at the newest event that its period counts."""
@@ -146,9 +203,10 @@ class Replay:
                 cells.append((item, after))
                 plain = not rate.spread and not self._segmented(item.head)
                 worked[line] = self._line_after(item, line, after if plain else None, worked, changed), item.head
+            spend = {head: int_of(self.state.bills["spend"][head]) for _, head in worked.values()}
             for line, (after_line, head) in worked.items():
-                change = after_line.amount - int_of(self.state.lines["amount"][line])
-                check_scaled(int_of(self.state.bills["spend"][head]) + change)
+                spend[head] += after_line.amount - int_of(self.state.lines["amount"][line])
+                check_scaled(spend[head])
         except NumberError:
             for item in undo:
                 self.keeper.forget_one(item.row, item.cell, item.gauge, item.value)
@@ -200,11 +258,13 @@ class Replay:
         if after is not None:
             cells["quantity"][item.cell] = wide_of(after.quantity)
             self.biller.set_exact(cells, "amount", item.cell, after.exact)
-        self._counted.append(item)
+        if item.head in self.careful:
+            self._counted.append(item)
 
     def _enter(self) -> None:
         """What was counted stands in the ledger, from where a void may take it back."""
         if self._counted:
+            self.entered.extend(item.place for item in self._counted)
             row = np.array([item.row for item in self._counted])
             cell, gauge = ([getattr(item, name) for item in self._counted] for name in ("cell", "gauge"))
             wide = np.array([item.wide for item in self._counted], dtype=np.int64)

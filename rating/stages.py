@@ -15,7 +15,10 @@ from rating.columns import Batch
 from rating.compiled import TIME_MAX
 from rating.exact import to_int128
 from rating.fold import fold_columns
+from rating.fold_native import Plain, is_there
 from rating.keeper import gauge_customers, gauge_lines
+from rating.ledger import SPEC as LEDGER
+from rating.ledger import Events, Rows
 from rating.replay import Replay
 from rating.state import NO_LEVEL, State
 from rating.voids import Takeback, names_void, periods_of, refuse_late, take_back
@@ -38,7 +41,8 @@ def fold_batch(
     customer = batch.codes("customer", state.numbers_of).astype(np.int64)
     gauged = _gauged(state, contributions, customer, accepted)
     _open_for_gauges(state, batch, contributions, customer, accepted, gauged, biller)
-    careful = _watched_kept(state, contributions) | _watched_voids(state, batch, contributions, takebacks)
+    named = _named_by_voids(state, batch, contributions, takebacks)
+    careful = _watched_kept(state, contributions) | _watched(state, named)
     gauge_heads = _gauge_heads(state, contributions, gauged)
     careful |= _watched(state, {head for heads in gauge_heads.values() for head in heads})
     held_back = {c for c in gauged if careful & gauge_heads[c]}
@@ -46,14 +50,23 @@ def fold_batch(
         {row: int(customer[row]) for row in accepted.tolist() if int(customer[row]) in held_back} if held_back else {}
     )
     _advance(state, batch, customer, np.array([r for r in accepted.tolist() if r not in moves]) if moves else accepted)
-    if not gauged and sum(len(part.row) for part in contributions) < _BY_HAND_BELOW:
-        careful |= {head for part in contributions for head in _heads(state, part).tolist()}
-    careful = fold_columns(state, batch, contributions, biller, careful)
+    plain = None
+    by_columns = contributions
+    if contributions and is_there():
+        plain = Plain(state, batch, contributions, careful | named)
+        by_columns = [part for part in (_of(state, part, plain.odd) for part in contributions) if len(part.row)]
+    if not gauged and sum(len(part.row) for part in by_columns) < _BY_HAND_BELOW:
+        careful |= {head for part in by_columns for head in _heads(state, part).tolist()}
+    careful = fold_columns(state, batch, by_columns, biller, careful)
     refusals = refuse_late(state, takebacks)
-    if careful:
-        replay = Replay(state, batch, biller, careful)
-        replay.run(contributions, takebacks, moves)
+    entered = len(state.ledger)
+    replay = Replay(state, batch, contributions, biller, careful, plain)
+    if careful or plain is not None:
+        replay.run(takebacks, moves)
         refusals.extend(replay.refusals)
+    if plain is not None:
+        plain.finish(biller)
+    _enter(state, batch, contributions, replay, entered)
     for takeback in takebacks:
         take_back(state, biller, takeback, careful, within=False)
     _move_gauges(state, batch, contributions, customer, gauged, biller, careful)
@@ -121,9 +134,10 @@ def _watched_kept(state: State, contributions: list[Contributions]) -> set[int]:
     return _watched(state, heads)
 
 
-def _watched_voids(
+def _named_by_voids(
     state: State, batch: Batch, contributions: list[Contributions], takebacks: list[Takeback]
 ) -> set[int]:
+    """The periods from which voids take something back."""
     if not takebacks:
         return set()
     heads = {head for found in periods_of(state, takebacks).values() for head in found}
@@ -131,7 +145,35 @@ def _watched_voids(
     for part in contributions:  # what a void names may stand before it in this batch
         named = np.isin(batch.identity[part.row, 0], low)
         heads.update(np.unique(_heads(state, part)[named]).tolist())
-    return _watched(state, heads)
+    return heads
+
+
+def _of(state: State, part: Contributions, heads: Rows) -> Contributions:
+    """What a part brings to these periods."""
+    if not len(heads):
+        return part.take(heads)
+    inside = np.isin(_heads(state, part), heads)
+    return part if inside.all() else part.take(np.flatnonzero(inside))
+
+
+def _enter(state: State, batch: Batch, parts: list[Contributions], replay: Replay, begun: int) -> None:
+    """What was counted stands in the ledger, from where a void may take it back, in the order of the parts whatever way
+    it was counted. `begun`: how many rows there were before the batch; the replay has put in those of its periods."""
+    careful = np.array(sorted(replay.careful), dtype=np.int64)
+    events = Events(batch.identity, batch.time, batch.offset)
+    places: list[Rows] = []
+    for index, part in enumerate(parts):
+        taken = np.isin(_heads(state, part), careful) if len(careful) else np.zeros(len(part.row), dtype=np.bool_)
+        taken[[place.at for place in replay.dropped if place.part == index]] = True
+        own = part.take(np.flatnonzero(~taken)) if taken.any() else part
+        places.append(np.stack([np.full(len(own.row), index), np.flatnonzero(~taken)], axis=1))
+        state.ledger.append(events, own.row, own.cell, own.value if own.texts is None else own.texts, own.gauge)
+    if replay.entered:
+        place = np.concatenate([np.array(replay.entered), *places])
+        order = np.lexsort((place[:, 1], place[:, 0]))
+        for name in LEDGER:
+            column = state.ledger.table[name][begun : len(state.ledger)]
+            column[:] = column[order]
 
 
 def _gauge_heads(state: State, contributions: list[Contributions], customers: list[int]) -> dict[int, set[int]]:

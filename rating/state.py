@@ -202,6 +202,8 @@ class State:
         self.bills, self.lines, self.cells = Table(BILLS), Table(LINES), Table(CELLS)
         self.heads: Any = None
         """The parts of each line's JSON that do not change under one catalogue (a cache; see `rating.emit`)."""
+        self.workspace: Any = None
+        """Where the compiled fold works (a cache; see `rating.fold_native`)."""
         self.fired: dict[int, dict[str, int]] = {}
         """bill -> spend of a threshold (as text) -> how many of its levels have been crossed."""
 
