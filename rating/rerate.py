@@ -20,8 +20,8 @@ from rating.cells import find_cells
 from rating.changes import FLAT, readings
 from rating.compiled import TIME_MAX, TIME_MIN, Compiled, Plan, Shape
 from rating.due import find_due
-from rating.emit import line_item
 from rating.exact import int_of, wide_of
+from rating.items import line_item
 from rating.keeper import keep_again, spread_gauges
 from rating.lines import earlier_segments, rate_line, shape_of, sibling, unused_amount
 from rating.state import State

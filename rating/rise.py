@@ -10,8 +10,8 @@ from collections.abc import Iterable
 import msgspec
 
 from rating.billing import Biller
-from rating.emit import line_item
 from rating.engine import RatingEngine
+from rating.items import line_item
 from schemas import topics
 from schemas.output import LineItem
 from streams.processor import Output, PartitionProcessor

@@ -1,0 +1,283 @@
+"""Line items by the library: many lines into one buffer, out of the state's tables and of texts that C can read.
+
+Owns those texts, and the identities of lines that have been written: a cache, which holds for one catalogue. What is
+said of a line is put together each time from its subscription, its charge, its group and its plan, so that a line keeps
+nothing but the 16 bytes of its identity. `native/src/emit.c` writes; its twin is `rating.emit_columns`.
+"""
+
+import ctypes
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import chain, repeat
+from typing import Any, Final
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from native.library import function
+from rating.billing import Biller
+from rating.compiled import Compiled, Plan, Rate
+from rating.exact import wide_of
+from rating.items import encode, encode_by_hand, is_silent, members, shown_tiers, tier_texts
+from rating.state import State
+from schemas import topics
+from schemas.identity import IDENTITY_BYTES
+from schemas.numbers import NumberError, parse_scaled
+from schemas.output import TierAmount
+from streams.processor import Output
+
+WRITE: Final = function("tx_write_lines", ctypes.c_int64, ctypes.c_void_p)
+
+_ROOM: Final = 1 << 20
+"""Bytes of the buffer: what stays near the processor is written, and cut, faster than what does not."""
+_ROWS: Final = 1 << 12
+_KEY_BYTES: Final = len("li_") + 2 * IDENTITY_BYTES
+_LINE_COLUMNS: Final = (
+    *("bill", "charge", "combo", "rate", "cell"),
+    *("quantity", "amount", "events", "revision", "first", "last", "through"),
+)
+_CELL_COLUMNS: Final = ("number", "next", "quantity", "amount")
+_BILL_COLUMNS: Final = ("subscription", "plan", "head", "next", "start", "end")
+_TEXTS: Final = ("fixed", "subscriptions", "charges", "combos", "rates", "plans", "tables", "tiers")
+_WHOLE, _BLOCKS_DOWN, _SILENT, _UNIT_BELOW = 1, 2, 4, 8
+_make_output = partial(tuple.__new__, Output)  # as `Output._make`, without its check
+
+
+class _Texts(ctypes.Structure):
+    _fields_ = [("bytes", ctypes.c_void_p), ("end", ctypes.c_void_p)]
+
+
+class _Emission(ctypes.Structure):
+    """`emission` of emit.c."""
+
+    _fields_ = [
+        ("lines", ctypes.c_void_p),
+        ("count", ctypes.c_int64),
+        ("out", ctypes.c_void_p),
+        ("room", ctypes.c_int64),
+        *((name, ctypes.c_void_p) for name in ("keys", "ends", "ids")),
+        *((f"line_{name}", ctypes.c_void_p) for name in _LINE_COLUMNS),
+        *((f"cell_{name}", ctypes.c_void_p) for name in _CELL_COLUMNS),
+        *((f"bill_{name}", ctypes.c_void_p) for name in _BILL_COLUMNS),
+        *((name, ctypes.c_void_p) for name in ("rate", "table", "tier", "combo_first")),
+        *((name, _Texts) for name in _TEXTS),
+    ]
+
+
+def encode_by_library(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[Output]:
+    """The lines as they are written, in their order."""
+    if state.heads is None:
+        state.heads = Writer(state)
+    outputs: list[Output] = []
+    for written, left in state.heads.write(lines):
+        for at in left:
+            written[at] = encode_by_hand(state, biller, int(lines[len(outputs) + at]))
+        outputs += written
+    return outputs
+
+
+class Texts:
+    """Texts one behind the other: text k is the bytes `ends[k]` to `ends[k + 1]`. It grows."""
+
+    def __init__(self, texts: Sequence[str] = ()) -> None:
+        self.bytes = np.zeros(64, dtype=np.uint8)
+        self.ends = np.zeros(16, dtype=np.int64)
+        self.count = 0
+        self.add(texts)
+
+    def add(self, texts: Sequence[str]) -> None:
+        """Adds texts behind those that are there."""
+        if not texts:
+            return
+        _, offsets, data = pa.array(texts, pa.large_string()).buffers()
+        ends = np.frombuffer(offsets, np.int64, len(texts) + 1)
+        begin, count = int(self.ends[self.count]), self.count + len(texts)
+        size = begin + int(ends[-1])
+        self.bytes = _grown(self.bytes, size)
+        if data is not None:
+            self.bytes[begin:size] = np.frombuffer(data, np.uint8, size - begin)
+        self.ends = _grown(self.ends, count + 1)
+        self.ends[self.count + 1 : count + 1] = ends[1:] + begin
+        self.count = count
+
+
+def _grown(column: NDArray[Any], size: int) -> NDArray[Any]:
+    """The column with room for that many rows, noughts in what is new."""
+    if size <= len(column):
+        return column
+    grown = np.zeros((max(size, 2 * len(column)), *column.shape[1:]), dtype=column.dtype)
+    grown[: len(column)] = column
+    return grown
+
+
+class Writer:
+    """Writes lines of one state under one catalogue."""
+
+    def __init__(self, state: State) -> None:
+        self._state = state
+        self._call = _Emission()
+        self._ids = np.zeros((16, IDENTITY_BYTES), dtype=np.uint8)
+        """Of each line; noughts where it is not known yet."""
+        self._subscriptions, self._charges, self._combos = Texts(), Texts(), Texts()
+        self._combo_first = np.zeros(16, dtype=np.int64)
+        self._known_combos = 0
+        compiled = state.catalogue
+        tenant = members({"tenant": state.tenant}) + ","
+        through = f',"through":{{"partition":{state.partition},"offset":'
+        self._fixed = Texts([tenant, state.tenant, through])
+        self._rates = Texts(list(chain.from_iterable(map(_rate_texts, compiled.rates))))
+        self._plans = Texts(list(chain.from_iterable(map(_plan_texts, compiled.plans))))
+        self._rate = _rate_rows(compiled)
+        self._table, self._tables = _table_rows(compiled)
+        self._tier, self._tiers = _tier_rows(compiled)
+        self._point({name: getattr(self, f"_{name}") for name in ("rate", "table", "tier")})
+        for name in ("fixed", "rates", "plans", "tables", "tiers"):
+            self._point_texts(name)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of memory that grow with the state."""
+        texts = (self._subscriptions, self._charges, self._combos)
+        return self._ids.nbytes + self._combo_first.nbytes + sum(t.bytes.nbytes + t.ends.nbytes for t in texts)
+
+    def write(self, lines: NDArray[np.int64]) -> Iterator[tuple[list[Output], list[int]]]:
+        """The lines as they are written, in order and in parts; and which of a part are empty, for others to write."""
+        assert WRITE is not None
+        self._keep_up()
+        lines = np.ascontiguousarray(lines, dtype=np.int64)
+        room, done = _ROOM, 0
+        keys = np.empty((min(len(lines), _ROWS), _KEY_BYTES), dtype=np.uint8)
+        offsets = np.zeros(len(keys) + 1, dtype=np.int64)
+        while done < len(lines):
+            part, out = lines[done : done + _ROWS], np.empty(room, dtype=np.uint8)
+            self._point({"lines": part, "out": out, "keys": keys, "ends": offsets[1:]})
+            self._call.count, self._call.room = len(part), room
+            written = WRITE(ctypes.byref(self._call))
+            if not written:  # a line that does not fit alone
+                room *= 2
+            yield _cut(out, offsets[: written + 1], keys[:written])
+            done += written
+
+    def _keep_up(self) -> None:
+        """What the state has got since: its tables where they stand now, and its new names."""
+        state = self._state
+        self._ids = _grown(self._ids, state.lines.size)
+        names = state.subscription_names.values[self._subscriptions.count // 2 :]
+        self._subscriptions.add([text for _, id, customer, _ in names for text in (customer, id)])
+        self._charges.add(state.charges.values[self._charges.count :])
+        self._add_combos(state.combos.values[self._known_combos :])
+        self._point({"ids": self._ids, "combo_first": self._combo_first})
+        self._point({f"line_{name}": state.lines[name] for name in _LINE_COLUMNS})
+        self._point({f"cell_{name}": state.cells[name] for name in _CELL_COLUMNS})
+        self._point({f"bill_{name}": state.bills[name] for name in _BILL_COLUMNS})
+        for name in ("subscriptions", "charges", "combos"):
+            self._point_texts(name)
+
+    def _add_combos(self, new: list[tuple[str | None, ...]]) -> None:
+        if not new:
+            return
+        before, self._known_combos = self._known_combos, self._known_combos + len(new)
+        self._combo_first = _grown(self._combo_first, self._known_combos + 1)
+        ends = np.cumsum([len(values) for values in new]) + self._combos.count
+        self._combo_first[before + 1 : self._known_combos + 1] = ends
+        self._combos.add(["0" if value is None else f"1{value}" for values in new for value in values])
+
+    def _point(self, arrays: dict[str, NDArray[Any]]) -> None:
+        for name, array in arrays.items():
+            setattr(self._call, name, _address(array))
+
+    def _point_texts(self, name: str) -> None:
+        texts: Texts = getattr(self, f"_{name}")
+        setattr(self._call, name, _Texts(_address(texts.bytes), _address(texts.ends)))
+
+
+def _address(array: NDArray[Any]) -> int:
+    address: int = array.__array_interface__["data"][0]  # as `array.ctypes.data`, in a third of the time
+    return address
+
+
+def _cut(out: NDArray[np.uint8], offsets: NDArray[np.int64], keys: NDArray[np.uint8]) -> tuple[list[Output], list[int]]:
+    """One output for each text of the buffer, and which of them are empty."""
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(out)]
+    texts = pl.Series(pa.Array.from_buffers(pa.large_binary(), len(keys), buffers)).to_list()
+    ids = keys.view(f"S{_KEY_BYTES}")[:, 0].tolist()
+    outputs = list(map(_make_output, zip(repeat(topics.LINE_ITEMS), ids, texts)))
+    return outputs, np.flatnonzero(offsets[1:] == offsets[:-1]).tolist()
+
+
+# What does not change under one catalogue ----------------------------------------------------------------------------
+
+
+def _rate_texts(rate: Rate) -> Iterator[str]:
+    yield members({"charge": rate.charge, "meter": rate.meter}) + ',"dimensions":{'
+    for name in rate.group_by:
+        yield from (name, encode(name).decode() + ":")
+
+
+def _plan_texts(plan: Plan) -> Iterator[str]:
+    yield "}," + members({"currency": plan.currency}) + ',"period":{"start":"'
+    yield '",' + members({"price_book": plan.price_book, "price_version": plan.price_version}) + ',"tiers":['
+
+
+def _rate_rows(compiled: Compiled) -> NDArray[np.int64]:
+    """`rate_row` of emit.c for each rate."""
+    rows, texts = [], 0
+    for rate, table in zip(compiled.rates, compiled.rate_table.tolist(), strict=True):
+        by_hand = rate.by_hand or rate.bounded or len(set(rate.group_by)) < len(rate.group_by)
+        rows.append((table, *wide_of(rate.free_units), texts, -1 if by_hand else len(rate.group_by)))
+        texts += 1 + 2 * len(rate.group_by)
+    return np.array(rows, dtype=np.int64)
+
+
+def _table_rows(compiled: Compiled) -> tuple[NDArray[np.int64], Texts]:
+    """`table_row` of emit.c for each table, and what a quantity of nought shows."""
+    rows, texts = [], []
+    for first, count, rate, number in _tables(compiled):
+        table = rate.tables[number]
+        flags = _WHOLE * table.whole | _BLOCKS_DOWN * table.blocks_down
+        flags |= _SILENT * is_silent(rate, number) | _UNIT_BELOW * (table.below_nought == "unit")
+        rows.append((first, first + count - 1, flags, table.zero_blocks))
+        texts.append(encode(shown_tiers(rate, number, 0)).decode()[1:-1])
+    return np.array(rows, dtype=np.int64), Texts(texts)
+
+
+def _tier_rows(compiled: Compiled) -> tuple[NDArray[np.int64], Texts]:
+    """`tier_row` of emit.c for each tier, and five texts: the four of `tier_texts`, and all of it where it is full."""
+    rows: list[tuple[int, ...]] = []
+    texts: list[str] = []
+    constant = iter(tier_texts(compiled))
+    for _, _, rate, number in _tables(compiled):
+        table = rate.tables[number]
+        full = _full_tiers(rate, number)
+        before = 0
+        for at, tier in enumerate(table.tiers):
+            start = 0 if table.whole else tier.start
+            by_hand = full is None and at > 0
+            bounds = (*wide_of(table.last(tier) or 0), *wide_of(start), *wide_of(before), *wide_of(tier.block))
+            rows.append((*bounds, by_hand))
+            shown = full[at] if full and at < len(full) else None
+            texts.extend((*next(constant), "" if shown is None else encode(shown).decode()))
+            before += 0 if shown is None else parse_scaled(shown.amount)
+    return np.array(rows, dtype=np.int64), Texts(texts)
+
+
+def _full_tiers(rate: Rate, number: int) -> list[TierAmount] | None:
+    """What each tier but the last shows where a quantity lies above it; None where that has too many digits."""
+    table = rate.tables[number]
+    if table.whole:
+        return []
+    try:
+        return shown_tiers(rate, number, table.tiers[-1].start + 1)[:-1]
+    except NumberError:
+        return None
+
+
+def _tables(compiled: Compiled) -> Iterator[tuple[int, int, Rate, int]]:
+    """Each table: its first tier, how many there are, and whose table it is."""
+    of = ((rate, number) for rate in compiled.rates for number in range(len(rate.tables)))
+    for first, count, (rate, number) in zip(
+        compiled.tiers.first.tolist(), compiled.tiers.count.tolist(), of, strict=True
+    ):
+        yield first, count, rate, number
