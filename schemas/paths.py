@@ -10,18 +10,39 @@ A path is a JSONPath of names and positions: `$.tokens`, `$.usage.output`, `$['o
 JSON `null` is the same as absent: Arrow null in all three.
 """
 
+import ctypes
+import os
 import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from native.library import function
 from schemas.numbers import DIGITS, SCALE, NumberError, format_scaled, parse_scaled
 
 DECIMAL: Final = pa.decimal128(DIGITS, SCALE)
 TEXTS: Final = pa.dictionary(pa.int32(), pa.string())
+
+_NOTHING, _NUMBERS, _STRINGS = 0, 1, 2
+"""What a path's values are, all of them, as `tx_paths` says."""
+_SEED: Final = int.from_bytes(os.urandom(8), "little")
+
+_find = function(
+    "tx_paths", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64,
+    ctypes.c_void_p, ctypes.c_void_p,
+)  # fmt: skip
+_numbers = function(
+    "tx_numbers", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
+)  # fmt: skip
+_strings = function(
+    "tx_strings", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_int64,
+    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
+)  # fmt: skip
 
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d{1,6})\]|\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]", re.ASCII)
 
@@ -61,6 +82,25 @@ def scan_path(text: str, at: int) -> int:
     return at
 
 
+def _compile(paths: Sequence[tuple[str | int, ...]]) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
+    """The paths as `native/src/paths.c` has them, and what they stand in: for each path where its steps are, and how
+    many; for each step where its name is, and its length; nought and the position where it is no name."""
+    held: list[NDArray[Any]] = []
+    ways = np.empty((len(paths), 2), np.int64)
+    for way, steps in zip(ways, paths, strict=True):
+        rows = np.empty((len(steps), 2), np.int64)
+        for row, step in zip(rows, steps, strict=True):
+            if isinstance(step, int):
+                row[:] = 0, step
+            else:
+                name = np.frombuffer(step.encode() + b"\0", np.uint8)
+                row[:] = name.ctypes.data, len(name) - 1
+                held.append(name)
+        way[:] = rows.ctypes.data, len(rows)
+        held.append(rows)
+    return held, ways
+
+
 class Extractor:
     """Reads a fixed set of paths out of many `data` texts; the column of each path comes back under its text."""
 
@@ -76,6 +116,7 @@ class Extractor:
         self._tops = [names.index(name) if name in names else -1 for name, *_ in self._steps]
         self._decode = msgspec.json.Decoder(msgspec.defstruct("Data", fields)).decode
         self._names = [f"f{i}" for i in range(len(names))]
+        self._held, self._ways = _compile(self._steps)
 
     def extract(self, data: Sequence[bytes | memoryview]) -> dict[str, pa.Array]:
         """A column for each path, as long as `data` (JSON objects that have been found valid)."""
@@ -93,49 +134,44 @@ class Extractor:
             columns[path] = scalar_column(texts)
         return columns
 
-    def extract_values(
-        self, values: Sequence[dict[str, Any]], data: Sequence[bytes | memoryview]
-    ) -> dict[str, pa.Array]:
-        """The same as `extract(data)`, sooner, where the texts have been read already.
-
-        `values` holds what each text says; in it, numbers with a fraction or an exponent are `msgspec.Raw`.
-        """
+    def extract_at(self, address: int, count: int, stride: int) -> dict[str, pa.Array] | None:
+        """The same by the compiled half, for `count` texts: at `address`, and each `stride` words further, stand where
+        a text is and how long. None where it is not used, or meets what it leaves to `extract`."""
+        if _find is None or _numbers is None or _strings is None:
+            return None
+        paths = len(self.paths)
+        found, kinds = np.empty((paths, count, 2), np.int64), np.empty((paths, 3), np.int64)
+        if not _find(address, count, stride, self._ways.ctypes.data, paths, found.ctypes.data, kinds.ctypes.data):
+            return None
         columns: dict[str, pa.Array] = {}
-        for path, steps in zip(self.paths, self._steps, strict=True):
-            found = [value.get(steps[0]) for value in values] if isinstance(steps[0], str) else [None] * len(values)
-            for step in steps[1:]:
-                found = [_step(value, step) for value in found]
-            column = _value_column(found)
-            if column is None:
-                return self.extract(data)
-            columns[path] = column
+        for path, spans, (kind, nulls, size) in zip(self.paths, found, kinds.tolist(), strict=True):
+            columns[path] = _column_at(spans, kind, nulls, size)
         return columns
 
 
-def _step(value: Any, step: str | int) -> Any:
-    if isinstance(value, dict):
-        return value.get(step)
-    return value[step] if isinstance(value, list) and isinstance(step, int) and step < len(value) else None
-
-
-def _value_column(values: list[Any]) -> pa.Array | None:
-    """The column of values of one kind, in the type that `scalar_column` would choose; None where it must."""
-    kinds = set(map(type, values))
-    kinds.discard(type(None))
-    if kinds == {str}:
-        return pa.array(values, TEXTS)
-    if not kinds:
-        return pa.nulls(len(values), TEXTS)
-    if kinds == {int}:
-        try:
-            return pa.array(values, pa.int64()).cast(DECIMAL)
-        except (OverflowError, pa.ArrowInvalid):
-            return None
-    if kinds <= {int, msgspec.Raw}:
-        return scalar_column(
-            [None if v is None else b"%d" % v if isinstance(v, int) else bytes(v) for v in values],
-        )
-    return None
+def _column_at(spans: NDArray[np.int64], kind: int, nulls: int, size: int) -> pa.Array:
+    """The column of values of one kind, all of `size` bytes, in the type that `scalar_column` would choose."""
+    assert _numbers is not None and _strings is not None
+    count = len(spans)
+    present = np.empty((count + 7) // 8, np.uint8)
+    valid = pa.py_buffer(present) if nulls else None
+    if kind == _NOTHING:
+        return pa.nulls(count, TEXTS)
+    if kind == _NUMBERS:
+        scaled = np.empty((count, 2), np.int64)
+        if _numbers(spans.ctypes.data, count, scaled.ctypes.data, present.ctypes.data):
+            return pa.Array.from_buffers(DECIMAL, count, [valid, pa.py_buffer(scaled)], nulls)
+    if kind == _STRINGS:
+        slots, texts = np.empty(1 << (2 * count + 1).bit_length(), np.int32), np.empty((count, 2), np.int64)
+        codes, ends, joined = np.empty(count, np.int32), np.empty(count + 1, np.int32), np.empty(size, np.uint8)
+        different = _strings(
+            spans.ctypes.data, count, _SEED, slots.ctypes.data, len(slots), texts.ctypes.data, codes.ctypes.data,
+            present.ctypes.data, ends.ctypes.data, joined.ctypes.data,
+        )  # fmt: skip
+        ends, joined = ends[: different + 1], joined[: ends[different]]
+        dictionary = pa.StringArray.from_buffers(different, pa.py_buffer(ends), pa.py_buffer(joined), None, 0)
+        return pa.DictionaryArray.from_buffers(TEXTS, count, [valid, pa.py_buffer(codes)], dictionary, nulls)
+    return scalar_column([ctypes.string_at(at, size) if at else None for at, size in spans.tolist()])
 
 
 def scalar_column(texts: Sequence[bytes | None]) -> pa.Array:
@@ -152,6 +188,8 @@ def scalar_column(texts: Sequence[bytes | None]) -> pa.Array:
             return column
     if leads == {_QUOTE} and not any(b"\\" in text for text in texts if text is not None):
         return pc.utf8_slice_codeunits(column, 1, -1).dictionary_encode()
+    if leads == {_QUOTE}:
+        return pa.array([None if text is None else _decode_text(text) for text in texts], TEXTS)
     return column
 
 
@@ -180,6 +218,7 @@ _ODD = re.compile(r'["\\\x00-\x1f]')
 """What a name of a struct's field must not hold; a path that begins with such a name is read step by step."""
 _NUMBER_LEADS: Final = frozenset(b"-0123456789")
 _QUOTE: Final = ord('"')
+_decode_text = msgspec.json.Decoder(str).decode
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 
