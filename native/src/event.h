@@ -34,11 +34,23 @@ static inline uint64_t load64(const uint8_t *at) {
     return word;
 }
 
-/* The first bytes of a span as one word, noughts behind a shorter one. */
-static inline uint64_t lead_of(span s) {
-    uint64_t word = 0;
-    memcpy(&word, s.at, s.size < 8 ? (size_t)s.size : 8);
+static inline uint32_t load32(const uint8_t *at) {
+    uint32_t word;
+    memcpy(&word, at, 4);
     return word;
 }
 
-static inline int same(span a, span b) { return a.size == b.size && memcmp(a.at, b.at, (size_t)a.size) == 0; }
+/* The first bytes of a span as one word: of two spans of one size up to eight, the same only if they are the same. */
+static inline uint64_t lead_of(span s) {
+    if (s.size >= 8) return load64(s.at);
+    if (s.size >= 4) return load32(s.at) | (uint64_t)load32(s.at + s.size - 4) << 32;
+    return s.size ? (uint64_t)s.at[0] | (uint64_t)s.at[s.size >> 1] << 8 | (uint64_t)s.at[s.size - 1] << 16 : 0;
+}
+
+static inline int same(span a, span b) {
+    if (a.size != b.size || lead_of(a) != lead_of(b)) return 0;
+    if (a.size <= 8) return 1;
+    for (int64_t i = 8; i < a.size - 8; i += 8)
+        if (load64(a.at + i) != load64(b.at + i)) return 0;
+    return load64(a.at + a.size - 8) == load64(b.at + b.size - 8);
+}
