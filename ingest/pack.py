@@ -1,15 +1,15 @@
 """Routed events -> packs: Arrow IPC streams within the bounds of a log's message (see `schemas.event`)."""
 
 import ctypes
+import struct
 from collections.abc import Iterator, Sequence
 from itertools import accumulate
 from typing import Final
 
-import numpy as np
 import pyarrow as pa
 
 from ingest.columns import Rows
-from ingest.table import DATA, EXTENSIONS, SEED, WORDS, Table, scratch
+from ingest.table import DATA, EXTENSIONS, SEED, WORDS, Table
 from native.library import function
 from schemas.event import PACK_COLUMNS, pack_schema
 from schemas.limits import PACK_BYTES_MAX, PACK_EVENTS_MAX
@@ -24,14 +24,12 @@ _COMPRESSED_MIN = 4
 _TYPES = [field.type for field in PACK_COLUMNS]
 _EVENT_BYTES = 100
 """About what an event takes beside its texts, before compression."""
+_LAYOUT: Final = struct.Struct("=qq")
 _BUFFERS: Final = 23
 """What `tx_pack` writes: a buffer for each plain column, two for texts, three for a dictionary or texts with nulls."""
 
 _pack_size = function("tx_pack_size", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
-_pack = function(
-    "tx_pack", None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_int64,
-    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
-)  # fmt: skip
+_pack = function("tx_pack", None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p)
 
 
 def encode_packs(
@@ -110,13 +108,9 @@ def _columns(table: Table) -> list[pa.Array]:
     """The columns of PACK_COLUMNS, their buffers written by the compiled half."""
     assert _pack is not None and _pack_size is not None
     count, address = len(table), table.address
-    arena = np.empty(_pack_size(address, count), np.uint8)
-    slots, spans, layout = scratch(count), np.empty((count, 2), np.int64), np.empty((_BUFFERS, 2), np.int64)
-    _pack(
-        address, count, SEED, slots.ctypes.data, len(slots), spans.ctypes.data, arena.ctypes.data, layout.ctypes.data
-    )
-    whole = pa.py_buffer(arena)
-    buffers = iter([whole.slice(start, size) for start, size in layout.tolist()])
+    arena = pa.allocate_buffer(_pack_size(address, count))
+    _pack(address, count, SEED, arena.address)
+    buffers = (arena.slice(start, size) for start, size in _LAYOUT.iter_unpack(memoryview(arena)[: 16 * _BUFFERS]))
 
     def plain(kind: pa.DataType) -> pa.Array:
         return pa.Array.from_buffers(kind, count, [None, next(buffers)], 0)

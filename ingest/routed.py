@@ -87,7 +87,8 @@ def _route_table(table: Table, router: Router, arrived: Sequence[int]) -> tuple[
     sizes = np.array(list(map(len, customers)), np.int64)
     places = buffer.ctypes.data + np.cumsum(sizes) - sizes
     partitions = np.array([route.partition for route in routes], np.int64)
-    came = np.array(arrived, np.int64)
+    one = len(arrived) > 0 and arrived.count(arrived[0]) == len(arrived)
+    came = np.full(len(arrived), arrived[0], np.int64) if one else np.array(arrived, np.int64)
     tenant = router.tenant.encode()
     routed = Table(table.rows.copy(), (*table.held, buffer))
     _route(

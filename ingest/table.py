@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from native.library import function
@@ -42,20 +43,16 @@ _TEXTS: Final = {
 _WHOLE: Final = {"at": POSITION, "micros": MICROS, "content": CONTENT, "moment": MOMENT, "arrived": ARRIVED}
 _WORD: Final = 8
 
+_codes_size = function("tx_codes_size", ctypes.c_int64, ctypes.c_int64)
 _codes = function(
     "tx_codes", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p,
-    ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p,
+    ctypes.c_void_p,
 )  # fmt: skip
 _texts = function(
     "tx_texts", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
 )
 
 Words = NDArray[np.int64]
-
-
-def scratch(count: int) -> NDArray[np.int32]:
-    """Room for numbering `count` texts: a power of two, more than twice as many."""
-    return np.empty(1 << (2 * count + 1).bit_length(), np.int32)
 
 
 class Table:
@@ -123,13 +120,11 @@ class Table:
         """The different texts of a column in the order in which they come, and the number of each row's."""
         if (known := self._distinct.get(column)) is not None:
             return known
-        assert _codes is not None
+        assert _codes is not None and _codes_size is not None
         count = len(self.rows)
-        slots, codes, spans = scratch(count), np.empty(count, np.int32), np.empty((count, 2), np.int64)
-        found = _codes(
-            self.address, count, column, SEED, slots.ctypes.data, len(slots), codes.ctypes.data, spans.ctypes.data
-        )
-        self._distinct[column] = _read(spans.ctypes.data, found, 2), codes
+        scratch, codes = pa.allocate_buffer(_codes_size(count)), np.empty(count, np.int32)
+        found = _codes(self.address, count, column, SEED, scratch.address, codes.ctypes.data)
+        self._distinct[column] = _read(scratch.address, found, 2), codes
         return self._distinct[column]
 
     def _bytes(self, column: int) -> list[bytes]:

@@ -28,20 +28,19 @@ from schemas.numbers import DIGITS, SCALE, NumberError, format_scaled, parse_sca
 DECIMAL: Final = pa.decimal128(DIGITS, SCALE)
 TEXTS: Final = pa.dictionary(pa.int32(), pa.string())
 
-_NOTHING, _NUMBERS, _STRINGS = 0, 1, 2
+_NOTHING, _NUMBERS, _STRINGS, _ANYTHING = 0, 1, 2, 3
 """What a path's values are, all of them, as `tx_paths` says."""
+_COLUMN_WORDS: Final = 11
+"""What it says of one path."""
 _SEED: Final = int.from_bytes(os.urandom(8), "little")
 
 _find = function(
     "tx_paths", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64,
     ctypes.c_void_p, ctypes.c_void_p,
 )  # fmt: skip
-_numbers = function(
-    "tx_numbers", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
-)  # fmt: skip
-_strings = function(
-    "tx_strings", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_int64,
-    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
+_write = function(
+    "tx_path_columns", None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64,
+    ctypes.c_void_p,
 )  # fmt: skip
 
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d{1,6})\]|\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]", re.ASCII)
@@ -137,41 +136,38 @@ class Extractor:
     def extract_at(self, address: int, count: int, stride: int) -> dict[str, pa.Array] | None:
         """The same by the compiled half, for `count` texts: at `address`, and each `stride` words further, stand where
         a text is and how long. None where it is not used, or meets what it leaves to `extract`."""
-        if _find is None or _numbers is None or _strings is None:
+        if _find is None or _write is None:
             return None
         paths = len(self.paths)
-        found, kinds = np.empty((paths, count, 2), np.int64), np.empty((paths, 3), np.int64)
-        if not _find(address, count, stride, self._ways.ctypes.data, paths, found.ctypes.data, kinds.ctypes.data):
+        found, columns = np.empty((paths, count, 2), np.int64), np.empty((paths, _COLUMN_WORDS), np.int64)
+        spans, said = found.ctypes.data, columns.ctypes.data
+        size = _find(address, count, stride, self._ways.ctypes.data, paths, spans, said)
+        if size < 0:
             return None
-        columns: dict[str, pa.Array] = {}
-        for path, spans, (kind, nulls, size) in zip(self.paths, found, kinds.tolist(), strict=True):
-            columns[path] = _column_at(spans, kind, nulls, size)
-        return columns
+        arena = pa.allocate_buffer(size)
+        _write(spans, count, said, paths, _SEED, arena.address)
+        made: dict[str, pa.Array] = {}
+        for path, spans, (kind, nulls, _, *layout) in zip(self.paths, found, columns.tolist(), strict=True):
+            column = _column_at(arena, count, kind, nulls, layout)
+            if column is None:
+                column = scalar_column([ctypes.string_at(*span) if span[0] else None for span in spans.tolist()])
+            made[path] = column
+        return made
 
 
-def _column_at(spans: NDArray[np.int64], kind: int, nulls: int, size: int) -> pa.Array:
-    """The column of values of one kind, all of `size` bytes, in the type that `scalar_column` would choose."""
-    assert _numbers is not None and _strings is not None
-    count = len(spans)
-    present = np.empty((count + 7) // 8, np.uint8)
-    valid = pa.py_buffer(present) if nulls else None
+def _column_at(arena: pa.Buffer, count: int, kind: int, nulls: int, layout: Sequence[int]) -> pa.Array | None:
+    """The column of one path's values, in the type that `scalar_column` would choose; None where that must."""
     if kind == _NOTHING:
         return pa.nulls(count, TEXTS)
+    if kind == _ANYTHING:
+        return None
+    present = arena.slice(layout[0], layout[1]) if nulls else None
+    values = arena.slice(layout[2], layout[3])
     if kind == _NUMBERS:
-        scaled = np.empty((count, 2), np.int64)
-        if _numbers(spans.ctypes.data, count, scaled.ctypes.data, present.ctypes.data):
-            return pa.Array.from_buffers(DECIMAL, count, [valid, pa.py_buffer(scaled)], nulls)
-    if kind == _STRINGS:
-        slots, texts = np.empty(1 << (2 * count + 1).bit_length(), np.int32), np.empty((count, 2), np.int64)
-        codes, ends, joined = np.empty(count, np.int32), np.empty(count + 1, np.int32), np.empty(size, np.uint8)
-        different = _strings(
-            spans.ctypes.data, count, _SEED, slots.ctypes.data, len(slots), texts.ctypes.data, codes.ctypes.data,
-            present.ctypes.data, ends.ctypes.data, joined.ctypes.data,
-        )  # fmt: skip
-        ends, joined = ends[: different + 1], joined[: ends[different]]
-        dictionary = pa.StringArray.from_buffers(different, pa.py_buffer(ends), pa.py_buffer(joined), None, 0)
-        return pa.DictionaryArray.from_buffers(TEXTS, count, [valid, pa.py_buffer(codes)], dictionary, nulls)
-    return scalar_column([ctypes.string_at(at, size) if at else None for at, size in spans.tolist()])
+        return pa.Array.from_buffers(DECIMAL, count, [present, values], nulls)
+    ends, joined = arena.slice(layout[4], layout[5]), arena.slice(layout[6], layout[7])
+    different = pa.StringArray.from_buffers(ends.size // 4 - 1, ends, joined, None, 0)
+    return pa.DictionaryArray.from_buffers(TEXTS, count, [present, values], different, nulls)
 
 
 def scalar_column(texts: Sequence[bytes | None]) -> pa.Array:

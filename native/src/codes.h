@@ -17,15 +17,30 @@ static inline uint64_t hash_of(span s, uint64_t seed) {
 }
 
 typedef struct {
-    int32_t *slots; /* -1, or a number; a power of two of them, more than twice as many as there are texts */
+    int32_t *slots; /* -1, or a number */
     uint64_t mask, seed;
     span *texts; /* by number */
     int32_t count;
 } codes;
 
-static inline void codes_begin(codes *c, int32_t *slots, int64_t room, uint64_t seed, span *texts) {
-    memset(slots, 0xff, (size_t)room * sizeof *slots);
-    *c = (codes){slots, (uint64_t)room - 1, seed, texts, 0};
+/* A power of two, more than twice as many. */
+static inline int64_t slots_for(int64_t texts) {
+    int64_t slots = 2;
+    while (slots <= 2 * texts) slots *= 2;
+    return slots;
+}
+
+/* Bytes of scratch for so many texts: the texts' spans, and the slots. */
+static inline int64_t codes_size(int64_t texts) {
+    return texts * (int64_t)sizeof(span) + slots_for(texts) * (int64_t)sizeof(int32_t);
+}
+
+/* `scratch`: of `codes_size`, at a multiple of eight. */
+static inline void codes_begin(codes *c, uint8_t *scratch, int64_t texts, uint64_t seed) {
+    int64_t slots = slots_for(texts);
+    span *first = (span *)scratch;
+    *c = (codes){(int32_t *)(first + texts), (uint64_t)slots - 1, seed, first, 0};
+    memset(c->slots, 0xff, (size_t)slots * sizeof(int32_t));
 }
 
 static inline int32_t code_of(codes *c, span s) {
@@ -39,4 +54,52 @@ static inline int32_t code_of(codes *c, span s) {
         }
         if (same(c->texts[found], s)) return found;
     }
+}
+
+/* Buffers one behind the other in memory that the caller owns; `layout` gets where each stands, and its size. */
+typedef struct {
+    uint8_t *base;
+    int64_t used;
+    int64_t *layout;
+} arena;
+
+#define ARENA_STEP 64
+
+/* The next buffer: at a multiple of 64 bytes; `settle` says how much of it is used. */
+static inline uint8_t *take(arena *a) {
+    a->used = (a->used + ARENA_STEP - 1) & -ARENA_STEP;
+    *a->layout++ = a->used;
+    return a->base + a->used;
+}
+
+static inline void settle(arena *a, int64_t size) {
+    *a->layout++ = size;
+    a->used += size;
+}
+
+/* The ends and the bytes of a dictionary. */
+static inline void put_dictionary(arena *a, const codes *c) {
+    int32_t *ends = (int32_t *)take(a), end = 0;
+    for (int32_t i = 0; i < c->count; i++) {
+        ends[i] = end;
+        end += (int32_t)c->texts[i].size;
+    }
+    ends[c->count] = end;
+    settle(a, 4 * (c->count + 1));
+    uint8_t *to = take(a);
+    for (int32_t i = 0; i < c->count; i++) {
+        memcpy(to, c->texts[i].at, (size_t)c->texts[i].size);
+        to += c->texts[i].size;
+    }
+    settle(a, end);
+}
+
+/* A bit for each span that is there; `stride` words from one to the next. */
+static inline void put_present(arena *a, const span *first, int64_t count, int64_t stride) {
+    const uint8_t *at = (const uint8_t *)first;
+    uint8_t *bits = take(a);
+    memset(bits, 0, (size_t)(count + 7) / 8);
+    for (int64_t i = 0; i < count; i++, at += 8 * stride)
+        if (((const span *)at)->at != NULL) bits[i >> 3] |= (uint8_t)(1 << (i & 7));
+    settle(a, (count + 7) / 8);
 }

@@ -170,75 +170,93 @@ static int read_scaled(span text, i128 *scaled) {
     return 1;
 }
 
+/* What is known of all that one path finds, and then of its column. */
+typedef struct {
+    int64_t kind;
+    int64_t nulls;     /* rows in which there is nothing, or null */
+    int64_t size;      /* bytes of all that was found */
+    int64_t layout[8]; /* of its buffers: the bits of what is there; numbers; the ends and bytes of a dictionary */
+} column;
+
+#define SIZE_MAX_32 0x7fffffff
+
 /* Finds what each of `paths` has in each of `count` rows; the data's span is at `first`, `stride` words apart.
  *
- * `found`: a span for each path and row, absent where there is nothing (or null). `kinds`, three words for each path:
- * of what kind all is that was found; how many rows have nothing; and the bytes of all that was found.
- * Gives nought where the twin must look.
+ * `found`: a span for each path and row, absent where there is nothing. Gives the bytes of the arena that
+ * `tx_path_columns` needs, or -1 where the twin must look.
  */
 EXPORT int64_t tx_paths(const span *first, int64_t count, int64_t stride, const path *paths, int64_t path_count,
-                        span *found, int64_t *kinds) {
-    for (int64_t k = 0; k < path_count; k++) {
-        kinds[3 * k] = NOTHING;
-        kinds[3 * k + 1] = kinds[3 * k + 2] = 0;
-    }
+                        span *found, column *columns) {
+    for (int64_t k = 0; k < path_count; k++) columns[k].kind = NOTHING, columns[k].nulls = columns[k].size = 0;
     for (int64_t i = 0; i < count; i++) {
         span data;
         memcpy(&data, (const uint8_t *)first + 8 * stride * i, sizeof data);
-        if (!find_all(data, paths, path_count, found + i, count)) return 0;
+        if (!find_all(data, paths, path_count, found + i, count)) return -1;
         for (int64_t k = 0; k < path_count; k++) {
             span *to = found + k * count + i;
-            int64_t *kind = kinds + 3 * k;
+            column *c = columns + k;
             if (to->at == NULL || to->at[0] == 'n') {
                 *to = (span){NULL, 0};
-                kind[1]++;
+                c->nulls++;
                 continue;
             }
             uint8_t lead = to->at[0];
-            int one = lead == '-' || is_digit(lead)                                            ? NUMBERS
-                      : lead == '"' && memchr(to->at, '\\', (size_t)to->size) == NULL ? STRINGS
-                                                                                               : ANYTHING;
-            kind[0] = kind[0] == NOTHING || kind[0] == one ? one : ANYTHING;
-            kind[2] += to->size;
+            int64_t kind = ANYTHING;
+            if (lead == '-' || is_digit(lead))
+                kind = NUMBERS;
+            else if (lead == '"' && to->size >= 2 && memchr(to->at, '\\', (size_t)to->size) == NULL)
+                kind = STRINGS;
+            c->kind = c->kind == NOTHING || c->kind == kind ? kind : ANYTHING;
+            c->size += to->size;
         }
     }
-    return 1;
+    int64_t whole = codes_size(count);
+    for (int64_t k = 0; k < path_count; k++) {
+        if (columns[k].size > SIZE_MAX_32) columns[k].kind = ANYTHING;
+        if (columns[k].kind == NUMBERS) whole += 17 * (count + 1) + 2 * ARENA_STEP;
+        if (columns[k].kind == STRINGS) whole += 9 * (count + 1) + columns[k].size + 4 * ARENA_STEP;
+    }
+    return whole;
 }
 
-static void put_present(const span *found, int64_t count, uint8_t *bits) {
-    memset(bits, 0, (size_t)(count + 7) / 8);
-    for (int64_t i = 0; i < count; i++)
-        if (found[i].at != NULL) bits[i >> 3] |= (uint8_t)(1 << (i & 7));
-}
-
-/* The numbers of one path; nought where one of them is for the twin to say. */
-EXPORT int64_t tx_numbers(const span *found, int64_t count, i128 *scaled, uint8_t *present) {
+static void put_numbers(arena *a, column *c, const span *found, int64_t count) {
+    i128 *scaled = (i128 *)take(a);
     for (int64_t i = 0; i < count; i++) {
         i128 value = 0;
-        if (found[i].at != NULL && !read_scaled(found[i], &value)) return 0;
-        memcpy(scaled + i, &value, sizeof value);
+        if (found[i].at != NULL && !read_scaled(found[i], &value)) {
+            c->kind = ANYTHING;
+            return;
+        }
+        scaled[i] = value;
     }
-    put_present(found, count, present);
-    return 1;
+    settle(a, 16 * count);
 }
 
-/* The strings of one path, numbered: `ends` and `bytes` are the dictionary. Gives how many different ones there are.
- * `slots`: `room` words of scratch, a power of two, more than twice the rows; `texts`: a span for each row. */
-EXPORT int64_t tx_strings(const span *found, int64_t count, uint64_t seed, int32_t *slots, int64_t room, span *texts,
-                          int32_t *numbers, uint8_t *present, int32_t *ends, uint8_t *bytes) {
+static void put_strings(arena *a, const span *found, int64_t count, uint64_t seed, uint8_t *scratch) {
     codes c;
-    codes_begin(&c, slots, room, seed, texts);
+    codes_begin(&c, scratch, count, seed);
+    int32_t *numbers = (int32_t *)take(a);
     for (int64_t i = 0; i < count; i++) {
         span s = found[i];
         numbers[i] = s.at == NULL ? 0 : code_of(&c, (span){s.at + 1, s.size - 2});
     }
-    int32_t end = 0;
-    for (int32_t i = 0; i < c.count; i++) {
-        ends[i] = end;
-        memcpy(bytes + end, texts[i].at, (size_t)texts[i].size);
-        end += (int32_t)texts[i].size;
+    settle(a, 4 * count);
+    put_dictionary(a, &c);
+}
+
+/* Writes the columns of what `tx_paths` found; where a number is for the twin to say, the path's kind is ANYTHING then,
+ * which has no buffers. The arena begins with scratch, at a multiple of 64 bytes. */
+EXPORT void tx_path_columns(const span *found, int64_t count, column *columns, int64_t path_count, uint64_t seed,
+                            uint8_t *base) {
+    arena a = {base, codes_size(count), NULL};
+    for (int64_t k = 0; k < path_count; k++) {
+        column *c = columns + k;
+        a.layout = c->layout;
+        if (c->kind != NUMBERS && c->kind != STRINGS) continue;
+        put_present(&a, found + k * count, count, sizeof(span) / 8);
+        if (c->kind == NUMBERS)
+            put_numbers(&a, c, found + k * count, count);
+        else
+            put_strings(&a, found + k * count, count, seed, base);
     }
-    ends[c.count] = end;
-    put_present(found, count, present);
-    return c.count;
 }
