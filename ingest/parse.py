@@ -48,6 +48,9 @@ _FIELDS_BYTES_MIN: Final = 5 * EVENT_FIELDS_MAX
 _PLAIN_BYTES_MIN: Final = 64
 """Bytes that a plain event takes at least: its five attributes' names and a character for each."""
 
+_TABLE_EVENTS_MIN: Final = 8
+"""For fewer events a table takes longer to begin than the lists to fill."""
+
 _ARRAY, _TEXTS, _LINES = 0, 1, 2
 _LIMITS: Final = np.array(
     [
@@ -145,6 +148,8 @@ def parse_lines(body: bytes) -> Parsed:
 def parse_texts(texts: Sequence[bytes]) -> Parsed:
     """Events that each are a JSON text of their own, broken ones included. Raises: BodyRefused (413)."""
     _check_count(len(texts))
+    if len(texts) < _TABLE_EVENTS_MIN:
+        return _parse_texts(texts)
     sizes = np.fromiter(map(len, texts), np.int64, len(texts))
     table = _read_table(b"\n".join(texts), _TEXTS, len(texts), sizes)
     return _parse_texts(texts) if table is None else _complete(table)
@@ -159,7 +164,7 @@ def _read_table(text: bytes, form: int, room: int, numbers: NDArray[np.int64] | 
     `numbers`: the texts' lengths, or where the lines' numbers go. None where the body is not read as a whole, as where
     it has more than `room` events, or where the compiled half is not used.
     """
-    if _parse is None:
+    if _parse is None or room < _TABLE_EVENTS_MIN:
         return None
     rows, side = np.empty((room, WORDS), np.int64), np.empty(len(text), np.uint8)
     count = _parse(

@@ -140,12 +140,12 @@ class Extractor:
             return None
         paths = len(self.paths)
         found, columns = np.empty((paths, count, 2), np.int64), np.empty((paths, _COLUMN_WORDS), np.int64)
-        spans, said = found.ctypes.data, columns.ctypes.data
-        size = _find(address, count, stride, self._ways.ctypes.data, paths, spans, said)
+        places, said = found.ctypes.data, columns.ctypes.data
+        size = _find(address, count, stride, self._ways.ctypes.data, paths, places, said)
         if size < 0:
             return None
         arena = pa.allocate_buffer(size)
-        _write(spans, count, said, paths, _SEED, arena.address)
+        _write(places, count, said, paths, _SEED, arena.address)
         made: dict[str, pa.Array] = {}
         for path, spans, (kind, nulls, _, *layout) in zip(self.paths, found, columns.tolist(), strict=True):
             column = _column_at(arena, count, kind, nulls, layout)
