@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import Callable, Iterator
 
 from benchmarks import every_model
-from ingest.door import Routed
 from ingest.pack import encode_packs
 from ingest.parse import parse_texts
 from ingest.route import Router, View
+from ingest.routed import Routed
 from rating.catalogue import load_catalogue
 from rating.compiled import Compiled
 from schemas.entry import EVENTS, Entry, encode_entry

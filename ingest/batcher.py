@@ -75,9 +75,9 @@ class Batcher:
             lane = self._lanes[tenant, partition] = _Lane(tenant, partition)
         future: asyncio.Future[int] = loop.create_future()
         lane.waiting.append(_Waiting(rows, future, trace))
-        lane.events += len(rows.id)
-        self._events += len(rows.id)
-        self._bytes += sum(map(len, rows.data))
+        lane.events += len(rows)
+        self._events += len(rows)
+        self._bytes += rows.data_bytes
         if lane.events >= PACK_EVENTS_MAX:
             self._flush(lane)
         elif not lane.under_way and not lane.scheduled:
@@ -120,7 +120,7 @@ class Batcher:
                 raise
         finally:
             self._events -= events
-            self._bytes -= sum(sum(map(len, one.rows.data)) for one in waiting)
+            self._bytes -= sum(one.rows.data_bytes for one in waiting)
             lane.under_way -= 1
             if not lane.under_way:
                 self._flush(lane)
@@ -133,7 +133,7 @@ def _traces(waiting: Sequence[_Waiting]) -> list[Stretch]:
     found: list[Stretch] = []
     start = 0
     for one in waiting:
-        end = start + len(one.rows.id)
+        end = start + len(one.rows)
         if one.trace is not None:
             found.append(Stretch(one.trace, start, end))
         start = end

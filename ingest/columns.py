@@ -1,15 +1,19 @@
-"""What the door works with: events as columns (one list for each attribute), and what is said of wrong ones.
+"""What the door works with: events as columns (one for each attribute), and what is said of wrong ones.
 
-An event is a position in the lists of `Events` or `Rows`, never an object: at hundreds of thousands of events a
-second an object for each costs more than everything else.
+An event is a position in the columns of `Events` or `Rows`, never an object: at hundreds of thousands of events a
+second an object for each costs more than everything else. Where the compiled half is used they hold a table
+(`ingest.table`), and a column becomes a list of Python objects only when somebody looks at it.
 """
 
 from collections.abc import Container, Sequence
 from operator import itemgetter
-from typing import Any, Final, NamedTuple, cast
+from typing import Any, ClassVar, Final, NamedTuple, Self
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
+from ingest.table import DATA, Table
 from schemas.limits import EVENT_DEPTH_MAX, REJECTED_EVENT_BYTES_MAX
 from schemas.rejection import Code, Rejection, Where
 
@@ -47,17 +51,61 @@ class Event(NamedTuple):
     micros: int
     data: bytes
     extensions: str | None
-    values: dict[str, Any] | None = None
 
 
-class Events(NamedTuple):
+class _Columns:
+    """Columns of one length, the names of which are in `NAMES`: lists, or a table from which a list is read when it is
+    asked for. Compared by what they hold."""
+
+    __slots__ = ("table",)
+    NAMES: ClassVar[tuple[str, ...]]
+    TIME: ClassVar = "time"
+    """What a table calls the column `time`."""
+
+    def __init__(self, *lists: list[Any], table: Table | None = None) -> None:
+        """All columns in the order of `NAMES`, or a table."""
+        self.table = table
+        if table is None:
+            for name, column in zip(self.NAMES, lists, strict=True):
+                setattr(self, name, column)
+
+    def __getattr__(self, name: str) -> Any:
+        """A column of the table that no one has asked for yet."""
+        if name not in self.NAMES or self.table is None:
+            raise AttributeError(name)
+        found = self.table.column(self.TIME if name == "time" else name)
+        setattr(self, name, found)
+        return found
+
+    def __len__(self) -> int:
+        return len(self.table) if self.table is not None else len(getattr(self, self.NAMES[0]))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, type(self)) and self.lists() == other.lists()
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def lists(self) -> list[list[Any]]:
+        """All columns as lists."""
+        return [getattr(self, name) for name in self.NAMES]
+
+    def pick(self, positions: Sequence[int] | NDArray[np.int64]) -> Self:
+        """What stands at these positions, in that order."""
+        if self.table is not None:
+            return type(self)(table=self.table.take(np.asarray(positions, np.int64)))
+        return type(self)(*(pick(column, positions) for column in self.lists()))
+
+
+class Events(_Columns):
     """Valid events as columns, all of one length, in the order of the request.
 
     `at` is each event's position in the request; `time` the text as it came, None where there was none; `micros` the
     same as microseconds since the epoch, `ABSENT` where there was none; `data` the JSON object's text; `extensions` a
-    JSON object's text with sorted names, None where there are none; `values` what `data` says where that is known
-    already (see `schemas.paths.Extractor.extract_values`), else None.
+    JSON object's text with sorted names, None where there are none.
     """
+
+    NAMES = ("at", *Event._fields)
+    __slots__ = NAMES
 
     at: list[int]
     id: list[str]
@@ -68,23 +116,22 @@ class Events(NamedTuple):
     micros: list[int]
     data: list[bytes]
     extensions: list[str | None]
-    values: list[dict[str, Any] | None]
 
     @classmethod
     def empty(cls) -> "Events":
         """No events, to `append` to and to `extend`."""
-        return cls([], [], [], [], [], [], [], [], [], [])
+        return cls(*([] for _ in cls.NAMES))
 
     def append(self, at: int, event: Event) -> None:
-        """Adds one event that stood at position `at` of the request."""
-        for column, value in zip(self, (at, *event), strict=True):
-            cast(list[Any], column).append(value)
+        """Adds one event that stood at position `at` of the request. Only to lists."""
+        for column, value in zip(self.lists(), (at, *event), strict=True):
+            column.append(value)
 
     def extend(self, other: "Events", start: int) -> None:
-        """Adds events whose positions count from `start`."""
+        """Adds events whose positions count from `start`. Only to lists."""
         self.at.extend(at + start for at in other.at)
-        for column, more in zip(self[1:], other[1:], strict=True):
-            cast(list[Any], column).extend(cast(list[Any], more))
+        for column, more in zip(self.lists()[1:], other.lists()[1:], strict=True):
+            column.extend(more)
 
     def show(self, i: int) -> bytes:
         """The event at position `i` of the lists as a JSON text, for its rejection."""
@@ -98,8 +145,7 @@ class Events(NamedTuple):
 
     def without(self, positions: Container[int]) -> "Events":
         """The same less the events at these positions of the lists."""
-        kept = [i for i in range(len(self.id)) if i not in positions]
-        return Events._make(pick(column, kept) for column in self)
+        return self.pick([i for i in range(len(self)) if i not in positions])
 
 
 class Parsed(NamedTuple):
@@ -116,8 +162,14 @@ class Parsed(NamedTuple):
         return Where(index=at) if self.lines is None else Where(line=self.lines[at])
 
 
-class Rows(NamedTuple):
-    """Routed events of one tenant and partition: a pack's columns as lists (`schemas.event`), and `Events.values`."""
+class Rows(_Columns):
+    """Routed events of one tenant and partition: a pack's columns (`schemas.event`)."""
+
+    NAMES = (
+        "identity", "content", "customer", "subject", "source", "type", "id", "time", "arrived", "data", "extensions",
+    )  # fmt: skip
+    __slots__ = NAMES
+    TIME = "moment"
 
     identity: list[bytes]
     content: list[int]
@@ -130,29 +182,35 @@ class Rows(NamedTuple):
     arrived: list[int]
     data: list[bytes]
     extensions: list[str | None]
-    values: list[dict[str, Any] | None]
-
-    def pick(self, positions: Sequence[int]) -> "Rows":
-        """The rows at these positions."""
-        return Rows._make(pick(column, positions) for column in self)
 
     def cut(self, start: int, end: int) -> "Rows":
         """The rows `[start, end)`."""
-        return Rows._make(column[start:end] for column in self)
+        if self.table is not None:
+            return Rows(table=self.table.cut(start, end))
+        return Rows(*(column[start:end] for column in self.lists()))
+
+    @property
+    def data_bytes(self) -> int:
+        """The bytes of all rows' data."""
+        return int(self.table.sizes(DATA).sum()) if self.table is not None else sum(map(len, self.data))
 
     @classmethod
     def joined(cls, parts: "Sequence[Rows]") -> "Rows":
         """All rows of the parts, in order."""
         if len(parts) == 1:
             return parts[0]
-        return cls._make([item for part in column for item in part] for column in zip(*parts, strict=True))
+        tables = [part.table for part in parts if part.table is not None]
+        if len(tables) == len(parts):
+            return cls(table=Table.joined(tables))
+        columns = zip(*(part.lists() for part in parts), strict=True)
+        return cls(*([item for part in column for item in part] for column in columns))
 
 
-def pick(column: list[Any], positions: Sequence[int]) -> list[Any]:
+def pick(column: list[Any], positions: Sequence[int] | NDArray[np.int64]) -> list[Any]:
     """The items of a list at these positions."""
     if len(positions) == 1:
         return [column[positions[0]]]
-    return list(itemgetter(*positions)(column)) if positions else []
+    return list(itemgetter(*positions)(column)) if len(positions) else []
 
 
 def make_rejection(refused: Refused, where: Where, tenant: str) -> Rejection:

@@ -17,23 +17,19 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
-import msgspec
-
 from ingest.batcher import Batcher
-from ingest.columns import ABSENT, Events, Fault, Parsed, Refused, Rows, make_rejection
+from ingest.columns import Events, Parsed, Refused, make_rejection
 from ingest.content import Headers
 from ingest.memory import IdentityMemory, Seen
 from ingest.parse import parse
 from ingest.receipt import Receipt
-from ingest.route import Router, Views, explain_no_route
+from ingest.route import Router, Views
+from ingest.routed import Routed, refuse_unroutable
 from schemas.entry import encode_tick
-from schemas.event import VOID_TYPE
-from schemas.identity import content_fingerprint, event_identities
 from schemas.limits import PACK_EVENTS_MAX
-from schemas.output import EventRef
 from schemas.paths import Extractor
 from schemas.rejection import Rejection
-from schemas.times import DAY, format_time
+from schemas.times import DAY
 from streams.log import LogUnavailable, Sink, encode_position
 
 
@@ -125,105 +121,6 @@ class DoorCounts:
             self.codes[refused.fault.code] += 1
 
 
-class Routed:
-    """The valid events of a request: `events`, and beside each its customer, partition, identity and content."""
-
-    __slots__ = ("arrived", "content", "customers", "events", "identity", "partitions", "times")
-
-    def __init__(self, events: Events, router: Router, arrived: Sequence[int]) -> None:
-        """Every subject must have a route. `arrived`: each event's arrival, microseconds."""
-        routes = [route for route in router.routes(events.subject) if route is not None]
-        self.events = events
-        self.customers = [route.customer for route in routes]
-        self.partitions = [route.partition for route in routes]
-        self.arrived = list(arrived)
-        self.times = [at if at != ABSENT else came for at, came in zip(events.micros, arrived, strict=True)]
-        self.identity = event_identities(router.hashers(self.customers, events.source), events.id)
-        self.content = contents(events)
-
-    def by_partition(self) -> dict[int, Rows]:
-        """The rows of each partition, in the order of the request."""
-        events = self.events
-        rows = Rows(
-            self.identity,
-            self.content,
-            self.customers,
-            events.subject,
-            events.source,
-            events.type,
-            events.id,
-            self.times,
-            self.arrived,
-            events.data,
-            events.extensions,
-            events.values,
-        )
-        found = sorted(set(self.partitions))
-        if len(found) == 1:
-            return {found[0]: rows}
-        positions: dict[int, list[int]] = {partition: [] for partition in found}
-        for at, partition in enumerate(self.partitions):
-            positions[partition].append(at)
-        return {partition: rows.pick(chosen) for partition, chosen in positions.items()}
-
-
-def contents(events: Events) -> list[int]:
-    """The fingerprint of what each event says: not its identity, not its arrival.
-
-    An absent time stays absent, so that a retry of an event without a time is no conflict.
-    """
-    heads = [
-        f"{type}\0{subject}\0{time or ''}\0{extensions or ''}".encode()
-        for type, subject, time, extensions in zip(
-            events.type, events.subject, events.time, events.extensions, strict=True
-        )
-    ]
-    return list(map(content_fingerprint, heads, events.data))
-
-
-def refuse_unroutable(
-    parsed: Parsed, router: Router, arrived: Sequence[int], max_ahead: int | None
-) -> tuple[Events, list[Refused]]:
-    """The events that may go in, and all refused ones in order: those of `parsed`, and those that
-
-    belong to no possible customer, or are further ahead of their arrival than `max_ahead` (microseconds) allows.
-    `arrived` is by position in the request.
-    """
-    events = parsed.events
-    wrong: dict[int, Fault] = {}
-    for i, route in enumerate(router.routes(events.subject)):
-        if events.type[i] == VOID_TYPE:
-            fault = explain_no_void(events.data[i])
-            if fault is not None:
-                wrong[i] = fault
-        if route is None and i not in wrong:
-            wrong[i] = Fault("invalid_event", "subject", explain_no_route(events.subject[i]))
-    if max_ahead is not None and events.micros and max(events.micros) > min(arrived) + max_ahead:
-        for i, (at, micros) in enumerate(zip(events.at, events.micros, strict=True)):
-            if i not in wrong and micros > arrived[at] + max_ahead:
-                wrong[i] = Fault("time_out_of_bounds", "time", _explain_ahead(events.time[i], arrived[at] + max_ahead))
-    if not wrong:
-        return events, parsed.refused
-    refused = [
-        Refused(events.at[i], fault, events.show(i), events.id[i], events.source[i]) for i, fault in wrong.items()
-    ]
-    return events.without(wrong.keys()), sorted([*parsed.refused, *refused], key=lambda one: one.at)
-
-
-def explain_no_void(data: bytes) -> Fault | None:
-    """What is wrong with the data of an event that takes another one back; None where it names one."""
-    try:
-        msgspec.json.decode(data, type=EventRef)
-    except msgspec.ValidationError as error:
-        message = f"a void names what it takes back by source and id, both texts: {error}"
-        return Fault("invalid_data", "data", message)
-    return None
-
-
-def _explain_ahead(text: str | None, latest: int) -> str:
-    return f"found {text!r}, expected a time up to {format_time(latest)}, by the clock of this server"
-
-
 class Door:
     """Takes requests for one source log. One per process is enough; `take` may run any number of times at once."""
 
@@ -272,7 +169,7 @@ class Door:
             arrived = self.clock()
             router = self._router(tenant)
             events, refused = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)
-            routed = Routed(events, router, [arrived] * len(events.id))
+            routed = Routed(events, router, [arrived] * len(events))
             seen = self._memory.look(routed.identity, routed.content)
         if (whole and refused) or (new and seen.duplicates):
             raise NotWhole(_receipt(parsed, events, refused, seen, ""))

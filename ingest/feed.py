@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Final
 
 from ingest.columns import make_rejection, rejection_record
-from ingest.door import Routed, refuse_unroutable
 from ingest.pack import encode_packs
 from ingest.parse import parse_texts
 from ingest.route import Router, Views
+from ingest.routed import Routed, refuse_unroutable
 from schemas import topics
 from schemas.entry import ENTRY_VERSION, EVENTS, Entry, EntryError, encode_entry
 from schemas.limits import BATCH_EVENTS_MAX
@@ -74,7 +74,7 @@ class FeedProcessor:
         parsed = parse_texts([text.strip(b" \t\r\n") for _, text in messages])
         events, refused = refuse_unroutable(parsed, router, arrived, self._max_ahead)
         outputs: list[Output] = []
-        if events.id:
+        if len(events):
             own = [arrived[at] for at in events.at]
             for number, rows in Routed(events, router, own).by_partition().items():
                 outputs += (
@@ -85,7 +85,7 @@ class FeedProcessor:
             where = Where(partition=partition, offset=entries[one.at].offset)
             record = rejection_record(make_rejection(one, where, self._tenant))
             outputs.append(Output(topics.REJECTIONS, *record))
-        return outputs, len(events.id), len(refused)
+        return outputs, len(events), len(refused)
 
 
 class _FeedPartition:

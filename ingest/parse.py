@@ -1,23 +1,39 @@
 """Bodies of requests -> events as columns, and every wrong event by name.
 
-Two paths give the same answer. The *fast* one reads many events at once into typed structs and takes them only if they
-are beyond doubt: no unknown attribute, nothing out of bounds, no name twice. What does not fit goes to the *slow* one
-(`ingest.envelope`), event by event, which says what is wrong, and keeps extension attributes.
+Three paths give the same answer. The *compiled* one (`native/src/parse.c`) reads a body into a table and leaves out the
+events that are not beyond doubt; those, and all where it is not built, are read here. The *fast* path reads many events
+at once into typed structs and takes them only if there is nothing odd about any: no unknown attribute, nothing out of
+bounds, no name twice. What does not fit goes to the *slow* one (`ingest.envelope`), event by event, which says what is
+wrong, and keeps extension attributes.
 """
 
+import ctypes
 from collections.abc import Callable, Sequence
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 import numpy as np
 from msgspec import Meta
+from numpy.typing import NDArray
 
 from ingest.columns import Events, Parsed, Refused
 from ingest.content import BodyRefused, Form, Headers, form_of, inflate
 from ingest.envelope import CONTROL, WrongEvent, read_binary, read_event
 from ingest.json_text import deeper_than, more_names_than, split_array, why_not_json
+from ingest.table import DATA, EXTENSIONS, ID, MICROS, SOURCE, SUBJECT, TIME, TYPE, WORDS, Table
 from ingest.times import parse_times
-from schemas.limits import BATCH_EVENTS_MAX, EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_FIELDS_MAX, EVENT_TEXT_LENGTH_MAX
+from native.library import function
+from schemas.limits import (
+    BATCH_EVENTS_MAX,
+    EVENT_BYTES_MAX,
+    EVENT_DEPTH_MAX,
+    EVENT_FIELDS_MAX,
+    EVENT_TEXT_LENGTH_MAX,
+    EXTENSIONS_BYTES_MAX,
+    EXTENSIONS_MAX,
+    TIME_MAX_YEAR,
+    TIME_MIN_YEAR,
+)
 
 _WHITE: Final = b" \t\r\n"
 _CHUNK: Final = 64
@@ -28,6 +44,26 @@ _TABLE_MIN: Final = 24
 
 _FIELDS_BYTES_MIN: Final = 5 * EVENT_FIELDS_MAX
 """Bytes that more names than allowed take at least: a name, its quotes, a colon, a value and a comma."""
+
+_PLAIN_BYTES_MIN: Final = 64
+"""Bytes that a plain event takes at least: its five attributes' names and a character for each."""
+
+_TABLE_EVENTS_MIN: Final = 8
+"""For fewer events a table takes longer to begin than the lists to fill."""
+
+_ARRAY, _TEXTS, _LINES = 0, 1, 2
+_LIMITS: Final = np.array(
+    [
+        EVENT_TEXT_LENGTH_MAX, EVENT_BYTES_MAX, EVENT_DEPTH_MAX, EVENT_FIELDS_MAX, EXTENSIONS_MAX, EXTENSIONS_BYTES_MAX,
+        TIME_MIN_YEAR, TIME_MAX_YEAR,
+    ],
+    np.int64,
+)  # fmt: skip
+
+_parse = function(
+    "tx_parse", ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p,
+    ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p,
+)  # fmt: skip
 
 _Text = Annotated[str, Meta(min_length=1, max_length=EVENT_TEXT_LENGTH_MAX)]
 
@@ -80,10 +116,13 @@ def _parse_single(text: bytes) -> Parsed:
 
 def parse_array(text: bytes) -> Parsed:
     """The events of a JSON array. Raises: BodyRefused."""
+    table = _read_table(text, _ARRAY, min(len(text) // _PLAIN_BYTES_MIN, BATCH_EVENTS_MAX))
+    if table is not None:
+        return _complete(table)
     events = _read_plain(text, lambda: _array_decoder.decode(text), lambda: (text, len(text)))
     if events is not None:
-        _check_count(len(events.id))
-        return Parsed(events, [], len(events.id))
+        _check_count(len(events))
+        return Parsed(events, [], len(events))
     try:
         texts = [bytes(raw) for raw in _raws_decoder.decode(text)]
     except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
@@ -96,14 +135,68 @@ def parse_array(text: bytes) -> Parsed:
 
 def parse_lines(body: bytes) -> Parsed:
     """The events of newline-delimited JSON; blank lines are passed over. Raises: BodyRefused (413)."""
+    room = min(body.count(b"\n") + 1, BATCH_EVENTS_MAX)
+    numbers = np.empty(room, np.int64)
+    table = _read_table(body, _LINES, room, numbers)
+    if table is not None:
+        return _complete(table)._replace(lines=numbers[: len(table)].tolist())
     lines = [line.strip(_WHITE) for line in body.split(b"\n")]
-    numbers = [number for number, line in enumerate(lines, 1) if line]
-    return parse_texts([line for line in lines if line])._replace(lines=numbers)
+    found = [number for number, line in enumerate(lines, 1) if line]
+    return parse_texts([line for line in lines if line])._replace(lines=found)
 
 
 def parse_texts(texts: Sequence[bytes]) -> Parsed:
     """Events that each are a JSON text of their own, broken ones included. Raises: BodyRefused (413)."""
     _check_count(len(texts))
+    if len(texts) < _TABLE_EVENTS_MIN:
+        return _parse_texts(texts)
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+    table = _read_table(b"\n".join(texts), _TEXTS, len(texts), sizes)
+    return _parse_texts(texts) if table is None else _complete(table)
+
+
+# The compiled path --------------------------------------------------------------------------------
+
+
+def _read_table(text: bytes, form: int, room: int, numbers: NDArray[np.int64] | None = None) -> Table | None:
+    """A row for each event of a body; of one that is odd the row says nothing but where its text stands, as its data.
+
+    `numbers`: the texts' lengths, or where the lines' numbers go. None where the body is not read as a whole, as where
+    it has more than `room` events, or where the compiled half is not used.
+    """
+    if _parse is None or room < _TABLE_EVENTS_MIN:
+        return None
+    rows, side = np.empty((room, WORDS), np.int64), np.empty(len(text), np.uint8)
+    count = _parse(
+        text, len(text), form, None if numbers is None else numbers.ctypes.data, rows.ctypes.data, room,
+        side.ctypes.data, _LIMITS.ctypes.data,
+    )  # fmt: skip
+    return None if count < 0 else Table(rows[:count], (text, side))
+
+
+def _complete(table: Table) -> Parsed:
+    """All events of a table, the odd ones read by the other paths."""
+    odd = np.flatnonzero(table.sizes(ID) == 0)
+    if not len(odd):
+        return Parsed(Events(table=table), [], len(table))
+    found, refused, _, _ = _parse_texts(table.take(odd).column("data"))
+    good = odd[found.at]
+    for column, texts in ((ID, found.id), (SOURCE, found.source), (TYPE, found.type), (SUBJECT, found.subject)):
+        table.put(good, column, [text.encode() for text in texts])
+    for column, some in ((TIME, found.time), (EXTENSIONS, found.extensions)):
+        table.put(good, column, [None if text is None else text.encode() for text in some])
+    table.put(good, DATA, found.data)
+    table.rows[good, MICROS] = found.micros
+    placed = [one._replace(at=int(odd[one.at])) for one in refused]
+    right = np.delete(np.arange(len(table)), np.array([one.at for one in placed], np.int64))
+    return Parsed(Events(table=table.take(right)), placed, len(table))
+
+
+# The slow path ------------------------------------------------------------------------------------
+
+
+def _parse_texts(texts: Sequence[bytes]) -> Parsed:
+    """As `parse_texts`, in Python."""
     events = _read_plain_texts(texts)
     if events is not None:
         return Parsed(events, [], len(texts))
@@ -176,7 +269,7 @@ def _read_plain_texts(texts: Sequence[bytes]) -> Events | None:
     events = _read_plain(
         joined, lambda: _plain_decoder.decode_lines(joined), lambda: (b"[%b]" % b",".join(texts), len(joined) + 2)
     )
-    return events if events is not None and len(events.id) == len(texts) else None
+    return events if events is not None and len(events) == len(texts) else None
 
 
 def _read_plain(
@@ -197,27 +290,24 @@ def _read_plain(
         array, length = as_array()
         if written != length and written != len(msgspec.json.format(array, indent=-1)):
             return None
-        return _columns(text, plain, data, values)
+        return _columns(text, plain, data)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
         return None
 
 
-def _columns(
-    text: bytes, plain: Sequence[_Plain], data: list[bytes], values: Sequence[dict[str, Any]]
-) -> Events | None:
+def _columns(text: bytes, plain: Sequence[_Plain], data: list[bytes]) -> Events | None:
     """The columns of plain events; None where one of them is out of bounds. Raises: TimeError (a ValueError)."""
     time = [event.time for event in plain]
     events = Events(
-        at=list(range(len(plain))),
-        id=[event.id for event in plain],
-        source=[event.source for event in plain],
-        type=[event.type for event in plain],
-        subject=[event.subject for event in plain],
-        time=time,
-        micros=parse_times(time),
-        data=data,
-        extensions=[None] * len(plain),
-        values=list(values),
+        list(range(len(plain))),
+        [event.id for event in plain],
+        [event.source for event in plain],
+        [event.type for event in plain],
+        [event.subject for event in plain],
+        time,
+        parse_times(time),
+        data,
+        [None] * len(plain),
     )
     if not plain:
         return events

@@ -52,7 +52,7 @@ class Receipt:
     @property
     def accepted(self) -> int:
         """Events that were taken and not known before."""
-        return len(self.events.id) - len(self.duplicates)
+        return len(self.events) - len(self.duplicates)
 
     @property
     def status(self) -> int:

@@ -10,18 +10,38 @@ A path is a JSONPath of names and positions: `$.tokens`, `$.usage.output`, `$['o
 JSON `null` is the same as absent: Arrow null in all three.
 """
 
+import ctypes
+import os
 import re
 from collections.abc import Sequence
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
+from native.library import function
 from schemas.numbers import DIGITS, SCALE, NumberError, format_scaled, parse_scaled
 
 DECIMAL: Final = pa.decimal128(DIGITS, SCALE)
 TEXTS: Final = pa.dictionary(pa.int32(), pa.string())
+
+_NOTHING, _NUMBERS, _STRINGS, _ANYTHING = 0, 1, 2, 3
+"""What a path's values are, all of them, as `tx_paths` says."""
+_COLUMN_WORDS: Final = 11
+"""What it says of one path."""
+_SEED: Final = int.from_bytes(os.urandom(8), "little")
+
+_find = function(
+    "tx_paths", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64,
+    ctypes.c_void_p, ctypes.c_void_p,
+)  # fmt: skip
+_write = function(
+    "tx_path_columns", None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64,
+    ctypes.c_void_p,
+)  # fmt: skip
 
 _STEP = re.compile(r"\.([A-Za-z_][\w-]*)|\[(\d{1,6})\]|\['((?:[^'\\]|\\.)*)'\]|\[\"((?:[^\"\\]|\\.)*)\"\]", re.ASCII)
 
@@ -61,6 +81,25 @@ def scan_path(text: str, at: int) -> int:
     return at
 
 
+def _compile(paths: Sequence[tuple[str | int, ...]]) -> tuple[list[NDArray[Any]], NDArray[np.int64]]:
+    """The paths as `native/src/paths.c` has them, and what they stand in: for each path where its steps are, and how
+    many; for each step where its name is, and its length; nought and the position where it is no name."""
+    held: list[NDArray[Any]] = []
+    ways = np.empty((len(paths), 2), np.int64)
+    for way, steps in zip(ways, paths, strict=True):
+        rows = np.empty((len(steps), 2), np.int64)
+        for row, step in zip(rows, steps, strict=True):
+            if isinstance(step, int):
+                row[:] = 0, step
+            else:
+                name = np.frombuffer(step.encode() + b"\0", np.uint8)
+                row[:] = name.ctypes.data, len(name) - 1
+                held.append(name)
+        way[:] = rows.ctypes.data, len(rows)
+        held.append(rows)
+    return held, ways
+
+
 class Extractor:
     """Reads a fixed set of paths out of many `data` texts; the column of each path comes back under its text."""
 
@@ -76,6 +115,7 @@ class Extractor:
         self._tops = [names.index(name) if name in names else -1 for name, *_ in self._steps]
         self._decode = msgspec.json.Decoder(msgspec.defstruct("Data", fields)).decode
         self._names = [f"f{i}" for i in range(len(names))]
+        self._held, self._ways = _compile(self._steps)
 
     def extract(self, data: Sequence[bytes | memoryview]) -> dict[str, pa.Array]:
         """A column for each path, as long as `data` (JSON objects that have been found valid)."""
@@ -93,49 +133,41 @@ class Extractor:
             columns[path] = scalar_column(texts)
         return columns
 
-    def extract_values(
-        self, values: Sequence[dict[str, Any]], data: Sequence[bytes | memoryview]
-    ) -> dict[str, pa.Array]:
-        """The same as `extract(data)`, sooner, where the texts have been read already.
-
-        `values` holds what each text says; in it, numbers with a fraction or an exponent are `msgspec.Raw`.
-        """
-        columns: dict[str, pa.Array] = {}
-        for path, steps in zip(self.paths, self._steps, strict=True):
-            found = [value.get(steps[0]) for value in values] if isinstance(steps[0], str) else [None] * len(values)
-            for step in steps[1:]:
-                found = [_step(value, step) for value in found]
-            column = _value_column(found)
-            if column is None:
-                return self.extract(data)
-            columns[path] = column
-        return columns
-
-
-def _step(value: Any, step: str | int) -> Any:
-    if isinstance(value, dict):
-        return value.get(step)
-    return value[step] if isinstance(value, list) and isinstance(step, int) and step < len(value) else None
-
-
-def _value_column(values: list[Any]) -> pa.Array | None:
-    """The column of values of one kind, in the type that `scalar_column` would choose; None where it must."""
-    kinds = set(map(type, values))
-    kinds.discard(type(None))
-    if kinds == {str}:
-        return pa.array(values, TEXTS)
-    if not kinds:
-        return pa.nulls(len(values), TEXTS)
-    if kinds == {int}:
-        try:
-            return pa.array(values, pa.int64()).cast(DECIMAL)
-        except (OverflowError, pa.ArrowInvalid):
+    def extract_at(self, address: int, count: int, stride: int) -> dict[str, pa.Array] | None:
+        """The same by the compiled half, for `count` texts: at `address`, and each `stride` words further, stand where
+        a text is and how long. None where it is not used, or meets what it leaves to `extract`."""
+        if _find is None or _write is None:
             return None
-    if kinds <= {int, msgspec.Raw}:
-        return scalar_column(
-            [None if v is None else b"%d" % v if isinstance(v, int) else bytes(v) for v in values],
-        )
-    return None
+        paths = len(self.paths)
+        found, columns = np.empty((paths, count, 2), np.int64), np.empty((paths, _COLUMN_WORDS), np.int64)
+        places, said = found.ctypes.data, columns.ctypes.data
+        size = _find(address, count, stride, self._ways.ctypes.data, paths, places, said)
+        if size < 0:
+            return None
+        arena = pa.allocate_buffer(size)
+        _write(places, count, said, paths, _SEED, arena.address)
+        made: dict[str, pa.Array] = {}
+        for path, spans, (kind, nulls, _, *layout) in zip(self.paths, found, columns.tolist(), strict=True):
+            column = _column_at(arena, count, kind, nulls, layout)
+            if column is None:
+                column = scalar_column([ctypes.string_at(*span) if span[0] else None for span in spans.tolist()])
+            made[path] = column
+        return made
+
+
+def _column_at(arena: pa.Buffer, count: int, kind: int, nulls: int, layout: Sequence[int]) -> pa.Array | None:
+    """The column of one path's values, in the type that `scalar_column` would choose; None where that must."""
+    if kind == _NOTHING:
+        return pa.nulls(count, TEXTS)
+    if kind == _ANYTHING:
+        return None
+    present = arena.slice(layout[0], layout[1]) if nulls else None
+    values = arena.slice(layout[2], layout[3])
+    if kind == _NUMBERS:
+        return pa.Array.from_buffers(DECIMAL, count, [present, values], nulls)
+    ends, joined = arena.slice(layout[4], layout[5]), arena.slice(layout[6], layout[7])
+    different = pa.StringArray.from_buffers(ends.size // 4 - 1, ends, joined, None, 0)
+    return pa.DictionaryArray.from_buffers(TEXTS, count, [present, values], different, nulls)
 
 
 def scalar_column(texts: Sequence[bytes | None]) -> pa.Array:
@@ -152,6 +184,8 @@ def scalar_column(texts: Sequence[bytes | None]) -> pa.Array:
             return column
     if leads == {_QUOTE} and not any(b"\\" in text for text in texts if text is not None):
         return pc.utf8_slice_codeunits(column, 1, -1).dictionary_encode()
+    if leads == {_QUOTE}:
+        return pa.array([None if text is None else _decode_text(text) for text in texts], TEXTS)
     return column
 
 
@@ -180,6 +214,7 @@ _ODD = re.compile(r'["\\\x00-\x1f]')
 """What a name of a struct's field must not hold; a path that begins with such a name is read step by step."""
 _NUMBER_LEADS: Final = frozenset(b"-0123456789")
 _QUOTE: Final = ord('"')
+_decode_text = msgspec.json.Decoder(str).decode
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ARRAY = msgspec.json.Decoder(list[msgspec.Raw])
 

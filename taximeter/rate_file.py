@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 
 from ingest.columns import Parsed, make_rejection
-from ingest.door import Routed, refuse_unroutable
 from ingest.pack import encode_packs
 from ingest.parse import parse_texts
 from ingest.route import Router, View
+from ingest.routed import Routed, refuse_unroutable
 from rating.catalogue import load_catalogue
 from rating.compiled import Compiled
 from rating.engine import RatingProcessor, RatingSettings
@@ -94,8 +94,8 @@ class FileRater:
         arrived = [self._began] * parsed.total
         events, refused = refuse_unroutable(parsed, self._router, arrived, None)
         self.rated.rejections.extend(make_rejection(one, parsed.where(one.at), self._tenant) for one in refused)
-        if events.id:
-            self._events(parsed, Routed(events, self._router, [self._began] * len(events.id)))
+        if len(events):
+            self._events(parsed, Routed(events, self._router, [self._began] * len(events)))
 
     def _events(self, parsed: Parsed, routed: Routed) -> None:
         rows = routed.by_partition()[0]

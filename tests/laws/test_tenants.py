@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ingest.columns import Parsed
-from ingest.door import Routed, refuse_unroutable
 from ingest.pack import encode_packs
 from ingest.parse import parse_texts
 from ingest.route import Router, View
+from ingest.routed import Routed, refuse_unroutable
 from rating.catalogue import load_catalogue
 from schemas import topics
 from schemas.entry import EVENTS, Entry, encode_catalogue, encode_entry, encode_tick

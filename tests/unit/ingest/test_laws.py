@@ -4,7 +4,6 @@ import json
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +16,6 @@ from ingest.json_text import depth_of, repeated_name, split_array
 from ingest.parse import parse, parse_array, parse_lines, parse_texts
 from ingest.times import check_time, parse_times
 from schemas.identity import event_identities, event_identity, identity_hasher
-from schemas.paths import Extractor
 from schemas.times import TimeError, parse_time
 from tests.unit.ingest.doors import GOOD, event, text
 
@@ -63,14 +61,14 @@ def slowly(bodies: list[bytes]) -> tuple[list[tuple[Any, ...]], list[Any]]:
     events, faults = [], []
     for at, one in enumerate(bodies):
         try:
-            events.append((at, *read_event(one)[:-1]))
+            events.append((at, *read_event(one)))
         except WrongEvent as wrong:
             faults.append((at, wrong.fault, wrong.id, wrong.source))
     return events, faults
 
 
 def fields(events: Events) -> list[tuple[Any, ...]]:
-    return list(zip(*events[:-1], strict=True))
+    return list(zip(*events.lists(), strict=True))
 
 
 @settings(max_examples=250, deadline=None)
@@ -94,12 +92,6 @@ def test_plain_events_take_the_fast_path_only_if_the_slow_one_takes_them(bodies:
 
 def test_a_plain_event_does_take_the_fast_path() -> None:
     assert parser._read_plain_texts([text(event()), json.dumps(event(data=...), indent=2).encode()]) is not None
-
-
-def test_values_say_what_data_says() -> None:
-    data = {"a": 1.5, "b": [1, {"c": 1e300}], "d": "é"}
-    (values,) = parse_texts([text(event(data=data))]).events.values
-    assert values is not None and json.loads(msgspec.json.encode(values)) == data
 
 
 def test_what_is_cut_in_two_lines_is_not_joined() -> None:
@@ -214,32 +206,6 @@ def test_identities_of_many_are_those_of_each(parts: list[tuple[str, str, str]])
     expected = [event_identity("t", customer, source, id) for customer, source, id in parts]
     assert event_identities(hashers, [id for *_, id in parts]) == expected
     assert event_identities(hashers, [id for *_, id in parts]) == expected
-
-
-PATHS = ["$.a", "$.b", "$.a.b", "$.a[0]", "$['c d']"]
-numbers = st.integers(-(10**30), 10**30) | st.floats(-1e9, 1e9) | st.integers(0, 9)
-
-
-@settings(max_examples=300, deadline=None)
-@given(
-    st.lists(
-        st.dictionaries(st.sampled_from(["a", "b", "c d"]), numbers | texts | values, max_size=3),
-        min_size=1,
-        max_size=4,
-    )
-)
-def test_columns_from_values_are_those_from_data(data: list[dict[str, Any]]) -> None:
-    """But for texts with escapes, which are decoded sooner."""
-    written = [text(one) for one in data]
-    parsed = parse_texts([text(event(data=one)) for one in data]).events
-    known = [one for one in parsed.values if one is not None]
-    if len(known) < len(data) or any(b"\\" in one for one in written):
-        return
-    extractor = Extractor(PATHS)
-    expected, found = extractor.extract(written), extractor.extract_values(known, written)
-    assert {path: (c.type, c.to_pylist()) for path, c in found.items()} == {
-        path: (c.type, c.to_pylist()) for path, c in expected.items()
-    }
 
 
 def test_every_form_is_named() -> None:

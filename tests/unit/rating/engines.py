@@ -6,10 +6,10 @@ from typing import Any
 import msgspec
 
 from ingest.columns import Parsed
-from ingest.door import Routed, refuse_unroutable
 from ingest.pack import encode_packs
 from ingest.parse import parse_texts
 from ingest.route import Router, View
+from ingest.routed import Routed, refuse_unroutable
 from rating.catalogue import load_catalogue
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
 from schemas import topics

@@ -5,7 +5,6 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
-import msgspec
 import pyarrow as pa
 import pytest
 from hypothesis import given, settings
@@ -71,25 +70,6 @@ def test_an_extractor_finds_what_a_walk_finds(rows: list[str], paths: list[str])
     for path in paths:
         assert len(columns[path]) == len(rows)
         assert of_column(columns[path]) == [walk(row, parse_path(path)) for row in rows]
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(documents(), max_size=5), st.lists(st.sampled_from(PATHS), min_size=1, max_size=4))
-def test_values_that_were_read_before_give_the_same_columns(rows: list[str], paths: list[str]) -> None:
-    data = [row.encode() for row in rows]
-    values = [json.loads(row, parse_float=_raw, parse_int=_whole) for row in rows]
-    extractor = Extractor(paths)
-    one, other = extractor.extract(data), extractor.extract_values(values, data)
-    for path in paths:
-        assert of_column(one[path]) == of_column(other[path])
-
-
-def _raw(text: str) -> Any:
-    return msgspec.Raw(text.encode())
-
-
-def _whole(text: str) -> Any:
-    return _raw(text) if text == "-0" else int(text)
 
 
 @given(st.lists(st.sampled_from([*NUMBERS[:9], "null"]), max_size=6))
