@@ -1,13 +1,13 @@
 """The whole pipeline on one machine: `python -m benchmarks.pipeline [--seconds S] [--rate N] [--workers N] …`.
 
-Starts a Kafka broker, `taximeter ingest`, two `taximeter rate` and a load generator, all as a user would, lets events in
-for some seconds, waits until the last one is rated and its line items are durable, and then reads the topic of line
+Starts a Kafka broker, `taximeter ingest`, two `taximeter rate` and a load generator, all as a user would, lets events
+in for some seconds, waits until the last one is rated and its line items are durable, and then reads the topic of line
 items and holds the newest revision of every line against what the generator has worked out by itself. A wrong cent is
 no result: exit status 1.
 
-Without `--rate` as fast as it goes, with a bounded number of events accepted and not yet rated; with it, at that many
-events a second. The latency is that of probes (the first event of a new customer): from the door's answer to the time at
-which the broker appended its last line item. What reads the journal to see how far the workers are is counted with
+Without `--rate` as fast as it goes, with a bounded number of events accepted and not yet rated; with it, at that
+many events a second. The latency is that of probes (the first event of a new customer): from the door's answer to the
+time at which the broker appended its last line item. What reads the journal to see how far the workers are is counted with
 everything else.
 """
 
@@ -59,7 +59,8 @@ class Lines:
         found: dict[LineKey, int] = {}
         for value in self.newest.values():
             item = msgspec.json.decode(value, type=LineItem)
-            found[item.customer, item.charge, "".join(filter(None, item.dimensions.values()))] = parse_scaled(item.amount)
+            group = "".join(filter(None, item.dimensions.values()))
+            found[item.customer, item.charge, group] = parse_scaled(item.amount)
         return found
 
 

@@ -1,8 +1,8 @@
 """The load: a process of its own that posts prepared requests over keep-alive connections, one thread for each.
 
 As fast as it is let: no more than `outstanding` events may be accepted and not yet rated (who watches the journal says
-how many are: `Shared.rated`). With a `rate`, at set times whether or not earlier requests are answered: what could not be
-sent in time is sent late, and the door's latency counts from when it was due.
+how many are: `Shared.rated`). With a `rate`, at set times whether or not earlier requests are answered: what could not
+be sent in time is sent late, and the door's latency counts from when it was due.
 """
 
 import multiprocessing
