@@ -138,7 +138,8 @@ class _Sending:
             thread.join()
         sent.ended = time.time()
         for template, times in zip(self._templates, self._times, strict=True):
-            sent.usage.add(template.usage, times)
+            if times:  # a customer of whom nothing was sent owes nothing
+                sent.usage.add(template.usage, times)
         for usage in self._probes:
             sent.usage.add(usage)
         return sent

@@ -40,6 +40,8 @@ from streams.watchdog import STALL_S, Reading, Watchdog
 EXIT_FAILED: Final = 70
 """The process stopped itself: something that must hold did not, or Kafka was lost. Start it again."""
 
+_LINGER_MS: Final = 1.0
+"""A step's outputs come at once: this long is enough to send them in a few large requests, not in many small ones."""
 _STOP_TIMEOUT_S: Final = 10.0
 _LOOK_TIMEOUT_S: Final = 30.0
 
@@ -159,6 +161,7 @@ class Worker:
         """Works until `stop`. Whatever goes wrong stops the process with EXIT_FAILED."""
         producer = KafkaProducer(
             self._settings,
+            linger_ms=_LINGER_MS,
             # A process that was stopped for a session's length must not send what it still holds: see README.md.
             delivery_timeout_s=min(self._settings.delivery_timeout_s, self._settings.session_timeout_s * 0.75),
         )
@@ -206,13 +209,13 @@ class Worker:
             broker_session_timeout=settings.session_timeout_s,
             broker_heartbeat_interval=settings.heartbeat_s,
             broker_request_timeout=max(30.0, settings.session_timeout_s),
-            broker_max_poll_records=self._host.limits.entries * 2,
+            broker_max_poll_records=self._host.limits.entries,
             broker_commit_livelock_soft_timeout=self._host.stall_s,
             stream_processing_timeout=self._host.stall_s,
             consumer_auto_offset_reset="earliest",
             consumer_group_instance_id=self._host.instance_id,
             consumer_max_fetch_size=settings.message_bytes_max,
-            stream_buffer_maxsize=self._host.limits.entries * 2,
+            stream_buffer_maxsize=self._host.limits.entries,
             stream_wait_empty=False,
             table_standby_replicas=0,  # without tables and standbys the assignor is Kafka's plain round robin
             stream_recovery_delay=0.0,
