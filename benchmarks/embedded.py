@@ -1,9 +1,9 @@
 """`taximeter serve` as a whole, everything in one process: `python -m benchmarks.embedded [--seconds S] [--rate N] …`.
 
 The same load as `benchmarks.pipeline` and the same proof: every line item's amount against what the generator has
-worked out; a wrong cent is exit status 1. How far the engine and the spend store are is asked of the server's status. The
-latency is that of probes: from the door's answer to the log's time on the last line item, which is that of its commit's
-beginning.
+worked out; a wrong cent is exit status 1. How far the engine and the spend store are is asked of the server.
+The latency is that of probes: from the door's answer to the log's time on the last line item (its commit's
+beginning).
 """
 
 import argparse

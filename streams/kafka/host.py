@@ -22,6 +22,7 @@ import faust
 from faust.tables.manager import TableManager
 from faust.types import TP
 
+from schemas import topics
 from schemas.entry import encode_tick
 from streams.faults_hook import fault
 from streams.kafka.binding import Binding
@@ -30,7 +31,6 @@ from streams.kafka.ownership import StepLimits, Surroundings
 from streams.kafka.partition import Counters, Partition, PartitionState
 from streams.kafka.producer import KafkaProducer
 from streams.kafka.settings import KafkaSettings
-from streams.kafka.sink import KafkaSink
 from streams.kafka.source import SourceMessage
 from streams.log import LogUnavailable
 from streams.redact import safe_message
@@ -306,11 +306,11 @@ class Worker:
 
     async def _tick(self, binding: Binding, every_s: float) -> None:
         """Writes the time into each owned partition. From a stopped owner it does no harm: it turns no clock back."""
-        sink = KafkaSink(self._settings)
         while True:
             await asyncio.sleep(every_s)
             owned = [p.partition for p in self._partitions.values() if p.owned and p.binding is binding]
-            ticks = (sink.append(partition, encode_tick(time.time_ns() // 1000), 0) for partition in owned)
+            tick = encode_tick(time.time_ns() // 1000)
+            ticks = (self._with.producer.produce(topics.EVENTS, number, b"%d" % number, tick) for number in owned)
             for result in await asyncio.gather(*ticks, return_exceptions=True):
                 if isinstance(result, LogUnavailable):
                     _logger.warning("a tick was not written: %s", result)

@@ -26,6 +26,7 @@ from streams.log import LogUnavailable
 _PRODUCER: Final = 0  # RD_KAFKA_PRODUCER
 _QUEUE_FULL: Final = -184  # RD_KAFKA_RESP_ERR__QUEUE_FULL
 _PURGE_ALL: Final = 1 | 2  # what is queued and what is in flight
+_PURGE_MS: Final = 1000
 _TEXT_BYTES: Final = 512
 _SLOT_FIELDS: Final = 3
 _LEVELS: Final = (logging.CRITICAL,) * 3 + (logging.ERROR, logging.WARNING, logging.INFO, logging.INFO, logging.DEBUG)
@@ -67,8 +68,8 @@ class _Librdkafka:
             found.restype, found.argtypes = result, arguments
             return found
 
-        self.produce = get("produce", c_int)
-        self.last_error = get("last_error", c_int)
+        self.produce = ctypes.cast(library.rd_kafka_produce, c_void_p)
+        self.last_error = ctypes.cast(library.rd_kafka_last_error, c_void_p)
         self.conf_new = get("conf_new", c_void_p)
         self.conf_set = get("conf_set", c_int, c_void_p, c_char_p, c_char_p, c_char_p, c_size_t)
         self.conf_set_delivered = get("conf_set_dr_msg_cb", None, c_void_p, c_void_p)
@@ -118,13 +119,21 @@ class _Begun:
         self.value_sizes = np.fromiter(map(len, values), np.int64, count)
         self.key_sizes = np.fromiter((len(key or b"") for key in keys), np.int64, count)
         self.runs = list(_runs(topics, partitions))
-        self.untaken = 0
-        """The last records, where librdkafka was never given them: no report will come of them."""
+        self.pushed = 0
+        """How many records librdkafka was given."""
+        self.silent = 0
+        """Records of which no report will ever come: never given, or lost with their producer."""
+        self.abandoned = False
 
     @property
     def missing(self) -> int:
         """How many are not reported yet."""
         return int(self.header[0])
+
+    def fall_silent(self) -> None:
+        """The producer has ended: of what it was given, no report will come any more."""
+        still_to_push = 0 if self.abandoned else len(self.sending.messages) - self.pushed
+        self.silent = self.missing - still_to_push
 
 
 def _runs(topics: Sequence[str], partitions: Sequence[int]) -> Iterator[tuple[str, int, int, int]]:
@@ -184,19 +193,23 @@ class NativeWire:
             if at < end:
                 with self._lock:
                     taken, error = self._send(begun, topic, partition, at, end)
+                    begun.pushed = at + taken
                 if error == _QUEUE_FULL:
-                    return at + taken
+                    return begun.pushed
                 if error:
-                    self._refuse(begun, at + taken, error)
+                    self._look_whether_broken()
+                    raise LogUnavailable(f"Kafka refused a record for {topic}: {self._said(error)}")
         return len(begun.sending.messages)
 
     def _send(self, begun: _Begun, topic: str, partition: int, start: int, end: int) -> tuple[int, int]:
-        """How many records of a run were taken, and the error of the next."""
+        """How many records of a run were taken, and the error of the next. Raises: LogUnavailable."""
+        if self._handle is None:
+            raise LogUnavailable("Kafka takes no records: the producer is closed")
         kafka = self._kafka
         place = ctypes.sizeof(c_char_p)
         send = _Send(
-            ctypes.cast(kafka.produce, c_void_p),
-            ctypes.cast(kafka.last_error, c_void_p),
+            kafka.produce,
+            kafka.last_error,
             self._topic(topic),
             partition,
             end - start,
@@ -216,21 +229,16 @@ class NativeWire:
             self._topics[name] = self._kafka.topic_new(self._handle, self._settings.topic(name).encode(), None)
         return self._topics[name]
 
-    def _refuse(self, begun: _Begun, taken: int, error: int) -> None:
-        """The records from `taken` on will never be reported. Raises: LogUnavailable."""
-        self.abandon(begun, taken)
-        self._look_whether_broken()
-        topic = begun.sending.messages[taken].topic
-        raise LogUnavailable(f"Kafka refused a record for {topic}: {self._said(error)}")
-
-    def abandon(self, begun: _Begun, start: int) -> None:
+    def abandon(self, begun: _Begun) -> None:
         """See `Wire`. Its memory is kept until all that was taken is reported."""
-        begun.untaken = len(begun.sending.messages) - start
+        with self._lock:
+            begun.silent, begun.abandoned = begun.silent + len(begun.sending.messages) - begun.pushed, True
 
     def _look_whether_broken(self) -> None:
         text = ctypes.create_string_buffer(_TEXT_BYTES)
         with self._lock:
-            self._broken = self._broken or self._kafka.fatal_error(self._handle, text, _TEXT_BYTES) != 0
+            if self._handle is not None and self._kafka.fatal_error(self._handle, text, _TEXT_BYTES) != 0:
+                self._broken = True
 
     def _said(self, error: int) -> str:
         return str(self._kafka.error_text(error).decode())
@@ -241,18 +249,18 @@ class NativeWire:
         settled = self._settled()
         if self._broken:
             self._renew()
-            settled += self._settled(all=True)
+            settled += self._settled()
         return settled
 
-    def _settled(self, all: bool = False) -> list[Sending]:
-        """Takes out those that are reported as far as they were taken; `all`: those that never will be, too."""
+    def _settled(self) -> list[Sending]:
+        """Takes out those of which every report has come that will."""
         with self._lock:
-            done = [begun for begun in self._open_sendings if all or begun.missing == begun.untaken]
+            done = [begun for begun in self._open_sendings if begun.missing == begun.silent]
             if done:
                 self._open_sendings = [begun for begun in self._open_sendings if begun not in done]
         for begun in done:
             self._note(begun)
-        return [begun.sending for begun in done if not begun.untaken]
+        return [begun.sending for begun in done if not begun.abandoned]
 
     def _note(self, begun: _Begun) -> None:
         """What became of a sending."""
@@ -263,7 +271,7 @@ class NativeWire:
             place = f"{self._settings.topic(message.topic)} partition {message.partition}"
             sending.error = f"{place}: {self._said(error)}"
             self._look_whether_broken()
-        elif begun.missing != begun.untaken:
+        elif begun.silent:
             sending.error = "the producer ended before it knew"
         else:
             sending.offsets = begun.slots[:, 1].tolist()
@@ -272,7 +280,7 @@ class NativeWire:
         """After a fatal error an idempotent producer takes nothing more: fail what it holds, and start another."""
         with self._lock:
             self._kafka.purge(self._handle, _PURGE_ALL)
-            self._kafka.flush(self._handle, 1000)
+            self._kafka.flush(self._handle, _PURGE_MS)
             self._disconnect()
             self._connect()
             self._broken = False
@@ -283,13 +291,15 @@ class NativeWire:
         self._topics = {}
         self._kafka.destroy(self._handle)
         self._handle = None
+        for begun in self._open_sendings:
+            begun.fall_silent()
 
     def close(self, seconds: float) -> list[Sending]:
         """See `Wire`."""
         self._kafka.flush(self._handle, int(seconds * 1000))
         with self._lock:
             self._disconnect()
-        return self._settled(all=True)
+        return self._settled()
 
 
 def _text(value: object) -> str:

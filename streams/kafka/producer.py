@@ -65,8 +65,8 @@ class KafkaProducer:
 
     async def _push(self, begun: Any, count: int) -> None:
         """Hands all messages over, as the queue has room. Raises: LogUnavailable."""
-        start, heard = self._wire.push(begun, 0), self._loop.time()
         try:
+            start, heard = self._wire.push(begun, 0), self._loop.time()
             while start < count:
                 await asyncio.sleep(_FULL_QUEUE_PAUSE_S)
                 taken, now = self._wire.push(begun, start), self._loop.time()
@@ -75,7 +75,7 @@ class KafkaProducer:
                 elif now > heard + self._timeout_s:
                     raise LogUnavailable(f"Kafka takes no records: the queue was full for {self._timeout_s} s")
         except BaseException:
-            self._wire.abandon(begun, start)
+            self._wire.abandon(begun)
             raise
 
     def _translated(self, messages: Sequence[Message]) -> list[Message]:

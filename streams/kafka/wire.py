@@ -59,8 +59,8 @@ class Wire(Protocol):
         """
         ...
 
-    def abandon(self, begun: Any, start: int) -> None:
-        """Nothing from `start` on will be pushed: the caller has gone."""
+    def abandon(self, begun: Any) -> None:
+        """No more of it will be pushed, and nobody waits for what was."""
         ...
 
     def poll(self) -> list[Sending]:
@@ -114,8 +114,8 @@ class PlainWire:
                 raise LogUnavailable(f"Kafka refused a record for {message.topic}: {error.args[0].str()}") from error
         return len(messages)
 
-    def abandon(self, begun: _Begun, start: int) -> None:
-        """See `Wire`. Nobody waits for those before."""
+    def abandon(self, begun: _Begun) -> None:
+        """See `Wire`. What is missing stays missing, so it is never settled."""
 
     def _delivered(self, begun: _Begun, index: int, error: Any, record: Any) -> None:
         if error is None:
