@@ -24,9 +24,14 @@ def spare_the_collector() -> None:
     gc.set_threshold(200_000, 20, 50)
 
 
+def share_the_interpreter() -> None:
+    """Makes threads give the interpreter up soon to those that wait for it."""
+    sys.setswitchinterval(_SWITCH_SECONDS)
+
+
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Runs a command's coroutine to its exit status."""
-    sys.setswitchinterval(_SWITCH_SECONDS)
+    share_the_interpreter()
     spare_the_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)

@@ -81,6 +81,12 @@ class JournalWatch:
             return sum(followed.events for (name, _), followed in self._followed.items() if name == topics.JOURNAL)
 
     @property
+    def steps(self) -> int:
+        """Steps over the events so far."""
+        with self._lock:
+            return sum(len(followed.steps) for (name, _), followed in self._followed.items() if name == topics.JOURNAL)
+
+    @property
     def fenced(self) -> int:
         """Records that the epoch rule ignored."""
         with self._lock:

@@ -22,6 +22,7 @@ import faust
 from faust.tables.manager import TableManager
 from faust.types import TP
 
+from schemas import topics
 from schemas.entry import encode_tick
 from streams.faults_hook import fault
 from streams.kafka.binding import Binding
@@ -30,7 +31,6 @@ from streams.kafka.ownership import StepLimits, Surroundings
 from streams.kafka.partition import Counters, Partition, PartitionState
 from streams.kafka.producer import KafkaProducer
 from streams.kafka.settings import KafkaSettings
-from streams.kafka.sink import KafkaSink
 from streams.kafka.source import SourceMessage
 from streams.log import LogUnavailable
 from streams.redact import safe_message
@@ -40,6 +40,8 @@ from streams.watchdog import STALL_S, Reading, Watchdog
 EXIT_FAILED: Final = 70
 """The process stopped itself: something that must hold did not, or Kafka was lost. Start it again."""
 
+_LINGER_MS: Final = 1.0
+"""A step's outputs come at once: this long is enough to send them in a few large requests, not in many small ones."""
 _STOP_TIMEOUT_S: Final = 10.0
 _LOOK_TIMEOUT_S: Final = 30.0
 
@@ -159,6 +161,7 @@ class Worker:
         """Works until `stop`. Whatever goes wrong stops the process with EXIT_FAILED."""
         producer = KafkaProducer(
             self._settings,
+            linger_ms=_LINGER_MS,
             # A process that was stopped for a session's length must not send what it still holds: see README.md.
             delivery_timeout_s=min(self._settings.delivery_timeout_s, self._settings.session_timeout_s * 0.75),
         )
@@ -206,13 +209,13 @@ class Worker:
             broker_session_timeout=settings.session_timeout_s,
             broker_heartbeat_interval=settings.heartbeat_s,
             broker_request_timeout=max(30.0, settings.session_timeout_s),
-            broker_max_poll_records=self._host.limits.entries * 2,
+            broker_max_poll_records=self._host.limits.entries,
             broker_commit_livelock_soft_timeout=self._host.stall_s,
             stream_processing_timeout=self._host.stall_s,
             consumer_auto_offset_reset="earliest",
             consumer_group_instance_id=self._host.instance_id,
             consumer_max_fetch_size=settings.message_bytes_max,
-            stream_buffer_maxsize=self._host.limits.entries * 2,
+            stream_buffer_maxsize=self._host.limits.entries,
             stream_wait_empty=False,
             table_standby_replicas=0,  # without tables and standbys the assignor is Kafka's plain round robin
             stream_recovery_delay=0.0,
@@ -303,11 +306,11 @@ class Worker:
 
     async def _tick(self, binding: Binding, every_s: float) -> None:
         """Writes the time into each owned partition. From a stopped owner it does no harm: it turns no clock back."""
-        sink = KafkaSink(self._settings)
         while True:
             await asyncio.sleep(every_s)
             owned = [p.partition for p in self._partitions.values() if p.owned and p.binding is binding]
-            ticks = (sink.append(partition, encode_tick(time.time_ns() // 1000), 0) for partition in owned)
+            tick = encode_tick(time.time_ns() // 1000)
+            ticks = (self._with.producer.produce(topics.EVENTS, number, b"%d" % number, tick) for number in owned)
             for result in await asyncio.gather(*ticks, return_exceptions=True):
                 if isinstance(result, LogUnavailable):
                     _logger.warning("a tick was not written: %s", result)

@@ -45,8 +45,9 @@ class RestoreError(RuntimeError):
 class StepLimits:
     """How much is worked in at once, and how often the state is saved."""
 
-    entries: int = 16
-    """Messages in a step."""
+    entries: int = 128
+    """Messages in a step. So many are taken only where they wait already: then each changed line is written once for
+    all of them."""
     bytes: int = 8 * 1024 * 1024
     """Bytes in a step (one message may be more)."""
     wait_s: float = 0.02

@@ -3,44 +3,17 @@
 import asyncio
 import threading
 from collections.abc import Sequence
-from functools import partial
-from typing import Any, Final, NamedTuple
-
-from confluent_kafka import KafkaException, Producer
+from typing import Any, Final
 
 from streams.kafka.avro import writing
+from streams.kafka.native_wire import NativeWire, is_there
 from streams.kafka.settings import KafkaSettings
+from streams.kafka.wire import Message, PlainWire, Sending, Wire
 from streams.log import LogUnavailable
 
-_POLL_S: Final = 0.1
+__all__ = ["KafkaProducer", "Message"]
+
 _FULL_QUEUE_PAUSE_S: Final = 0.005
-
-
-class Message(NamedTuple):
-    """A record to append. `topic` is the registry's name, without the deployment's prefix."""
-
-    topic: str
-    partition: int
-    key: bytes | None
-    value: bytes
-
-
-class _Pending:
-    """Messages that one caller waits for together. Filled by the thread that polls."""
-
-    def __init__(self, count: int, future: "asyncio.Future[list[int]]") -> None:
-        self.offsets = [-1] * count
-        self.missing = count
-        self.future = future
-        self.error: str | None = None
-
-    def resolve(self) -> None:
-        if self.future.done():
-            return  # the caller was cancelled
-        if self.error is not None:
-            self.future.set_exception(LogUnavailable(self.error))
-        else:
-            self.future.set_result(self.offsets)
 
 
 class KafkaProducer:
@@ -54,7 +27,7 @@ class KafkaProducer:
     ) -> None:
         self._settings = settings
         self._timeout_s = settings.delivery_timeout_s if delivery_timeout_s is None else delivery_timeout_s
-        self._config: dict[str, Any] = {
+        config: dict[str, Any] = {
             **settings.confluent(),
             "enable.idempotence": True,
             "acks": "all",
@@ -64,11 +37,9 @@ class KafkaProducer:
             "message.max.bytes": settings.message_bytes_max,
             "queue.buffering.max.kbytes": 128 * 1024,
         }
-        self._producer = Producer(self._config)
+        self._wire: Wire = NativeWire(settings, config) if is_there() else PlainWire(settings, config)
         self._translation = writing(settings)
         self._loop = asyncio.get_running_loop()
-        self._finished: list[_Pending] = []
-        self._broken = False
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="kafka-delivery", daemon=True)
         self._thread.start()
@@ -87,10 +58,25 @@ class KafkaProducer:
             return []
         if self._translation is not None:
             messages = await asyncio.to_thread(self._translated, messages)
-        pending = _Pending(len(messages), self._loop.create_future())
-        for index, message in enumerate(messages):
-            await self._enqueue(message, partial(self._delivered, pending, index))
-        return await pending.future
+        future: asyncio.Future[list[int]] = self._loop.create_future()
+        begun = self._wire.begin(Sending(messages, future))
+        await self._push(begun, len(messages))
+        return await future
+
+    async def _push(self, begun: Any, count: int) -> None:
+        """Hands all messages over, as the queue has room. Raises: LogUnavailable."""
+        try:
+            start, heard = self._wire.push(begun, 0), self._loop.time()
+            while start < count:
+                await asyncio.sleep(_FULL_QUEUE_PAUSE_S)
+                taken, now = self._wire.push(begun, start), self._loop.time()
+                if taken > start:
+                    start, heard = taken, now
+                elif now > heard + self._timeout_s:
+                    raise LogUnavailable(f"Kafka takes no records: the queue was full for {self._timeout_s} s")
+        except BaseException:
+            self._wire.abandon(begun)
+            raise
 
     def _translated(self, messages: Sequence[Message]) -> list[Message]:
         """Outputs as this deployment writes them. Off the event loop: heartbeats go on meanwhile."""
@@ -98,69 +84,23 @@ class KafkaProducer:
         encode = self._translation.encode
         return [message._replace(value=encode(message.topic, message.value)) for message in messages]
 
-    async def _enqueue(self, message: Message, on_delivery: Any) -> None:
-        deadline = self._loop.time() + self._timeout_s
-        while True:
-            try:
-                self._producer.produce(
-                    self._settings.topic(message.topic),
-                    value=message.value,
-                    key=message.key,
-                    partition=message.partition,
-                    on_delivery=on_delivery,
-                )
-                return
-            except BufferError:
-                if self._loop.time() > deadline:
-                    raise LogUnavailable(
-                        f"Kafka takes no records: the queue was full for {self._timeout_s} s"
-                    ) from None
-                await asyncio.sleep(_FULL_QUEUE_PAUSE_S)
-            except KafkaException as error:
-                self._broken = self._broken or error.args[0].fatal()
-                raise LogUnavailable(f"Kafka refused a record for {message.topic}: {error.args[0].str()}") from error
-
-    def _delivered(self, pending: _Pending, index: int, error: Any, record: Any) -> None:
-        """Called by the polling thread for each record."""
-        if error is None:
-            pending.offsets[index] = record.offset()
-        else:
-            self._broken = self._broken or error.fatal()
-            pending.error = f"{record.topic()} partition {record.partition()}: {error.str()}"
-        pending.missing -= 1
-        if pending.missing == 0:
-            self._finished.append(pending)
-
     def _poll(self) -> None:
         while not self._closing.is_set():
-            self._producer.poll(_POLL_S)
-            if self._broken:
-                self._renew()
-            self._hand_over()
+            self._hand_over(self._wire.poll())
+        self._hand_over(self._wire.close(self._timeout_s + 1.0))
 
-    def _hand_over(self) -> None:
+    def _hand_over(self, settled: list[Sending]) -> None:
         """One wake-up of the loop for all that has come since the last."""
-        if self._finished and not self._loop.is_closed():
-            finished, self._finished = self._finished, []
-            self._loop.call_soon_threadsafe(_resolve, finished)
-
-    def _renew(self) -> None:
-        """After a fatal error an idempotent producer takes nothing more: fail what it holds, and start another."""
-        old = self._producer
-        old.purge()
-        old.flush(1.0)
-        self._producer = Producer(self._config)
-        self._broken = False
+        if settled and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_settle, settled)
 
     async def close(self) -> None:
         """Waits until what was given is delivered or has failed, then ends the thread."""
-        await asyncio.to_thread(self._producer.flush, self._timeout_s + 1.0)
         self._closing.set()
         await asyncio.to_thread(self._thread.join)
-        finished, self._finished = self._finished, []
-        _resolve(finished)
+        await asyncio.sleep(0)  # what was settled last is handed over in the loop's next turn
 
 
-def _resolve(finished: list[_Pending]) -> None:
-    for pending in finished:
-        pending.resolve()
+def _settle(settled: list[Sending]) -> None:
+    for sending in settled:
+        sending.settle()

@@ -1,0 +1,150 @@
+"""The wire under a producer: records go in without waiting, what became of them comes back to the thread that polls.
+
+Two do the same: `PlainWire`, by confluent-kafka, and `streams.kafka.native_wire`, without Python for each record.
+"""
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+from typing import Any, Final, NamedTuple, Protocol
+
+from confluent_kafka import KafkaException, Producer
+
+from streams.kafka.settings import KafkaSettings
+from streams.log import LogUnavailable
+
+POLL_S: Final = 0.1
+"""How long `Wire.poll` waits for the first report."""
+
+
+class Message(NamedTuple):
+    """A record to append. `topic` is the registry's name, without the deployment's prefix."""
+
+    topic: str
+    partition: int
+    key: bytes | None
+    value: bytes
+
+
+class Sending:
+    """Messages that one caller waits for together. `offsets` and `error` are known when a poll has returned it."""
+
+    def __init__(self, messages: Sequence[Message], future: "asyncio.Future[list[int]]") -> None:
+        self.messages = messages
+        self.offsets = [-1] * len(messages)
+        self.error: str | None = None
+        self._future = future
+
+    def settle(self) -> None:
+        """Answers the caller, on its event loop."""
+        if self._future.done():
+            return  # the caller was cancelled
+        if self.error is not None:
+            self._future.set_exception(LogUnavailable(self.error))
+        else:
+            self._future.set_result(self.offsets)
+
+
+class Wire(Protocol):
+    """One idempotent producer (`acks=all`). `push` in the event loop's thread; all else in the one that polls."""
+
+    def begin(self, sending: Sending) -> Any:
+        """What `push` is given for this sending."""
+        ...
+
+    def push(self, begun: Any, start: int) -> int:
+        """Queues messages from `start` on, in order. Returns which is the first that the full queue has not taken.
+
+        Raises: LogUnavailable where one is refused; those before it may be written.
+        """
+        ...
+
+    def abandon(self, begun: Any) -> None:
+        """No more of it will be pushed, and nobody waits for what was."""
+        ...
+
+    def poll(self) -> list[Sending]:
+        """Waits a moment for reports. Returns what is settled now. After a fatal error it fails all that it holds."""
+        ...
+
+    def close(self, seconds: float) -> list[Sending]:
+        """Waits until everything is delivered or has failed. Returns what is settled now."""
+        ...
+
+
+class _Begun:
+    """How many of a sending's messages are not reported yet."""
+
+    def __init__(self, sending: Sending) -> None:
+        self.sending = sending
+        self.missing = len(sending.messages)
+
+
+class PlainWire:
+    """By confluent-kafka: a call and a callback for each record."""
+
+    def __init__(self, settings: KafkaSettings, config: dict[str, Any]) -> None:
+        self._settings = settings
+        self._config = config
+        self._producer = Producer(config)
+        self._settled: list[Sending] = []
+        self._broken = False
+
+    def begin(self, sending: Sending) -> _Begun:
+        """See `Wire`."""
+        return _Begun(sending)
+
+    def push(self, begun: _Begun, start: int) -> int:
+        """See `Wire`."""
+        messages = begun.sending.messages
+        for index in range(start, len(messages)):
+            message = messages[index]
+            try:
+                self._producer.produce(
+                    self._settings.topic(message.topic),
+                    value=message.value,
+                    key=message.key,
+                    partition=message.partition,
+                    on_delivery=partial(self._delivered, begun, index),
+                )
+            except BufferError:
+                return index
+            except KafkaException as error:
+                self._broken = self._broken or error.args[0].fatal()
+                raise LogUnavailable(f"Kafka refused a record for {message.topic}: {error.args[0].str()}") from error
+        return len(messages)
+
+    def abandon(self, begun: _Begun) -> None:
+        """See `Wire`. What is missing stays missing, so it is never settled."""
+
+    def _delivered(self, begun: _Begun, index: int, error: Any, record: Any) -> None:
+        if error is None:
+            begun.sending.offsets[index] = record.offset()
+        else:
+            self._broken = self._broken or error.fatal()
+            begun.sending.error = f"{record.topic()} partition {record.partition()}: {error.str()}"
+        begun.missing -= 1
+        if begun.missing == 0:
+            self._settled.append(begun.sending)
+
+    def poll(self) -> list[Sending]:
+        """See `Wire`."""
+        self._producer.poll(POLL_S)
+        if self._broken:
+            self._renew()
+        settled, self._settled = self._settled, []
+        return settled
+
+    def _renew(self) -> None:
+        """After a fatal error an idempotent producer takes nothing more: fail what it holds, and start another."""
+        old = self._producer
+        old.purge()
+        old.flush(1.0)
+        self._producer = Producer(self._config)
+        self._broken = False
+
+    def close(self, seconds: float) -> list[Sending]:
+        """See `Wire`."""
+        self._producer.flush(seconds)
+        settled, self._settled = self._settled, []
+        return settled
