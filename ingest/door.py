@@ -23,8 +23,8 @@ from ingest.batcher import Batcher
 from ingest.columns import ABSENT, Events, Fault, Parsed, Refused, Rows, make_rejection
 from ingest.content import Headers
 from ingest.memory import IdentityMemory, Seen
-from ingest.parse import parse
-from ingest.receipt import Receipt
+from ingest.parse import parse, parse_texts
+from ingest.receipt import Answer, Receipt, Verdict
 from ingest.route import Router, Views, explain_no_route
 from schemas.entry import encode_tick
 from schemas.event import VOID_TYPE
@@ -63,6 +63,11 @@ class OverRate(LogUnavailable):
 
 def _admit_all(tenant: str, events: int) -> None:
     """No tenant has a bound."""
+
+
+Single = bytes | LogUnavailable | None
+"""What became of a request with one event: the body of its answer, which is a 200; why nothing was promised; or None
+where `take` must look at it by itself, and nothing was done with it."""
 
 
 class RequestTracer(Protocol):
@@ -284,6 +289,61 @@ class Door:
         receipt = _receipt(parsed, events, refused, seen, encode_position(position))
         self.counts.note(receipt)
         return receipt
+
+    async def take_singles(self, texts: Sequence[bytes], tenant: str) -> list[Single]:
+        """Takes the bodies of requests with one event each (its JSON text, no white space around it), all together.
+
+        Only what is beyond doubt is taken; whatever is to be refused is left to `take`. Not for a door that follows
+        requests (`RequestTracer`). Raises: LogUnavailable, and then nothing is promised to any.
+        """
+        self._batcher.check_room()
+        arrived, router = self.clock(), self._router(tenant)
+        parsed = parse_texts(texts)
+        events, _ = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)
+        events = self._admitted(events, tenant)
+        routed = Routed(events, router, [arrived] * len(events.id))
+        seen = self._memory.look(routed.identity, routed.content)
+        by_partition = routed.by_partition() if routed.identity else {}
+        ends = [self._batcher.add(tenant, partition, rows) for partition, rows in by_partition.items()]
+        positions: dict[int, str | LogUnavailable] = {}
+        for partition, end, rows in zip(by_partition, ends, by_partition.values(), strict=True):
+            try:
+                positions[partition] = encode_position({partition: await end})
+                self._memory.remember(rows.identity, rows.content)
+            except LogUnavailable as error:
+                positions[partition] = error
+        found: list[Single] = [None] * parsed.total
+        for i, (at, partition) in enumerate(zip(events.at, routed.partitions, strict=True)):
+            position = positions[partition]
+            found[at] = self._single(events, i, seen, position) if isinstance(position, str) else position
+        return found
+
+    def _admitted(self, events: Events, tenant: str) -> Events:
+        """The events that the tenant's rate lets in, each a request of its own."""
+        over: list[int] = []
+        for i in range(len(events.id)):
+            try:
+                self.settings.admit(tenant, 1)
+            except OverRate:
+                over.append(i)
+        return events.without(over) if over else events
+
+    def _single(self, events: Events, i: int, seen: Seen, position: str) -> bytes:
+        """Counts one request, and gives the body of its answer: what `Receipt.answer` is for it."""
+        known = int(i in seen.duplicates)
+        self.counts.requests += 1
+        self.counts.accepted += 1 - known
+        self.counts.duplicates += known
+        verdict = Verdict(
+            index=0,
+            id=events.id[i],
+            source=events.source[i],
+            verdict="duplicate" if known else "accepted",
+            conflict=i in seen.conflicts,
+        )
+        return msgspec.json.encode(
+            Answer(accepted=1 - known, duplicates=known, rejected=0, position=position, events=[verdict])
+        )
 
     @property
     def waiting(self) -> tuple[int, int]:
