@@ -14,7 +14,7 @@ from ingest.door import Door, Single
 from schemas.limits import PACK_EVENTS_MAX
 from streams.log import LogUnavailable
 
-UNDER_WAY_MAX: Final = 2
+UNDER_WAY_MAX: Final = 1
 """One group waits for the disk while the next is read. More would make them smaller, and smaller ones cost more."""
 
 _logger = logging.getLogger(__name__)
