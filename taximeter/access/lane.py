@@ -9,7 +9,7 @@ before they say again. Whether the key in them still may is asked each time.
 """
 
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import httptools
 
@@ -20,7 +20,7 @@ from ingest.singles import Done, Singles
 from schemas.limits import HEADERS_MAX
 from streams.log import LogUnavailable
 from taximeter.access.bodies import Bodies
-from taximeter.access.gate import Gate, Refused
+from taximeter.access.gate import Gate, Passed, Refused
 from taximeter.access.layer import with_waits
 from taximeter.access.rates import Rates
 from taximeter.request_counts import RequestCounts
@@ -40,12 +40,16 @@ _LENGTH_DIGITS: Final = 9
 _Headers = list[tuple[bytes, bytes]]
 
 
-class Head(NamedTuple):
+class Head:
     """A request's head that may go the fast lane: its headers (names in lower case), its bytes, the body's length."""
 
-    headers: _Headers
-    size: int
-    length: int
+    __slots__ = ("headers", "length", "passed", "size")
+
+    def __init__(self, headers: _Headers, size: int, length: int) -> None:
+        self.headers = headers
+        self.size = size
+        self.length = length
+        self.passed: Passed | None = None
 
 
 class Lane:
@@ -79,11 +83,11 @@ class Lane:
     def admit(self, head: Head) -> str | None:
         """The tenant of a request that may come in now; None where the ordinary way has to say why it may not."""
         try:
-            access = self._gate.admit(_METHOD, EVENTS_PATH, head.headers)
-            self._rates.check(access.tenant)
+            head.passed = passed = self._gate.admit_again(head.passed, _METHOD, EVENTS_PATH, head.headers)
+            self._rates.check(passed.access.tenant)
         except (Refused, OverRate):
             return None
-        return access.tenant
+        return passed.access.tenant
 
     def add(self, tenant: str, texts: Sequence[bytes], done: Done) -> None:
         """See `Singles.add`."""
