@@ -133,7 +133,7 @@ def _read(text: bytes) -> Head | None:
     reader = _Reader()
     try:
         httptools.HttpRequestParser(reader).feed_data(text)
-    except httptools.HttpParserError:
+    except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
     names = {name for name, _ in reader.headers}
     length = header(reader.headers, b"content-length") or ""
