@@ -290,33 +290,54 @@ class Door:
         self.counts.note(receipt)
         return receipt
 
-    async def take_singles(self, texts: Sequence[bytes], tenant: str) -> list[Single]:
+    async def take_singles(self, texts: Sequence[bytes], tenant: str, done: Callable[[int, Single], None]) -> None:
         """Takes the bodies of requests with one event each (its JSON text, no white space around it), all together.
 
-        Only what is beyond doubt is taken; whatever is to be refused is left to `take`. Not for a door that follows
-        requests (`RequestTracer`). Raises: LogUnavailable, and then nothing is promised to any.
+        `done`: called with each one's place and what became of it, as soon as that is known. Only what is beyond doubt
+        is taken; whatever is to be refused is left to `take`. Not for a door that follows requests (`RequestTracer`).
+        Raises: LogUnavailable, and then nothing is promised to those who were not told otherwise.
         """
         self._batcher.check_room()
         arrived, router = self.clock(), self._router(tenant)
         parsed = parse_texts(texts)
         events, _ = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)
         events = self._admitted(events, tenant)
+        if len(events.id) < parsed.total:
+            for at in set(range(parsed.total)).difference(events.at):
+                done(at, None)
+        if not events.id:
+            return
         routed = Routed(events, router, [arrived] * len(events.id))
         seen = self._memory.look(routed.identity, routed.content)
-        by_partition = routed.by_partition() if routed.identity else {}
-        ends = [self._batcher.add(tenant, partition, rows) for partition, rows in by_partition.items()]
-        positions: dict[int, str | LogUnavailable] = {}
-        for partition, end, rows in zip(by_partition, ends, by_partition.values(), strict=True):
-            try:
-                positions[partition] = encode_position({partition: await end})
-                self._memory.remember(rows.identity, rows.content)
-            except LogUnavailable as error:
-                positions[partition] = error
-        found: list[Single] = [None] * parsed.total
-        for i, (at, partition) in enumerate(zip(events.at, routed.partitions, strict=True)):
-            position = positions[partition]
-            found[at] = self._single(events, i, seen, position) if isinstance(position, str) else position
-        return found
+        ends = [
+            self._end_singles(routed, seen, partition, rows, self._batcher.add(tenant, partition, rows), done)
+            for partition, rows in routed.by_partition().items()
+        ]
+        if len(ends) == 1:
+            await ends[0]
+        else:
+            await asyncio.gather(*ends)
+
+    async def _end_singles(
+        self,
+        routed: Routed,
+        seen: Seen,
+        partition: int,
+        rows: Rows,
+        end: asyncio.Future[int],
+        done: Callable[[int, Single], None],
+    ) -> None:
+        """Says of the events of one partition what became of them, as soon as it is known: none waits for others'."""
+        failed: LogUnavailable | None = None
+        position = ""
+        try:
+            position = encode_position({partition: await end})
+            self._memory.remember(rows.identity, rows.content)
+        except LogUnavailable as error:
+            failed = error
+        for i, (at, of) in enumerate(zip(routed.events.at, routed.partitions, strict=True)):
+            if of == partition:
+                done(at, self._single(routed.events, i, seen, position) if failed is None else failed)
 
     def _admitted(self, events: Events, tenant: str) -> Events:
         """The events that the tenant's rate lets in, each a request of its own."""

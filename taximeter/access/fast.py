@@ -60,7 +60,7 @@ class FastConnection(Connection):
         self._held = 0  # what that body counts for meanwhile
         self._in_message = False
         self._upgraded = False
-        self._moving = False  # since the timer began there was a burst
+        self._moving = False  # since the timer began a request has come here
         self._ending = False
         self._stuck = False
 
@@ -84,17 +84,16 @@ class FastConnection(Connection):
         lane = self.lane
         assert lane is not None
         self._stop_being_late()
+        self._unset_keepalive_if_required()
         front = _front(lane, data)
         if front is None or not lane.bodies.take(front.size):
             self._rest = b""
             self._leave(data)
         elif not front.texts:
-            self._rest, self._held = data, front.size
+            self._rest, self._held, self._moving = data, front.size, True
             self._late = self.loop.call_later(_MOMENT_S, self._too_late)
         else:
-            self._unset_keepalive_if_required()
-            self._moving = True
-            self._rest = data[front.starts[-1] :]
+            self._rest, self._moving = data[front.starts[-1] :], True
             self._burst = _Burst(data, front.starts, front.tenant, front.size, self.loop.time())
             lane.add(front.tenant, front.texts, self._found)
 
@@ -140,14 +139,14 @@ class FastConnection(Connection):
             found = burst.found[burst.answered]
             burst.answered += 1
             if found is None:
-                self.transport.write(b"".join(parts))
+                self._write(parts)
                 self._leave(burst.data[burst.starts[burst.answered - 1] : burst.starts[burst.answered]])
                 return
             self.server_state.total_requests += 1
             ends = self._ending and burst.answered == count
             head, body = lane.answer(found, burst.tenant, self.server_state.default_headers, seconds)
             parts += head, _CLOSE if ends else b"\r\n", body
-        self.transport.write(b"".join(parts))
+        self._write(parts)
         if self._ending:
             self.transport.close()
         elif self.flow.write_paused:
@@ -155,6 +154,10 @@ class FastConnection(Connection):
             self.flow.pause_reading()
         else:
             self._next()
+
+    def _write(self, parts: list[bytes]) -> None:
+        if parts:
+            self.transport.write(b"".join(parts))
 
     def _next(self) -> None:
         self._burst = None
@@ -203,7 +206,7 @@ class FastConnection(Connection):
         super().shutdown()
 
     def _too_slow(self) -> None:
-        if self._moving or self._burst is not None:
+        if self._moving or self._burst is not None or self._late is not None:
             self._moving = False
             self._wait()
         else:
@@ -230,4 +233,6 @@ def _front(lane: Lane, data: bytes) -> _Front | None:
         starts.append(end)
         size += head.length
         at = end
+        if lane.is_bounded(tenant):
+            break  # who comes after one that is refused may still find room: they go one by one
     return _Front(tenant, texts, starts, size) if texts else None

@@ -89,6 +89,10 @@ class Lane:
             return None
         return passed.access.tenant
 
+    def is_bounded(self, tenant: str) -> bool:
+        """Whether the tenant has a rate, so that the order of its requests decides which are let in."""
+        return self._rates.bounded and self._rates.standing(tenant) is not None
+
     def add(self, tenant: str, texts: Sequence[bytes], done: Done) -> None:
         """See `Singles.add`."""
         self._singles.add(tenant, texts, done)
@@ -96,8 +100,8 @@ class Lane:
     def answer(
         self, found: bytes | LogUnavailable, tenant: str, before: _Headers, seconds: float
     ) -> tuple[bytes, bytes]:
-        """An answer's head without its last line, and its body, as they go over the wire. `before`: the headers that the
-        server puts into each; `seconds`: how long the request has waited for it."""
+        """An answer's head without its last line, and its body, as they go over the wire. `before`: the headers that
+        the server puts into each; `seconds`: how long the request has waited for it."""
         if isinstance(found, bytes):
             self._counts.note(_METHOD, EVENTS_PATH, 200, seconds)
             if self._before[0] is not before:

@@ -8,12 +8,14 @@ import asyncio
 import gzip
 import re
 from collections.abc import Sequence
+from itertools import pairwise
 
 import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.identity import partition_of
 from schemas.times import SECOND
 from taximeter.access.lane import BODY_BYTES_MAX
 from taximeter.access.rates import RateSettings
@@ -123,7 +125,7 @@ class Script(msgspec.Struct):
 
 def _pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
     places = sorted({0, len(data), *(cut % (len(data) + 1) for cut in cuts)})
-    return [data[a:b] for a, b in zip(places, places[1:], strict=False)]
+    return [data[a:b] for a, b in pairwise(places)]
 
 
 _EVENTS = ("revoke good", "revoke ends", "down", "up", "second", "ten seconds")
@@ -208,3 +210,188 @@ def test_one_request_at_a_time_is_answered_the_same_to_the_byte(script: Script) 
 @given(_scripts(_many))
 def test_pipelined_requests_are_answered_the_same_in_their_order(script: Script) -> None:
     asyncio.run(_compare(script, exact=False))
+
+
+# What a law of answers cannot see --------------------------------------------------------------------------------
+
+
+async def _talk(wire: Wire, data: bytes) -> bytes:
+    before = len(wire.sent)
+    wire.feed(data)
+    await settle(400)
+    return wire.sent[before:]
+
+
+def _statuses(sent: bytes) -> list[int]:
+    return [int(status) for status in re.findall(rb"HTTP/1.1 (\d{3})", sent)]
+
+
+async def test_what_many_connections_send_goes_into_one_pack_and_each_is_answered_at_once() -> None:
+    server = Server(fast=True)
+    wires = [server.connect()[0] for _ in range(40)]
+    for n, wire in enumerate(wires):
+        wire.feed(post(text(event(id=f"e{n}"))) + post(text(event(id=f"f{n}"))))
+    await settle()
+    assert len(server.log.entries) == 1 and server.log.entries[0][2] == 80
+    for n, wire in enumerate(wires):
+        assert re.findall(rb'"id":"(\w+)"', wire.sent) == [b"e%d" % n, b"f%d" % n]
+        assert wire.writes == 1, "two answers, one write"
+
+
+async def test_while_a_group_is_on_its_way_the_next_gathers() -> None:
+    server = Server(fast=True)
+    server.log.gate = asyncio.Event()
+    wires = [server.connect()[0] for _ in range(10)]
+    for n, wire in enumerate(wires):
+        wire.feed(post(text(event(id=f"e{n}"))))
+        await settle(3)
+    server.log.gate.set()
+    await settle()
+    assert [events for *_, events in server.log.entries] == [1, 9]
+    assert all(_statuses(wire.sent) == [200] for wire in wires)
+
+
+async def test_a_partition_that_stands_still_holds_up_nobody_elses_events() -> None:
+    server = Server(fast=True)
+    append, stands = server.log.append, asyncio.Event()
+    here, there = (next(f"c{n}" for n in range(99) if partition_of("default", f"c{n}", 2) == at) for at in (0, 1))
+
+    async def standing(partition: int, value: bytes, events: int) -> int:
+        if partition == 1:
+            await stands.wait()
+        return await append(partition, value, events)
+
+    server.log.append = standing  # type: ignore[method-assign]
+    wires = [server.connect()[0] for _ in range(3)]
+    wires[0].feed(post(text(event(id="1", subject=there))))
+    wires[1].feed(post(text(event(id="2", subject=here))))
+    await settle()
+    assert _statuses(wires[1].sent) == [200], "of one group"
+    wires[2].feed(post(text(event(id="3", subject=here))))
+    await until(lambda: _statuses(wires[2].sent) == [200])
+    assert wires[0].sent == b"", "and it waits for what it is in"
+    stands.set()
+    await settle()
+    assert _statuses(wires[0].sent) == [200]
+
+
+async def test_a_log_that_takes_nothing_is_said_at_once_and_costs_no_second_try() -> None:
+    server = Server(fast=True)
+    server.log.down = True
+    wire, _ = server.connect()
+    sent = await _talk(wire, post(text(event())) * 3)
+    assert _statuses(sent) == [503] * 3 and sent.count(b"retry-after: 1\r\n") == 3 and not wire.closed
+    server.log.down = False
+    assert _statuses(await _talk(wire, post(text(event())))) == [200]
+    assert server.door.counts.requests == 1
+
+
+async def test_a_body_behind_its_head_is_waited_for_a_moment_and_then_watched_like_any_other() -> None:
+    server = Server(fast=True, slow_s=0.3)
+    request = post(text(event()))
+    head = request.index(b"\r\n\r\n") + 4
+    wire, _ = server.connect()
+    wire.feed(request[:head])
+    await settle()
+    assert server.bodies.held == len(request) - head, "it is counted before it comes"
+    wire.feed(request[head:])
+    await settle()
+    assert _statuses(wire.sent) == [200] and server.bodies.held == 0
+    slow, _ = server.connect()
+    slow.feed(request[:-1])
+    await until(lambda: slow.closed)
+    assert _statuses(slow.sent) == [408] and b'"too_slow"' in slow.sent and server.bodies.held == 0
+
+
+async def test_small_bodies_count_for_the_bound_of_all() -> None:
+    server = Server(fast=True)
+    assert server.bodies.take(2**20 - 200)
+    wire, _ = server.connect()
+    wire.feed(post(text(event(data={"x": "y" * 200}))))
+    await settle()
+    assert _statuses(wire.sent) == [503] and b'"busy"' in wire.sent
+    server.bodies.give_back(2**20 - 200)
+    assert _statuses(await _talk(wire, post(text(event())))) == [200] and server.bodies.held == 0
+
+
+async def test_a_client_that_does_not_read_its_answers_is_not_read_either() -> None:
+    server = Server(fast=True)
+    wire, connection = server.connect()
+    connection.pause_writing()
+    wire.feed(post(text(event(id="a"))))
+    await settle()
+    for n in range(5):
+        wire.feed(post(text(event(id=f"b{n}"))))
+        await settle()
+    assert _statuses(wire.sent) == [200] and len(wire.unread) == 5, "the rest stays with the system"
+    connection.resume_writing()
+    await settle(400)
+    assert _statuses(wire.sent) == [200] * 6
+
+
+async def test_a_client_that_goes_away_leaves_nothing_behind() -> None:
+    server = Server(fast=True)
+    server.log.gate = asyncio.Event()
+    wire, _ = server.connect()
+    wire.feed(post(text(event())))
+    await settle()
+    wire.close()
+    await settle()
+    server.log.gate.set()
+    await settle()
+    assert wire.sent == b"" and server.bodies.held == 0 and server.log.ids() == ["e1"]
+
+
+async def test_at_the_servers_end_what_is_at_hand_is_answered() -> None:
+    server = Server(fast=True)
+    server.log.gate = asyncio.Event()
+    wire, connection = server.connect()
+    wire.feed(post(text(event())))
+    await settle()
+    connection.shutdown()
+    assert not wire.closed
+    server.log.gate.set()
+    await settle()
+    assert _statuses(wire.sent) == [200] and wire.closed and b"connection: close\r\n" in wire.sent
+    idle, connection = server.connect()
+    connection.shutdown()
+    assert idle.closed
+
+
+@pytest.mark.parametrize("after", [b"", post(text(event())), post(b"{"), post(text(event())) + b"\r\n"])
+async def test_an_idle_connection_is_closed_and_one_that_is_used_is_not(after: bytes) -> None:
+    server = Server(fast=True, slow_s=0.2)
+    wire, _ = server.connect()
+    if after:
+        for _ in range(6):
+            assert _statuses(await _talk(wire, after)) in ([200], [400])
+            await asyncio.sleep(0.1)
+    assert not wire.closed or not after
+    await until(lambda: wire.closed)
+
+
+async def test_a_revoked_key_ends_with_its_next_request() -> None:
+    server = Server(fast=True)
+    wire, _ = server.connect()
+    assert _statuses(await _talk(wire, post(text(event())))) == [200]
+    server.revoke("good")
+    assert _statuses(await _talk(wire, post(text(event())))) == [401]
+
+
+async def test_an_expired_key_ends_to_the_microsecond() -> None:
+    server = Server(fast=True)
+    wire, _ = server.connect()
+    server.now += SECOND - 1
+    assert _statuses(await _talk(wire, post(text(event()), key="ends"))) == [200]
+    server.now += 1
+    assert _statuses(await _talk(wire, post(text(event()), key="ends"))) == [401]
+
+
+async def test_heads_that_never_come_again_do_not_fill_memory() -> None:
+    server = Server(fast=True)
+    wire, connection = server.connect()
+    for n in range(5000):
+        wire.feed(post(text(event(id=str(n))), f"traceparent: {n}"))
+        await settle(12)
+    assert len(server.log.ids()) == 5000 and connection.lane is not None
+    assert len(connection.lane._heads) <= 4096
