@@ -64,10 +64,11 @@ class _Tenant:
 
 
 class Singles:
-    """Gathers, on one event loop."""
+    """Gathers, on the event loop that it is made on."""
 
     def __init__(self, door: Door) -> None:
         self.door = door
+        self._loop = asyncio.get_running_loop()
         self._tenants: dict[str, _Tenant] = {}
         self._tasks: set[asyncio.Task[None]] = set()
 
@@ -77,23 +78,21 @@ class Singles:
         if found is None:
             found = self._tenants[tenant] = _Tenant(tenant)
         found.waiting.append(_Added(texts, done))
-        loop = asyncio.get_running_loop()
-        if not found.scheduled and (not found.under_way or loop.time() >= found.patient_until):
+        if not found.scheduled and (not found.under_way or self._loop.time() >= found.patient_until):
             found.scheduled = True
-            loop.call_soon(self._flush, found)
+            self._loop.call_soon(self._flush, found)
 
     def _flush(self, tenant: _Tenant) -> None:
         tenant.scheduled = False
         if tenant.waiting:
             tenant.under_way += 1
-            task = asyncio.get_running_loop().create_task(self._take(tenant, _first(tenant.waiting)))
+            task = self._loop.create_task(self._take(tenant, _first(tenant.waiting)))
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
     async def _take(self, tenant: _Tenant, group: list[_Added]) -> None:
-        loop = asyncio.get_running_loop()
-        tenant.patient_until = loop.time() + PATIENCE_S
-        late = loop.call_later(PATIENCE_S, self._flush, tenant)
+        tenant.patient_until = self._loop.time() + PATIENCE_S
+        late = self._loop.call_later(PATIENCE_S, self._flush, tenant)
         owners: list[_Added] = []
         for one in group:
             one.begin = len(owners)
