@@ -20,7 +20,7 @@ from typing import Final, Protocol
 import msgspec
 
 from ingest.batcher import Batcher
-from ingest.columns import ABSENT, Events, Fault, Parsed, Refused, Rows, make_rejection
+from ingest.columns import ABSENT, Events, Fault, Parsed, Refused, Rows, make_rejection, pick
 from ingest.content import Headers
 from ingest.memory import IdentityMemory, Seen
 from ingest.parse import parse, parse_texts
@@ -328,16 +328,21 @@ class Door:
         done: Callable[[int, Single], None],
     ) -> None:
         """Says of the events of one partition what became of them, as soon as it is known: none waits for others'."""
-        failed: LogUnavailable | None = None
-        position = ""
+        of = [i for i, here in enumerate(routed.partitions) if here == partition]
+        places = pick(routed.events.at, of)
         try:
             position = encode_position({partition: await end})
-            self._memory.remember(rows.identity, rows.content)
         except LogUnavailable as error:
-            failed = error
-        for i, (at, of) in enumerate(zip(routed.events.at, routed.partitions, strict=True)):
-            if of == partition:
-                done(at, self._single(routed.events, i, seen, position) if failed is None else failed)
+            for at in places:
+                done(at, error)
+            return
+        self._memory.remember(rows.identity, rows.content)
+        self.counts.requests += len(of)
+        for i, at, id, source in zip(of, places, rows.id, rows.source, strict=True):
+            known = int(i in seen.duplicates)
+            self.counts.accepted += 1 - known
+            self.counts.duplicates += known
+            done(at, _answer_single(id, source, position, known, i in seen.conflicts))
 
     def _admitted(self, events: Events, tenant: str) -> Events:
         """The events that the tenant's rate lets in, each a request of its own."""
@@ -348,23 +353,6 @@ class Door:
             except OverRate:
                 over.append(i)
         return events.without(over) if over else events
-
-    def _single(self, events: Events, i: int, seen: Seen, position: str) -> bytes:
-        """Counts one request, and gives the body of its answer: what `Receipt.answer` is for it."""
-        known = int(i in seen.duplicates)
-        self.counts.requests += 1
-        self.counts.accepted += 1 - known
-        self.counts.duplicates += known
-        verdict = Verdict(
-            index=0,
-            id=events.id[i],
-            source=events.source[i],
-            verdict="duplicate" if known else "accepted",
-            conflict=i in seen.conflicts,
-        )
-        return msgspec.json.encode(
-            Answer(accepted=1 - known, duplicates=known, rejected=0, position=position, events=[verdict])
-        )
 
     @property
     def waiting(self) -> tuple[int, int]:
@@ -405,6 +393,14 @@ class Door:
 
     def _extractor(self, tenant: str) -> Extractor:
         return self._views(tenant).extractor
+
+
+def _answer_single(id: str, source: str, position: str, known: int, conflict: bool) -> bytes:
+    """The body of the answer to a request with one event: what `Receipt.answer` is for it."""
+    verdict = Verdict(index=0, id=id, source=source, verdict="duplicate" if known else "accepted", conflict=conflict)
+    return msgspec.json.encode(
+        Answer(accepted=1 - known, duplicates=known, rejected=0, position=position, events=[verdict])
+    )
 
 
 def _receipt(parsed: Parsed, events: Events, refused: list[Refused], seen: Seen, position: str) -> Receipt:
