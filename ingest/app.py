@@ -22,6 +22,7 @@ from streams.log import LogUnavailable
 
 EVENTS_PATH: Final = "/v1/events"
 TICKS_PATH: Final = "/v1/ticks"
+PROBLEM: Final = b"application/problem+json"
 _TICK_BYTES_MAX: Final = 4096
 _TITLES: Final = {
     400: "Bad Request",
@@ -193,17 +194,22 @@ def _problem(status: int, code: str, detail: str) -> bytes:
 
 
 async def _send_problem(send: Send, status: int, code: str, detail: str, *headers: tuple[bytes, bytes]) -> None:
-    await _send(send, status, b"application/problem+json", _problem(status, code, detail), *headers)
+    await _send(send, status, PROBLEM, _problem(status, code, detail), *headers)
 
 
 async def _send_not_allowed(send: Send) -> None:
     await _send_problem(send, 405, "method_not_allowed", "expected POST", (b"allow", b"POST"))
 
 
-async def _send_unavailable(send: Send, door: Door, error: LogUnavailable) -> None:
-    seconds = b"%d" % door.settings.retry_after_seconds
+def unavailable(door: Door, error: LogUnavailable) -> tuple[bytes, tuple[bytes, bytes]]:
+    """The body (a problem, 503) and the header that say that the log takes nothing."""
     detail = f"nothing of this request was promised, send it again: {error}"
-    await _send_problem(send, 503, "unavailable", detail, (b"retry-after", seconds))
+    return _problem(503, "unavailable", detail), (b"retry-after", b"%d" % door.settings.retry_after_seconds)
+
+
+async def _send_unavailable(send: Send, door: Door, error: LogUnavailable) -> None:
+    body, wait = unavailable(door, error)
+    await _send(send, 503, PROBLEM, body, wait)
 
 
 async def _send(send: Send, status: int, media_type: bytes, body: bytes, *headers: tuple[bytes, bytes]) -> None:

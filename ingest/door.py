@@ -17,12 +17,15 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
+import msgspec
+import numpy as np
+
 from ingest.batcher import Batcher
-from ingest.columns import Events, Parsed, Refused, make_rejection
+from ingest.columns import Events, Parsed, Refused, Rows, make_rejection, pick
 from ingest.content import Headers
 from ingest.memory import IdentityMemory, Seen
-from ingest.parse import parse
-from ingest.receipt import Receipt
+from ingest.parse import parse, parse_texts
+from ingest.receipt import Answer, Receipt, Verdict
 from ingest.route import Router, Views
 from ingest.routed import Routed, refuse_unroutable
 from schemas.entry import encode_tick
@@ -59,6 +62,11 @@ class OverRate(LogUnavailable):
 
 def _admit_all(tenant: str, events: int) -> None:
     """No tenant has a bound."""
+
+
+Single = bytes | LogUnavailable | None
+"""What became of a request with one event: the body of its answer, which is a 200; why nothing was promised; or None
+where `take` must look at it by itself, and nothing was done with it."""
 
 
 class RequestTracer(Protocol):
@@ -182,6 +190,70 @@ class Door:
         self.counts.note(receipt)
         return receipt
 
+    async def take_singles(self, texts: Sequence[bytes], tenant: str, done: Callable[[int, Single], None]) -> None:
+        """Takes the bodies of requests with one event each (its JSON text, no white space around it), all together.
+
+        `done`: called with each one's place and what became of it, as soon as that is known. Only what is beyond doubt
+        is taken; whatever is to be refused is left to `take`. Not for a door that follows requests (`RequestTracer`).
+        Raises: LogUnavailable, and then nothing is promised to those who were not told otherwise.
+        """
+        self._batcher.check_room()
+        arrived, router = self.clock(), self._router(tenant)
+        parsed = parse_texts(texts)
+        events, _ = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)
+        events = self._admitted(events, tenant)
+        if len(events.id) < parsed.total:
+            for at in set(range(parsed.total)).difference(events.at):
+                done(at, None)
+        if not events.id:
+            return
+        routed = Routed(events, router, [arrived] * len(events.id))
+        seen = self._memory.look(routed.identity, routed.content)
+        ends = [
+            self._end_singles(routed, seen, partition, rows, self._batcher.add(tenant, partition, rows), done)
+            for partition, rows in routed.by_partition().items()
+        ]
+        if len(ends) == 1:
+            await ends[0]
+        else:
+            await asyncio.gather(*ends)
+
+    async def _end_singles(
+        self,
+        routed: Routed,
+        seen: Seen,
+        partition: int,
+        rows: Rows,
+        end: asyncio.Future[int],
+        done: Callable[[int, Single], None],
+    ) -> None:
+        """Says of the events of one partition what became of them, as soon as it is known: none waits for others'."""
+        of = np.flatnonzero(routed.partitions == partition).tolist()
+        places = pick(routed.events.at, of)
+        try:
+            position = encode_position({partition: await end})
+        except LogUnavailable as error:
+            for at in places:
+                done(at, error)
+            return
+        self._memory.remember(rows.identity, rows.content)
+        self.counts.requests += len(of)
+        for i, at, id, source in zip(of, places, rows.id, rows.source, strict=True):
+            known = int(i in seen.duplicates)
+            self.counts.accepted += 1 - known
+            self.counts.duplicates += known
+            done(at, _answer_single(id, source, position, known, i in seen.conflicts))
+
+    def _admitted(self, events: Events, tenant: str) -> Events:
+        """The events that the tenant's rate lets in, each a request of its own."""
+        over: list[int] = []
+        for i in range(len(events.id)):
+            try:
+                self.settings.admit(tenant, 1)
+            except OverRate:
+                over.append(i)
+        return events.without(over) if over else events
+
     @property
     def waiting(self) -> tuple[int, int]:
         """How many events wait for the log, and the bytes of their data."""
@@ -221,6 +293,14 @@ class Door:
 
     def _extractor(self, tenant: str) -> Extractor:
         return self._views(tenant).extractor
+
+
+def _answer_single(id: str, source: str, position: str, known: int, conflict: bool) -> bytes:
+    """The body of the answer to a request with one event: what `Receipt.answer` is for it."""
+    verdict = Verdict(index=0, id=id, source=source, verdict="duplicate" if known else "accepted", conflict=conflict)
+    return msgspec.json.encode(
+        Answer(accepted=1 - known, duplicates=known, rejected=0, position=position, events=[verdict])
+    )
 
 
 def _receipt(parsed: Parsed, events: Events, refused: list[Refused], seen: Seen, position: str) -> Receipt:

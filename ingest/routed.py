@@ -28,12 +28,12 @@ _route = function(
 class Routed:
     """The valid events of a request: `events`, their `rows` in the same order, and the partition of each."""
 
-    __slots__ = ("_partitions", "events", "rows")
+    __slots__ = ("events", "partitions", "rows")
 
     def __init__(self, events: Events, router: Router, arrived: Sequence[int]) -> None:
         """Every subject must have a route. `arrived`: each event's arrival, microseconds."""
         self.events = events
-        self.rows, self._partitions = (
+        self.rows, self.partitions = (
             _route_lists(events, router, arrived)
             if events.table is None
             else _route_table(events.table, router, arrived)
@@ -51,10 +51,10 @@ class Routed:
 
     def by_partition(self) -> dict[int, Rows]:
         """The rows of each partition, in the order of the request."""
-        found = np.unique(self._partitions).tolist()
+        found = np.unique(self.partitions).tolist()
         if len(found) == 1:
             return {found[0]: self.rows}
-        return {partition: self.rows.pick(np.flatnonzero(self._partitions == partition)) for partition in found}
+        return {partition: self.rows.pick(np.flatnonzero(self.partitions == partition)) for partition in found}
 
 
 def _route_lists(events: Events, router: Router, arrived: Sequence[int]) -> tuple[Rows, NDArray[np.int64]]:

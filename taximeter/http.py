@@ -17,7 +17,8 @@ from starlette.routing import BaseRoute, Route
 from starlette.types import ASGIApp
 
 from streams.watchdog import Stall
-from taximeter.access.connection import Connection
+from taximeter.access.fast import FastConnection
+from taximeter.access.lane import Lane
 from taximeter.openapi.http import openapi_routes
 from taximeter.request_counts import CountedApp, RequestCounts
 from taximeter.tracing.setup import Tracing
@@ -129,11 +130,12 @@ async def running(
     around: Callable[[ASGIApp], ASGIApp] = lambda app: app,
     tls: ssl.SSLContext | None = None,
     slow_s: float = 20.0,
+    lane: Lane | None = None,
 ) -> AsyncIterator[str]:
     """Serves the application while the block runs; yields its URL. Requests at hand are answered at the end.
 
     `around`: puts what stands in front of the application around it. `slow_s`: how long a request's headers may take,
-    and the next request of a connection.
+    and the next request of a connection. `lane`: what takes single events past the application.
 
     Raises: Unready where the address cannot be had.
     """
@@ -143,7 +145,7 @@ async def running(
         raise Unready(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
     config = uvicorn.Config(
         around(app),
-        http=type("Connection", (Connection,), {"slow_s": slow_s}),
+        http=type("Connection", (FastConnection,), {"slow_s": slow_s, "lane": lane}),
         ssl_context_factory=None if tls is None else lambda _config, _make: tls,
         loop="none",
         lifespan="off",

@@ -81,7 +81,8 @@ async def serve(
             watched = parts.host.watchdog.near
             routes = [*parts.routes(), *KeysApi(keys).routes()]
             app = make_app(routes, parts.ready, watched, parts.waiting, parts.requests, traces)
-            async with before.running(app, host, port) as url:
+            lane = None if traces is not None else before.lane(parts.door, parts.requests)
+            async with before.running(app, host, port, lane) as url:
                 await asyncio.to_thread(parts.host.wait_until_caught_up)
                 say(f"taximeter: ready at {url} (data in {data})")
                 return await _until_stopped(parts, endpoints)

@@ -180,7 +180,8 @@ async def _ingest_behind(
         own = [*door_routes(door), *Resending(door).routes(), *api.routes(), *reratings.routes()]
         parts = [*own, *doors, *watching, *KeysApi(keys).routes()]
         app = make_app(parts, lambda: {"log": True}, counts=requests, traces=traces)
-        async with before.running(app, host, port) as url:
+        lane = None if traces is not None else before.lane(door, requests)
+        async with before.running(app, host, port, lane) as url:
             say(f"taximeter ingest: ready at {url}")
             await until_signalled()
             say("taximeter ingest: stopping")

@@ -94,6 +94,17 @@ class Bodies:
         if self._looking:
             loop.call_later(self._slow_s / _LOOKS, self._look, loop)
 
+    def take(self, size: int) -> bool:
+        """Counts a body that has been read otherwise, until `give_back`; False where there is no room for it."""
+        if self.held + size > self._bytes_max:
+            return False
+        self.held += size
+        return True
+
+    def give_back(self, size: int) -> None:
+        """The request of a body that `take` has counted is answered."""
+        self.held -= size
+
     def release(self, held: Held) -> None:
         """The request is answered."""
         self.held -= held.bytes

@@ -12,15 +12,19 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from starlette.applications import Starlette
 from starlette.types import ASGIApp
 
+from ingest.door import Door
+from ingest.singles import Singles
 from schemas.identity import IDENTIFIER
 from schemas.limits import BODIES_BYTES_MAX
 from taximeter.access.bodies import Bodies
 from taximeter.access.gate import Gate
+from taximeter.access.lane import Lane
 from taximeter.access.layer import Layer
 from taximeter.access.rates import Rates, RateSettings
 from taximeter.access.ring import KeyRing
 from taximeter.http import running
 from taximeter.process import complain, say
+from taximeter.request_counts import RequestCounts
 from taximeter.tls import Tls, TlsRefused, TlsSettings
 
 if TYPE_CHECKING:  # whoever needs no Kafka does not load it
@@ -74,23 +78,27 @@ class Front:
         """`name`: the command; `where`: the options by which `taximeter keys` finds the same keys."""
         self.gate = Gate(ring, insecure=settings.insecure, public_watching=settings.public_watching)
         self.rates = Rates(settings.rates)
+        self._bodies = Bodies(settings.bodies_bytes_max, settings.slow_s)
         self._settings = settings
         self._tls = None if settings.tls is None else Tls(settings.tls)
         self._notice = check_keys(name, self.gate, ring, host, where)
 
     def around(self, app: ASGIApp) -> ASGIApp:
         """The application behind keys, rates and bounds."""
-        settings = self._settings
-        return Layer(app, self.gate, Bodies(settings.bodies_bytes_max, settings.slow_s), self.rates)
+        return Layer(app, self.gate, self._bodies, self.rates)
+
+    def lane(self, door: Door, counts: RequestCounts) -> Lane:
+        """What takes single events past the application, with the same keys, rates and bounds."""
+        return Lane(Singles(door), self.gate, self._bodies, self.rates, counts)
 
     @contextlib.asynccontextmanager
-    async def running(self, app: Starlette, host: str, port: int) -> AsyncIterator[str]:
+    async def running(self, app: Starlette, host: str, port: int, lane: Lane | None = None) -> AsyncIterator[str]:
         """Serves the application while the block runs; yields its URL. Raises: Unready."""
         tls = self._tls
         context = None if tls is None else tls.context
         watching = None if tls is None else asyncio.create_task(tls.watch(), name="certificate")
         try:
-            async with running(app, host, port, self.around, context, self._settings.slow_s) as url:
+            async with running(app, host, port, self.around, context, self._settings.slow_s, lane) as url:
                 self._notice.tell()
                 yield url
         finally:

@@ -10,7 +10,7 @@ import binascii
 import re
 import time
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qs
 
 from ingest.compat.errors import Failure
@@ -26,6 +26,8 @@ _LOCAL: Final = re.compile(rb"(localhost|[\d.]+|\[[\da-f:.]+\])(:\d+)?", re.I)
 """A `Host` that is no name which somebody else could have made."""
 _LOOKED_AT: Final = frozenset({b"authorization", b"x-api-key", TENANT_HEADER, b"host", b"origin"})
 
+_FOR_GOOD: Final = 1 << 62
+
 _NO_KEY: Final = b"-"
 """Stands for what cannot be a key."""
 
@@ -40,6 +42,14 @@ class Refused(Exception):
         self.failure = failure
         self.headers = headers
         self.close = close
+
+
+class Passed(NamedTuple):
+    """A head that was let in: what it may do, until when (microseconds), and the changes of keys that were known."""
+
+    access: Access
+    until: int
+    changes: int
 
 
 class Gate:
@@ -66,23 +76,35 @@ class Gate:
 
     def admit(self, method: str, path: str, headers: _Headers, query: bytes = b"") -> Access:
         """What the request may do. Names of headers are lower case. Raises: Refused (400, 401, 403)."""
+        return self._admit(method, path, headers, query)[0]
+
+    def admit_again(self, passed: Passed | None, method: str, path: str, headers: _Headers) -> Passed:
+        """`admit` for a head that comes again and again. `passed`: what was found when it came before; it holds until
+        a key is changed or the one in it expires. Raises: Refused."""
+        changes = self._ring.changes  # before anything is looked at
+        if passed is not None and passed.changes == changes and self._clock() < passed.until:
+            return passed
+        return Passed(*self._admit(method, path, headers, b""), changes)
+
+    def _admit(self, method: str, path: str, headers: _Headers, query: bytes) -> tuple[Access, int]:
+        """The access, and until when it holds if no key is changed (microseconds)."""
         given = {name: value for name, value in headers if name in _LOOKED_AT}
         if self.open:
             if not self.insecure:
                 _check_local(given)
-            return _open_access(given, query)
+            return _open_access(given, query), _FOR_GOOD
         need = need_of(method, path)
         if need == "public" or (self._public_watching and path in _WATCHED and need == "operator"):
-            return _NOBODY
+            return _NOBODY, _FOR_GOOD
         text = _presented(given)
         if text is None:
             raise _unauthorized("no_key", "found no API key, expected one as `Authorization: Bearer KEY`")
-        access = self._ring.access(text, self._clock())
-        if isinstance(access, str):
-            raise _unauthorized(f"{access}_key", _WHY[access], b', error="invalid_token"')
-        if need not in access.scopes:
-            _check_operator_or_refuse(access, need, method, path)
-        return access
+        found = self._ring.grant(text, self._clock())
+        if isinstance(found, str):
+            raise _unauthorized(f"{found}_key", _WHY[found], b', error="invalid_token"')
+        if need not in found[0].scopes:
+            _check_operator_or_refuse(found[0], need, method, path)
+        return found
 
 
 _NOBODY: Final = Access(scopes=frozenset())

@@ -20,7 +20,7 @@ from ingest.door import OverRate
 from schemas.access import SCOPE_NAME, Access
 from taximeter.access.bodies import Bodies, Gone, Held
 from taximeter.access.gate import Gate, Refused
-from taximeter.access.rates import Rates
+from taximeter.access.rates import Rates, Standing
 from taximeter.access.routes import need_of
 
 _AGAIN: Final = frozenset({429, 503})
@@ -97,7 +97,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             status = message["status"]
             if status in _AGAIN and not self._path.startswith("/health/"):
-                message["headers"] = self._with_waits(message.get("headers", ()), status)
+                standing = None if self.access is None else self._rates.standing(self.access.tenant)
+                message["headers"] = with_waits(message.get("headers", ()), self._path, standing)
             elif 400 <= status < 500 and status not in _AGAIN:
                 message["headers"] = [pair for pair in message.get("headers", ()) if pair[0].lower() != b"retry-after"]
         elif message.get("more_body", False) and self.admit is not None:
@@ -121,18 +122,19 @@ class _Answer:
         await self({"type": "http.response.start", "status": failure.status, "headers": found})
         await self._send({"type": "http.response.body", "body": content})
 
-    def _with_waits(self, headers: Iterable[Any], status: int) -> list[tuple[bytes, bytes]]:
-        """`Retry-After` for ours and OpenMeter's clients, `x-ratelimit-…` for Lago's, Stripe's own for Stripe's."""
-        found = [(bytes(name).lower(), bytes(value)) for name, value in headers]
-        given = dict(found)
-        standing = None if self.access is None else self._rates.standing(self.access.tenant)
-        seconds = given.get(b"retry-after") or b"%d" % max(_RETRY_S, 0 if standing is None else standing.reset_s)
-        limit, remaining = (0, 0) if standing is None else (standing.limit, standing.remaining)
-        waits = [(b"retry-after", seconds), (b"x-ratelimit-reset", seconds)]
-        waits += [(b"x-ratelimit-limit", b"%d" % limit), (b"x-ratelimit-remaining", b"%d" % remaining)]
-        if self._path.startswith("/stripe/"):
-            waits.append((b"stripe-should-retry", b"true"))
-        return found + [pair for pair in waits if pair[0] not in given]
+
+def with_waits(headers: Iterable[tuple[Any, Any]], path: str, standing: Standing | None) -> list[tuple[bytes, bytes]]:
+    """The headers of a 429 or 503, and what clients wait by: `Retry-After` for ours and OpenMeter's, `x-ratelimit-…`
+    for Lago's, Stripe's own for Stripe's."""
+    found = [(bytes(name).lower(), bytes(value)) for name, value in headers]
+    given = dict(found)
+    seconds = given.get(b"retry-after") or b"%d" % max(_RETRY_S, 0 if standing is None else standing.reset_s)
+    limit, remaining = (0, 0) if standing is None else (standing.limit, standing.remaining)
+    waits = [(b"retry-after", seconds), (b"x-ratelimit-reset", seconds)]
+    waits += [(b"x-ratelimit-limit", b"%d" % limit), (b"x-ratelimit-remaining", b"%d" % remaining)]
+    if path.startswith("/stripe/"):
+        waits.append((b"stripe-should-retry", b"true"))
+    return found + [pair for pair in waits if pair[0] not in given]
 
 
 def _body_of(headers: Iterable[tuple[bytes, bytes]]) -> tuple[int | None, bool]:

@@ -41,6 +41,8 @@ class KeyRing:
     def __init__(self) -> None:
         self._parts: dict[str, _Parts] = {}
         self._granted: dict[bytes, tuple[Access, int]] = {}
+        self.changes = 0
+        """How often records have come in. What was found at one count holds until it is another, or time is up."""
         self._lock = threading.Lock()
 
     def add(self, values: Iterable[bytes]) -> None:
@@ -52,6 +54,7 @@ class KeyRing:
                 except msgspec.MsgspecError as error:
                     _logger.error("a record of the API keys cannot be read, and is passed over: %s", error)
             self._granted = {}  # a new one: who is granting at this moment fills the old one in vain
+            self.changes += 1  # last: who has read the count before may have seen a part of the records
 
     def _fold(self, record: Record) -> None:
         parts = self._parts.setdefault(record.id if isinstance(record, KeyRecord) else record.key, _Parts())
@@ -87,7 +90,12 @@ class KeyRing:
         return any(key.state(now) == "valid" for key in self.keys())
 
     def access(self, text: bytes, now: int) -> Access | WhyNot:
-        """What a presented key may do at a time in microseconds, or why it may not.
+        """What a presented key may do at a time in microseconds, or why it may not."""
+        found = self.grant(text, now)
+        return found if isinstance(found, str) else found[0]
+
+    def grant(self, text: bytes, now: int) -> tuple[Access, int] | WhyNot:
+        """The same, and until when (microseconds).
 
         What was found once is found again by the digest alone, until a record comes in.
         """
@@ -95,11 +103,11 @@ class KeyRing:
         granted = self._granted  # before the records are looked at: see `add`
         found = granted.get(digest)
         if found is not None and now < found[1]:
-            return found[0]
+            return found
         access = self._look_up(text, digest.hex(), now)
         if isinstance(access, tuple) and len(granted) < _GRANTED_MAX:
             granted[digest] = access
-        return access[0] if isinstance(access, tuple) else access
+        return access
 
     def _look_up(self, text: bytes, digest: str, now: int) -> tuple[Access, int] | WhyNot:
         match = KEY_TEXT.match(text.decode("latin-1"))
