@@ -13,67 +13,32 @@ import os
 import statistics
 import sys
 import time
-from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
 os.environ.setdefault("POLARS_MAX_THREADS", "1")
 
-import msgspec
 import polars as pl
 import pyarrow as pa
 import pyarrow.types as types
 
+from benchmarks.book import Book, Wrong
 from benchmarks.every_model import END
-from benchmarks.expected import Cost, about, expected, is_counted, summed
+from benchmarks.expected import Cost, about, expected, is_counted
 from benchmarks.result import Figure, append, figure, print_table, shown
 from benchmarks.stopwatch import STAGES, Stopwatch
 from benchmarks.workload import WORKLOADS, compiled, packs
 from rating.engine import RatingEngine, RatingProcessor
-from schemas import topics
 from schemas.entry import CATALOGUE, Entry, encode_entry, encode_tick
 from schemas.faults import encode_document
 from schemas.times import parse_time
-from streams.processor import Output
 from taximeter.process import spare_the_collector
 
 SIZES: Final = (16, 64, 256)
 """Packs in a step: what a host takes when it is idle, busy, and behind."""
 QUOTED: Final = 64
 """The size that is compared with the target."""
-
-
-class Wrong(Exception):
-    """The lines do not come to what the events cost."""
-
-
-class Line(msgspec.Struct):
-    """What is read of a line item."""
-
-    customer: str
-    charge: str
-    amount: str
-    events: int
-
-
-class Book:
-    """The last revision of each line item, as a reader of the topic keeps them."""
-
-    def __init__(self) -> None:
-        self._last: dict[bytes, bytes] = {}
-
-    def add(self, outputs: Sequence[Output]) -> None:
-        """Takes what a step says."""
-        self._last.update((output.key, output.value) for output in outputs if output.topic == topics.LINE_ITEMS)
-
-    def check(self, cost: str, right: dict[str, Cost]) -> None:
-        """Holds all lines against what they should come to. Raises: Wrong."""
-        decode = msgspec.json.Decoder(Line).decode
-        lines = (line for line in map(decode, self._last.values()) if is_counted(cost, line.customer))
-        found = summed((line.charge, line.events, line.amount) for line in lines)
-        if found != right:
-            charges = sorted(charge for charge in found.keys() | right.keys() if found.get(charge) != right.get(charge))
-            raise Wrong("\n".join(f"{c}: found {found.get(c)}, expected {right.get(c)}" for c in charges))
 
 
 class Run(NamedTuple):
@@ -166,7 +131,7 @@ def run(watch: Stopwatch, first: Entry, log: list[Entry], size: int, cost: str, 
     if cost == "oracle":  # it has gauges, which a tick brings up to date
         end = log[-1].end
         book.add(engine.process([Entry(end, end + 1, encode_tick(parse_time(END)))]).outputs)
-    book.check(cost, right)
+    book.check(right, partial(is_counted, cost))
     identities = engine.tenants.identities
     held = engine.tenants.nbytes - identities.nbytes
     return Run(

@@ -50,7 +50,8 @@ with tokens as (select sum(tokens)::hugeint as q, kind, count(*) as n from event
     group by kind),
 requests as (select count(*)::hugeint as n, greatest(n - 100, 0) as q from events where type = 'llm.request'
     group by customer, month),
-gpu as (select sum(millis)::hugeint as q, count(*) as n from events where type = 'gpu.session' group by customer, month),
+gpu as (select sum(millis)::hugeint as q, count(*) as n from events where type = 'gpu.session'
+    group by customer, month),
 capacity as (select sum(millis)::hugeint as q, count(*) as n from events where type = 'gpu.session'
     group by customer, month, gpu)
 select 'platform', 0, count(*) * 20_000_000_000_000::hugeint from (select distinct customer, month from events)
