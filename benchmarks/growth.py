@@ -5,7 +5,8 @@ disk, as a host keeps them): each customer has three lines. Then events for cust
 are there, in steps of 16 packs. The processes take turns, so that what disturbs the machine disturbs all alike.
 
 Microseconds are of CPU, encoded lines included. Memory is what the process has grown by since its first step, all in
-all, for each line that has come since. A customer in 200 is checked: what his lines come to is what `benchmarks.expected` says. A wrong result is no result.
+all, for each line that has come since. A customer in 200 is checked: what his lines come to is what
+`benchmarks.expected` says. A wrong result is no result.
 """
 
 import argparse
