@@ -9,7 +9,7 @@ import os
 import platform
 import statistics
 import subprocess
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import cache
 from importlib import metadata
@@ -42,13 +42,13 @@ TARGETS: Final = {
     ("engine", "million-customers", "engine and emit"): Target(400_000),
     ("growth", "own-keys", "cost, last of first"): Target(1.25, at_most=True),
     ("growth", "own-keys", "memory of a live line"): Target(400, at_most=True),
-    ("deduplicate", "random", "disk of an identity"): Target(20, at_most=True),
-    ("deduplicate", "random", "memory of an identity"): Target(3, at_most=True),
+    ("deduplicate", "10,000,000 identities", "disk of an identity"): Target(20, at_most=True),
+    ("deduplicate", "10,000,000 identities", "memory of an identity"): Target(3, at_most=True),
     ("door", "batches of 1,000", "durable"): Target(400_000),
     ("door", "single events", "durable"): Target(15_000),
-    ("door", "single events", "p99 at half load"): Target(20, at_most=True),
+    ("door", "single events", "answer, p99 at 50 % load"): Target(20, at_most=True),
     ("pipeline", "default", "sustained"): Target(250_000),
-    ("pipeline", "default", "p99 from answer to line item, half load"): Target(250, at_most=True),
+    ("pipeline", "default", "answer to line item, p99 at 50 % load"): Target(250, at_most=True),
     ("embedded", "default", "sustained"): Target(300_000),
     ("rivals", "faust", "times as fast"): Target(20),
     ("rivals", "quix", "times as fast"): Target(10),
@@ -87,7 +87,8 @@ class Figure(msgspec.Struct, frozen=True, omit_defaults=True):
     when: str
     target: Target | None = None
     settings: dict[str, Any] = {}
-    """How much of what: events, lines, steps, seconds."""
+    """How much of what: events, lines, steps, seconds. A latency says `what`, `load` in percent, and `quantile`; a cost
+    by what is held says how many `keys`: the plots go by that."""
 
 
 def figure(
@@ -109,6 +110,22 @@ def figure(
         TARGETS.get((benchmark, workload, metric)),
         settings or {},
     )
+
+
+def latencies(add: Callable[..., Figure], what: str, load: float, seconds: Sequence[float]) -> list[Figure]:
+    """Median and p99 in milliseconds at a load in percent of full load; the settings say so for the plot. `add` is
+    `figure` with benchmark and workload given."""
+    rising = sorted(seconds)
+    return [
+        add(
+            f"{what}, {name} at {load:g} % load",
+            "ms",
+            [1000 * rising[min(int(share * len(rising)), len(rising) - 1)]],
+            settings={"what": what, "load": load, "quantile": share, "times": len(rising)},
+        )
+        for name, share in (("median", 0.5), ("p99", 0.99))
+        if rising
+    ]
 
 
 def together(figures: Iterable[Figure]) -> list[Figure]:
