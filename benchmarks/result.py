@@ -21,6 +21,9 @@ import msgspec
 from native.library import is_loaded
 
 ROOT: Final = Path(__file__).resolve().parent.parent
+EVIDENCE: Final = ROOT / "docs" / "evidence"
+RECORD: Final = EVIDENCE / "speed.jsonl"
+"""Every figure that was put on record, in the order of time."""
 PACKAGES: Final = ("polars", "numpy", "pyarrow", "duckdb", "msgspec", "confluent-kafka", "faust-streaming", "uvicorn")
 
 
@@ -152,10 +155,14 @@ def read(path: Path) -> list[Figure]:
     return [msgspec.json.decode(line, type=Figure) for line in path.read_bytes().splitlines()]
 
 
+def newest(figures: Iterable[Figure]) -> list[Figure]:
+    """Of each name the last; in the order of their first."""
+    return list({(one.benchmark, one.workload, one.metric): one for one in figures}.values())
+
+
 def print_table(figures: Sequence[Figure]) -> None:
     """One line for each figure, with its target beside it."""
-    lines = [("benchmark", "workload", "", "median", "", "spread", "runs", "target", "")]
-    lines += [_cells(one) for one in figures]
+    lines = table(figures)
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
         cells = [
@@ -164,6 +171,11 @@ def print_table(figures: Sequence[Figure]) -> None:
         print("  ".join(cells).rstrip())
     if figures:
         print(f"\n{about(figures[-1])}", flush=True)
+
+
+def table(figures: Iterable[Figure]) -> list[tuple[str, ...]]:
+    """Its cells, the head first."""
+    return [("benchmark", "workload", "", "median", "", "spread", "runs", "target", ""), *map(_cells, figures)]
 
 
 def about(one: Figure) -> str:
