@@ -28,7 +28,7 @@ import numpy as np
 from benchmarks.book import Book, Wrong
 from benchmarks.deduplicate import contents_of, parts, random_keys, resident
 from benchmarks.expected import expected
-from benchmarks.result import append, figure, print_table
+from benchmarks.result import CPU_MICROS, append, figure, print_table
 from benchmarks.workload import MODELS, START, compiled, packs
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
 from schemas.entry import CATALOGUE, Entry, encode_entry
@@ -213,7 +213,7 @@ def main() -> None:
         def add(metric: str, unit: str, *values: float, settings: dict[str, Any] = settings) -> None:
             figures.append(figure("growth", "own-keys", metric, unit, values, checked=checked, settings=settings))
 
-        add(f"cost at {one.keys:,} keys", "us of CPU an event", *one.micros)
+        add(f"cost at {one.keys:,} keys", CPU_MICROS, *one.micros)
         add(f"memory of a live line{last}", "bytes", held["bytes"])
         add(f"of that, tables and indexes{last}", "bytes", held["state"] / held["lines"])
         add(f"disk of an identity{last}", "bytes", held["on disk"] / held["identities"])

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from benchmarks.result import Figure, shown
+from benchmarks.result import CPU_MICROS, Figure, shown
 
 WIDTH: Final = 860
 COLOURS: Final = ("#1f6feb", "#d1570c", "#2a7d4f", "#8250df", "#b3261e", "#57606a")
@@ -68,10 +68,11 @@ def throughput(figures: Sequence[Figure]) -> str:
 
 
 class Series(NamedTuple):
-    """A line of a plot: its name, and its points in the order of x."""
+    """A line of a plot: its name, its points in the order of x, and whether their values stand beside them."""
 
     name: str
     points: list[tuple[float, float]]
+    labelled: bool = False
 
 
 def latency(figures: Sequence[Figure]) -> str:
@@ -79,7 +80,8 @@ def latency(figures: Sequence[Figure]) -> str:
     found: dict[str, list[tuple[float, float]]] = {}
     for one in figures:
         if {"what", "load", "quantile"} <= one.settings.keys():
-            name = f"{one.benchmark}: {one.settings['what']}, {'median' if one.settings['quantile'] == 0.5 else 'p99'}"
+            quantile = "median" if one.settings["quantile"] == 0.5 else "p99"
+            name = f"{one.benchmark}, {one.workload}: {one.settings['what']}, {quantile}"
             found.setdefault(name, []).append((float(one.settings["load"]), one.value))
     series = [Series(name, sorted(points)) for name, points in found.items()]
     if not series:
@@ -97,14 +99,12 @@ def latency(figures: Sequence[Figure]) -> str:
 
 def growth(figures: Sequence[Figure]) -> str:
     """The cost of an event by live keys; a line where a quarter more than the first stands."""
-    points = sorted(
-        (f.settings["keys"], f.value) for f in figures if f.metric.startswith("cost at") and f.unit[:2] == "us"
-    )
+    points = sorted((f.settings["keys"], f.value) for f in figures if f.benchmark == "growth" and f.unit == CPU_MICROS)
     if len(points) < 2:
         return ""
     limit = points[0][1] * 1.25
     series = [
-        Series("CPU of an event, lines encoded", points),
+        Series("CPU of an event, lines encoded", points, labelled=True),
         Series("a quarter more than the first", [(points[0][0], limit), (points[-1][0], limit)]),
     ]
     most = max(value for _, value in (*points, (0, limit))) * 1.1
@@ -143,8 +143,8 @@ def _lines(title: str, series: Sequence[Series], across: Axis, up: Axis) -> str:
         parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
         for a, b in one.points:
             parts.append(f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="4" fill="{colour}"/>')
-            if len(series) <= 2:
-                parts.append(_text(x(a), y(b) - 9, shown(b), "small", "middle"))
+            if one.labelled:
+                parts.append(_text(x(a), y(b) + 20, shown(b), "small", "middle"))
         row = bottom + 42 + 20 * (at // 2)
         column = left + (at % 2) * 380
         parts += [_bar(column, row - 10, 12, 12, colour, 1), _text(column + 18, row, one.name)]

@@ -24,6 +24,8 @@ ROOT: Final = Path(__file__).resolve().parent.parent
 EVIDENCE: Final = ROOT / "docs" / "evidence"
 RECORD: Final = EVIDENCE / "speed.jsonl"
 """Every figure that was put on record, in the order of time."""
+CPU_MICROS: Final = "us of CPU an event"
+"""The unit of what costs."""
 PACKAGES: Final = ("polars", "numpy", "pyarrow", "duckdb", "msgspec", "confluent-kafka", "faust-streaming", "uvicorn")
 
 

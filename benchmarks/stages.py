@@ -23,7 +23,7 @@ import duckdb
 
 from benchmarks.book import Book, Wrong
 from benchmarks.expected import about, expected, summed
-from benchmarks.result import append, figure, print_table
+from benchmarks.result import CPU_MICROS, append, figure, print_table
 from benchmarks.stopwatch import STAGES, Stopwatch
 from benchmarks.workload import START, WORKLOADS, compiled
 from ingest.door import Routed
@@ -141,7 +141,7 @@ def main() -> None:
     checked = f"lines in the log and in the store; {about(WORKLOADS[options.workload].cost)}"
     settings = {"events": options.events, "packs a step": STEP_BODIES}
     figures = [
-        figure("stages", options.workload, name, "us of CPU an event", [value], checked=checked, settings=settings)
+        figure("stages", options.workload, name, CPU_MICROS, [value], checked=checked, settings=settings)
         for name, value in (*micros.items(), ("together", sum(micros.values())))
     ]
     print_table(figures)
