@@ -9,6 +9,7 @@ A benchmark that fails, or finds its result wrong, has no figures; the exit stat
 """
 
 import argparse
+import json
 import subprocess
 import sys
 import tempfile
@@ -18,18 +19,21 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from benchmarks.load_figures import load_figures
 from benchmarks.report import write_report
 from benchmarks.result import RECORD, Figure, append, print_table, read, together
 from benchmarks.workload import WORKLOADS
 
 
 class Job(NamedTuple):
-    """A module of this folder, and what it is asked: in short, and at length. `on_record`: it takes `--json FILE`."""
+    """A module of this folder, and what it is asked: in short, and at length. `on_record`: it takes `--json FILE`.
+    `loads`: it says how many events a second it takes, and then runs again at these percents of that (`--rate`)."""
 
     name: str
     short: str
     long: str
     on_record: bool = True
+    loads: tuple[float, ...] = ()
 
 
 def _engine() -> Iterator[Job]:
@@ -58,8 +62,8 @@ JOBS: Final = (
         "--lines 40000 --customers 800 --seconds 5 --raw 0",
         "--lines 1000000 --seconds 30 --loads 10 25 50 75 90",
     ),
-    Job("embedded", "--seconds 20", "--seconds 120"),
-    Job("pipeline", "--seconds 20", "--seconds 300"),
+    Job("embedded", "--seconds 20", "--seconds 120", loads=(50,)),
+    Job("pipeline", "--seconds 20", "--seconds 300", loads=(50,)),
     Job("rivals", "--events 100000 --repeat 1", "--events 1000000 --repeat 3"),
 )
 
@@ -108,7 +112,16 @@ def run(job: Job, asked: list[str]) -> list[Figure] | None:
         command += ["--json", str(made)] if job.on_record else []
         if subprocess.run(command, check=False).returncode:
             return None
-        return read(made)
+        if not job.loads:
+            return read(made)
+        full = json.loads(made.read_bytes())
+        figures = load_figures(job.name, full)
+        for load in job.loads:
+            made.unlink()
+            if subprocess.run([*command, "--rate", f"{full['rated_per_s'] * load / 100:.0f}"], check=False).returncode:
+                return None
+            figures += load_figures(job.name, json.loads(made.read_bytes()), load)
+        return figures
 
 
 def _names(job: Job) -> Iterator[str]:

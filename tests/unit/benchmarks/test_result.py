@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from benchmarks.load_figures import load_figures
 from benchmarks.result import TARGETS, Figure, append, figure, latencies, newest, read, table, together
 
 
@@ -46,3 +47,27 @@ def test_latencies_say_load_and_quantile() -> None:
     assert (slowest.metric, slowest.value) == ("answer, p99 at 50 % load", 991)
     assert slowest.settings == {"what": "answer", "load": 50, "quantile": 0.99, "times": 1000}
     assert latencies(add, "answer", 50, []) == []
+
+
+def test_what_a_run_under_load_says_is_figures() -> None:
+    told = {
+        "events": 600,
+        "seconds": 2.0,
+        "accepted_per_s": 400.0,
+        "rated_per_s": 300.0,
+        "cpu_us_per_event": {"door": 1.0, "all": 3.0},
+        "rss_mib": {"door": [10, 11, 12], "broker": [500, 510, 505]},
+        "door_ms": {"p50": 1.0, "p99": 4.0},
+        "line_item_ms": {"p50": 20.0, "p99": 90.0},
+        "options": {"workers": 2},
+    }
+    full = {one.metric: one for one in load_figures("pipeline", told)}
+    assert full["sustained"].value == 300
+    assert full["sustained"].target == TARGETS["pipeline", "default", "sustained"]
+    assert full["CPU, all"].value == 3
+    assert full["memory of all at the end"].value == 517
+    assert full["memory, more than at half time"].value == -4
+    half = {one.metric: one for one in load_figures("pipeline", told, 50)}
+    assert half["answer to line item, p99 at 50 % load"].value == 90
+    assert half["answer to line item, p99 at 50 % load"].target is not None
+    assert half["door's answer, median at 50 % load"].settings["load"] == 50
