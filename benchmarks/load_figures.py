@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from benchmarks.result import CPU_MICROS, Figure, figure
+from infra.kafka.broker import kafka_version
 
 _CHECKED = "the newest revision of every line: the generator's own numbers"
 
@@ -11,10 +12,13 @@ _CHECKED = "the newest revision of every line: the generator's own numbers"
 def load_figures(benchmark: str, told: Mapping[str, Any], load: float | None = None) -> list[Figure]:
     """`told`: its JSON line. Without a `load` it ran as fast as it went, and says how fast that is; at a load, in
     percent of that, it says how long things took."""
+    versions = {"kafka": kafka_version()} if benchmark == "pipeline" else {}
     settings = {"events": told["events"], "seconds": round(told["seconds"], 1), **told["options"]}
 
     def one(metric: str, unit: str, value: float, **more: Any) -> Figure:
-        return figure(benchmark, "default", metric, unit, [value], checked=_CHECKED, settings=settings | more)
+        return figure(
+            benchmark, "default", metric, unit, [value], checked=_CHECKED, settings=settings | more, versions=versions
+        )
 
     if load is None:
         ends = {name: sizes[-1] for name, sizes in told["rss_mib"].items()}
