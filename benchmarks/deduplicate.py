@@ -311,7 +311,8 @@ def _print_billion(small: dict[str, Any], large: dict[str, Any]) -> None:
         print(f"  {name}: {constant / 1e6:.0f} MB + {slope:.2f} bytes x 10^9 = {total:.1f} GB")
     print(
         f"  restart: {large['restart'] / large['count'] * 1e9:.0f} s of CPU, on another machine"
-        f" {large['fetched'] / large['count'] * 1e9:.0f} s and the network (at {large['count']:,}: {large['fetched']:.1f} s)"
+        f" {large['fetched'] / large['count'] * 1e9:.0f} s and the network"
+        f" (at {large['count']:,}: {large['fetched']:.1f} s)"
     )
 
 
