@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -25,6 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.result import Figure, append, figure
 from rating.deduplicate import Deduplicator
 from rating.identities.held import IN_MEMORY_MAX, MERGED_AT_ONCE, Place
 from rating.identities.run import Rows, starts_of, write_run
@@ -45,6 +47,7 @@ def main() -> None:
     parser.add_argument("--keys", default="100000,1000000,10000000,100000000", help="identities held, with commas")
     parser.add_argument("--events", type=int, default=2_000_000, help="events checked in each case")
     parser.add_argument("--batch", type=int, default=16_384, help="events in a batch: a step's packs")
+    parser.add_argument("--json", type=Path, help="append the figures to this file")
     parser.add_argument("--folder", help="where the files go (default: a temporary folder)")
     parser.add_argument("--one", help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -61,6 +64,21 @@ def main() -> None:
     _run("filled", compared)
     if len(found) > 1:
         _print_billion(found[-2], found[-1])
+    if options.json:
+        for case in found:
+            append(options.json, _figures(case))
+
+
+def _figures(case: dict[str, Any]) -> list[Figure]:
+    """What the engine keeps on disk, for the record."""
+    add = partial(figure, "deduplicate", f"{case['count']:,} identities", checked="how many of each batch were new")
+    return [
+        add("no duplicates", "events/s", [case["fresh"][1]]),
+        add("5 % duplicates", "events/s", [case["mixed"][1]]),
+        add("disk of an identity", "bytes", [case["disk"]]),
+        add("memory of an identity", "bytes", [case["memory"]]),
+        add("restart, of CPU", "s", [case["restart"]]),
+    ]
 
 
 HEAD = (
@@ -293,7 +311,8 @@ def _print_billion(small: dict[str, Any], large: dict[str, Any]) -> None:
         print(f"  {name}: {constant / 1e6:.0f} MB + {slope:.2f} bytes x 10^9 = {total:.1f} GB")
     print(
         f"  restart: {large['restart'] / large['count'] * 1e9:.0f} s of CPU, on another machine"
-        f" {large['fetched'] / large['count'] * 1e9:.0f} s and the network (at 10^8: {large['fetched']:.1f} s)"
+        f" {large['fetched'] / large['count'] * 1e9:.0f} s and the network"
+        f" (at {large['count']:,}: {large['fetched']:.1f} s)"
     )
 
 

@@ -8,7 +8,7 @@ import random
 from collections import deque
 from collections.abc import Iterator
 
-from schemas.times import format_time, parse_time
+from schemas.times import DAY, format_time, parse_time
 
 CATALOGUE = """
 meters:
@@ -59,7 +59,8 @@ price_books:
 default_subscription: {price_book: default}
 """
 START = parse_time("2026-11-01T00:00:00Z")
-DAY = 86_400_000_000
+END = "2026-11-03T00:00:00Z"
+"""No event is later: gauges are brought up to here."""
 KINDS = ("llm.request", "payment", "volume.resized", "probe")
 
 
