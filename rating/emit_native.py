@@ -61,6 +61,7 @@ class _Emission(ctypes.Structure):
         *((f"line_{name}", ctypes.c_void_p) for name in _LINE_COLUMNS),
         *((f"cell_{name}", ctypes.c_void_p) for name in _CELL_COLUMNS),
         *((f"bill_{name}", ctypes.c_void_p) for name in _BILL_COLUMNS),
+        *((f"{name}_step", ctypes.c_int64) for name in ("line", "cell", "bill")),
         *((name, ctypes.c_void_p) for name in ("rate", "table", "tier", "combo_first")),
         *((name, _Texts) for name in _TEXTS),
     ]
@@ -172,6 +173,9 @@ class Writer:
         self._point({f"line_{name}": state.lines[name] for name in _LINE_COLUMNS})
         self._point({f"cell_{name}": state.cells[name] for name in _CELL_COLUMNS})
         self._point({f"bill_{name}": state.bills[name] for name in _BILL_COLUMNS})
+        self._call.line_step, self._call.cell_step, self._call.bill_step = (
+            table.step for table in (state.lines, state.cells, state.bills)
+        )
         for name in ("subscriptions", "charges", "combos"):
             self._point_texts(name)
 

@@ -239,7 +239,9 @@ def _rates(catalogue: Compiled) -> dict[str, NDArray[Any]]:
         "table_down": np.array([table.blocks_down for table in tables], dtype=np.uint8),
         "tier_start": _wide(tier.start for tier in tiers),
         "tier_last": _wide(table.last(tier) or 0 for table in tables for tier in table.tiers),
-        "tier_base": _wide(tier.base if fit else 0 for table, fit in zip(tables, fits, strict=True) for tier in table.tiers),
+        "tier_base": _wide(
+            tier.base if fit else 0 for table, fit in zip(tables, fits, strict=True) for tier in table.tiers
+        ),
         "tier_unit": _wide(tier.unit_amount for tier in tiers),
         "tier_block": _wide(tier.block for tier in tiers),
     }

@@ -139,7 +139,7 @@ class _Pairing(Structure):
     _fields_: ClassVar = [
         ("rows", c_int64),
         *((name, c_void_p) for name in ("fresh", "kind", "customer", "time", "customer_subscription")),
-        ("subscriptions", c_int64),
+        *((name, c_int64) for name in ("subscriptions", "step")),
         *((name, c_void_p) for name in ("timeline", "calendar", "first", "start", "plan")),
         *((name, c_void_p) for name in ("row", "row_kind", "subscription", "row_plan", "since", "row_calendar")),
         *((name, c_void_p) for name in ("least", "most")),
@@ -152,7 +152,9 @@ class _Periods(Structure):
     _fields_: ClassVar = [
         ("count", c_int64),
         *((name, c_void_p) for name in ("row", "subscription", "since", "calendar", "time")),
-        *((name, c_void_p) for name in ("starts", "begins", "ends", "table")),
+        *((name, c_void_p) for name in ("starts", "begins", "ends")),
+        ("step", c_int64),
+        ("table", c_void_p),
         ("bits", c_int64),
         *((name, c_void_p) for name in ("values", "start", "end", "bill")),
     ]
@@ -172,7 +174,12 @@ def _pair_native(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDA
     row, subscription, plan, since = (np.empty(count, np.int64) for _ in range(4))
     row_kind, calendar = np.empty(count, np.int32), np.empty(count, np.int32)
     least, most = np.full(len(calendars), TIME_MAX), np.full(len(calendars), TIME_MIN)
-    of_events = (batch.rows, *_at(fresh, kind, customer, batch.time, state.customer_subscription), table.size)
+    of_events = (
+        batch.rows,
+        *_at(fresh, kind, customer, batch.time, state.customer_subscription),
+        table.size,
+        table.step,
+    )
     held = _at(table["timeline"], table["calendar"], *state.timelines.columns())
     found = _at(row, row_kind, subscription, plan, since, calendar, least, most)
     if _NATIVE_PAIR(byref(_Pairing(*of_events, *held, *found))) < 0:
@@ -185,8 +192,10 @@ def _pair_native(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDA
     flat = np.array([start for each in starts for start in each], dtype=np.int64)
     start, end, bill = (np.empty(count, np.int64) for _ in range(3))
     index = state.bill_index
-    pairs = _at(row, subscription, since, calendar, batch.time, flat, begins, table["end"], index.keys)
-    asked = _Periods(count, *pairs, index.bits, *_at(index.values, start, end, bill))
+    pairs = _at(row, subscription, since, calendar, batch.time, flat, begins, table["end"])
+    asked = _Periods(
+        count, *pairs, table.step, index.keys.ctypes.data, index.bits, *_at(index.values, start, end, bill)
+    )
     return Pairs(row, row_kind, subscription, plan, start, end, since, bill, _NATIVE_PERIODS(byref(asked)))
 
 

@@ -116,7 +116,9 @@ CELLS: Final = {
 }
 
 
-_NATIVE_ATTACH: Final = function("tx_attach_cells", None, *[c_void_p] * 5, c_int64)
+_NATIVE_ATTACH: Final = function(
+    "tx_attach_cells", None, c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_int64
+)
 
 
 class Names:
@@ -523,7 +525,8 @@ class State:
         self.cells["next"][cells] = -1
         if _NATIVE_ATTACH is not None:
             cells, lines = np.ascontiguousarray(cells), np.ascontiguousarray(lines)
-            chains = (first.ctypes.data, self.cells["next"].ctypes.data, self.cells["number"].ctypes.data)
+            following, number = self.cells["next"].ctypes.data, self.cells["number"].ctypes.data
+            chains = (first.ctypes.data, self.lines.step, following, number, self.cells.step)
             _NATIVE_ATTACH(*chains, cells.ctypes.data, lines.ctypes.data, len(cells))
             return
         empty = np.flatnonzero(first[lines] == -1)[::-1]  # written last, the first one of a line stays

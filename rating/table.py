@@ -28,7 +28,9 @@ class Table:
         """The row, so long that the next one is aligned."""
         size = -(-row.itemsize // 8) * 8
         offsets = [row.fields[name][1] for name in row.names] if row.fields and row.names else []
-        return np.dtype({"names": row.names, "formats": [row[n] for n in row.names or ()], "offsets": offsets, "itemsize": size})
+        return np.dtype(
+            {"names": row.names, "formats": [row[n] for n in row.names or ()], "offsets": offsets, "itemsize": size}
+        )
 
     def _set(self, rows: NDArray[Any]) -> None:
         self._rows, self._capacity = rows, len(rows)
@@ -36,6 +38,11 @@ class Table:
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._columns[name]
+
+    @property
+    def step(self) -> int:
+        """Bytes from a row of any column to the next."""
+        return self._rows.itemsize
 
     @property
     def nbytes(self) -> int:

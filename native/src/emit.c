@@ -56,6 +56,7 @@ typedef struct {
     const int32_t *bill_subscription, *bill_plan, *bill_head, *bill_next;
     const int64_t *bill_start, *bill_end;
     /* What does not change under one catalogue. */
+    int64_t line_step, cell_step, bill_step; /* bytes from a row of such a table to the next */
     const rate_row *rate;
     const table_row *table;
     const tier_row *tier;
@@ -218,6 +219,12 @@ static inline int put_time(writer *to, int64_t micros) {
 
 /* Lines ---------------------------------------------------------------------------------------------------------- */
 
+#define LINE(of, name, row) ROW((of)->line_##name, (of)->line_step, row)
+#define CELL(of, name, row) ROW((of)->cell_##name, (of)->cell_step, row)
+#define BILL(of, name, row) ROW((of)->bill_##name, (of)->bill_step, row)
+#define LINE_WIDE(of, name, row) wide(&LINE(of, name, row), 0)
+#define CELL_WIDE(of, name, row) wide(&CELL(of, name, row), 0)
+
 static inline i128 wide(const int64_t *of, int64_t row) {
     return (i128)((u128)(uint64_t)of[2 * row + 1] << 64 | (uint64_t)of[2 * row]);
 }
@@ -253,10 +260,10 @@ static inline const uint8_t *value_of(const emission *of, const group *own, int6
 /* The identity of a line: what `schemas.identity.digest` makes of the parts that `rating.naming.line_id` names. Returns
    whether there is one. */
 static int make_id(const emission *of, int64_t line, int64_t bill, const rate_row *rate, uint8_t id[16]) {
-    const int64_t subscription = of->bill_subscription[bill];
-    const group own = group_of(of, rate, of->line_combo[line]);
+    const int64_t subscription = BILL(of, subscription, bill);
+    const group own = group_of(of, rate, LINE(of, combo, line));
     uint8_t start[TIME_LENGTH];
-    const int64_t length = format_time(of->bill_start[bill], start);
+    const int64_t length = format_time(BILL(of, start, bill), start);
     if (!length) return 0;
     blake2b hash;
     blake2b_begin(&hash);
@@ -264,7 +271,7 @@ static int make_id(const emission *of, int64_t line, int64_t bill, const rate_ro
     add_text(&hash, &of->subscriptions, 2 * subscription);
     add_text(&hash, &of->subscriptions, 2 * subscription + 1);
     add_sized(&hash, start, length);
-    add_text(&hash, &of->charges, of->line_charge[line]);
+    add_text(&hash, &of->charges, LINE(of, charge, line));
     for (int64_t k = 0; k < own.names; k++) {
         int64_t count = 0;
         const uint8_t *value = value_of(of, &own, k, &count);
@@ -279,13 +286,13 @@ static int make_id(const emission *of, int64_t line, int64_t bill, const rate_ro
 /* What is charged, and for which group. */
 static void put_group(writer *to, const emission *of, const rate_row *rate, int64_t line) {
     if (!rate) {
-        const int64_t charge = of->line_charge[line];
+        const int64_t charge = LINE(of, charge, line);
         PUT(to, "\"charge\":\"");
         put_escaped(to, text_of(&of->charges, charge), length_of(&of->charges, charge));
         PUT(to, "\",\"meter\":null,\"dimensions\":{");
         return;
     }
-    const group own = group_of(of, rate, of->line_combo[line]);
+    const group own = group_of(of, rate, LINE(of, combo, line));
     put_text(to, &of->rates, rate->texts);
     for (int64_t k = 0; k < own.names; k++) {
         int64_t count = 0;
@@ -310,9 +317,9 @@ static i128 count_blocks(const table_row *table, i128 block, i128 quantity, i128
 
 /* What one cell shows, after a comma unless it is the first that shows something. Returns whether it could. */
 static int put_cell(writer *to, const emission *of, const rate_row *rate, int64_t cell, int *first) {
-    const int64_t number = rate->table + of->cell_number[cell];
+    const int64_t number = rate->table + CELL(of, number, cell);
     const table_row *table = &of->table[number];
-    i128 quantity = wide(of->cell_quantity, cell);
+    i128 quantity = CELL_WIDE(of, quantity, cell);
     if (table->flags & SILENT) return 1;
     if (quantity > 0) {
         quantity -= wide(rate->free, 0);
@@ -340,7 +347,7 @@ static int put_cell(writer *to, const emission *of, const rate_row *rate, int64_
     }
     const i128 inside = quantity - wide(tier->start, 0);
     i128 amount;
-    if (__builtin_sub_overflow(wide(of->cell_amount, cell), wide(tier->before, 0), &amount)) return 0;
+    if (__builtin_sub_overflow(CELL_WIDE(of, amount, cell), wide(tier->before, 0), &amount)) return 0;
     put_text(to, &of->tiers, TIER_TEXTS * at + HEAD);
     put_scaled(to, inside);
     put_text(to, &of->tiers, TIER_TEXTS * at + MIDDLE);
@@ -358,14 +365,14 @@ static int put_cell(writer *to, const emission *of, const rate_row *rate, int64_
 static int put_tiers(writer *to, const emission *of, const rate_row *rate, int64_t line) {
     if (!rate) {
         PUT(to, "{\"from\":\"0\",\"quantity\":\"1\",\"unit_amount\":\"0\",\"flat_amount\":\"");
-        put_scaled(to, wide(of->line_amount, line));
+        put_scaled(to, LINE_WIDE(of, amount, line));
         PUT(to, "\",\"amount\":\"");
-        put_scaled(to, wide(of->line_amount, line));
+        put_scaled(to, LINE_WIDE(of, amount, line));
         PUT(to, "\"}");
         return 1;
     }
     int first = 1;
-    for (int64_t cell = of->line_cell[line]; cell >= 0; cell = of->cell_next[cell]) {
+    for (int64_t cell = LINE(of, cell, line); cell >= 0; cell = CELL(of, next, cell)) {
         if (!put_cell(to, of, rate, cell, &first)) return 0;
     }
     return 1;
@@ -374,9 +381,9 @@ static int put_tiers(writer *to, const emission *of, const rate_row *rate, int64
 /* Whether a line is none of: under no plan; of a rate that is not simply the sum of what its cells cost; in a segment of
    a period that has several; priced by usage of which there is none. */
 static int is_plain(const emission *of, int64_t line, int64_t bill, const rate_row *rate) {
-    if (of->bill_plan[bill] < 0) return 0;
+    if (BILL(of, plan, bill) < 0) return 0;
     if (!rate) return 1;
-    return rate->names >= 0 && of->bill_head[bill] == bill && of->bill_next[bill] < 0 && of->line_events[line] > 0;
+    return rate->names >= 0 && BILL(of, head, bill) == bill && BILL(of, next, bill) < 0 && LINE(of, events, line) > 0;
 }
 
 /* One line. Returns 0, whatever it has written by then, for one that is to be written by hand: one that is not plain, a
@@ -384,8 +391,8 @@ static int is_plain(const emission *of, int64_t line, int64_t bill, const rate_r
 static int write_line(writer *to, const emission *of, int64_t line, uint8_t key[KEY_LENGTH]) {
     static const char HEX[] = "0123456789abcdef";
     static const uint8_t UNKNOWN[16];
-    const int64_t bill = of->line_bill[line], plan = of->bill_plan[bill], who = 2 * of->bill_subscription[bill];
-    const rate_row *rate = of->line_rate[line] < 0 ? NULL : &of->rate[of->line_rate[line]];
+    const int64_t bill = LINE(of, bill, line), plan = BILL(of, plan, bill), who = 2 * BILL(of, subscription, bill);
+    const rate_row *rate = LINE(of, rate, line) < 0 ? NULL : &of->rate[LINE(of, rate, line)];
     uint8_t *id = of->ids[line];
     if (!is_plain(of, line, bill, rate)) return 0;
     if (!memcmp(id, UNKNOWN, 16) && !make_id(of, line, bill, rate, id)) return 0;
@@ -397,7 +404,7 @@ static int write_line(writer *to, const emission *of, int64_t line, uint8_t key[
     PUT(to, "{\"id\":\"");
     put(to, key, KEY_LENGTH);
     PUT(to, "\",\"revision\":");
-    put_int(to, of->line_revision[line]);
+    put_int(to, LINE(of, revision, line));
     PUT(to, ",");
     put_text(to, &of->fixed, 0);
     PUT(to, "\"customer\":\"");
@@ -407,31 +414,31 @@ static int write_line(writer *to, const emission *of, int64_t line, uint8_t key[
     PUT(to, "\",");
     put_group(to, of, rate, line);
     put_text(to, &of->plans, 2 * plan);
-    int timed = put_time(to, of->bill_start[bill]);
+    int timed = put_time(to, BILL(of, start, bill));
     PUT(to, "\",\"end\":\"");
-    timed &= put_time(to, of->bill_end[bill]);
+    timed &= put_time(to, BILL(of, end, bill));
     PUT(to, "\"},\"quantity\":\"");
-    put_scaled(to, wide(of->line_quantity, line));
+    put_scaled(to, LINE_WIDE(of, quantity, line));
     PUT(to, "\",\"amount\":\"");
-    put_scaled(to, wide(of->line_amount, line));
+    put_scaled(to, LINE_WIDE(of, amount, line));
     put_text(to, &of->plans, 2 * plan + 1);
     if (!put_tiers(to, of, rate, line)) return 0;
     PUT(to, "],\"events\":");
-    put_int(to, of->line_events[line]);
-    if (of->line_events[line]) {
+    put_int(to, LINE(of, events, line));
+    if (LINE(of, events, line)) {
         PUT(to, ",\"first_event\":\"");
-        timed &= put_time(to, of->line_first[line]);
+        timed &= put_time(to, LINE(of, first, line));
         PUT(to, "\",\"last_event\":\"");
-        timed &= put_time(to, of->line_last[line]);
+        timed &= put_time(to, LINE(of, last, line));
         PUT(to, "\"");
     } else {
         PUT(to, ",\"first_event\":null,\"last_event\":null");
     }
-    if (of->line_through[line] < 0) {
+    if (LINE(of, through, line) < 0) {
         PUT(to, ",\"through\":null}");
     } else {
         put_text(to, &of->fixed, 2);
-        put_int(to, of->line_through[line]);
+        put_int(to, LINE(of, through, line));
         PUT(to, "}}");
     }
     return timed;

@@ -11,7 +11,7 @@ typedef struct {
     const int32_t *kind, *customer;    /* -1: no meter's kind */
     const int64_t *time;
     const int32_t *customer_subscription;
-    int64_t subscriptions;             /* how many there are; so long are the next two */
+    int64_t subscriptions, step;       /* how many there are, and the bytes of a row; of their table are the next two */
     const int32_t *timeline, *calendar;
     const int64_t *first, *start, *plan; /* timelines: where each begins among the entries, and the entries */
     /* What is found: room for `rows` each */
@@ -30,7 +30,7 @@ EXPORT int64_t tx_pair(const Pairing *in) {
         if (!in->fresh[row] || in->kind[row] < 0) continue;
         int64_t subscription = in->customer_subscription[in->customer[row]];
         if (unlikely(subscription == SEVERAL)) return -1;
-        const int64_t timeline = in->subscriptions ? in->timeline[subscription < 0 ? 0 : subscription] : 0;
+        const int64_t timeline = in->subscriptions ? ROW(in->timeline, in->step, subscription < 0 ? 0 : subscription) : 0;
         const int64_t last = in->first[timeline + 1] - 1, time = in->time[row];
         int64_t entry = in->first[timeline];
         while (entry < last && time >= in->start[entry + 1]) entry++;
@@ -38,7 +38,7 @@ EXPORT int64_t tx_pair(const Pairing *in) {
         if (plan < 0) subscription = -1;
         int32_t calendar = -1;
         if (subscription >= 0) {
-            calendar = in->calendar[subscription];
+            calendar = ROW(in->calendar, in->step, subscription);
             if (time < in->least[calendar]) in->least[calendar] = time;
             if (time > in->most[calendar]) in->most[calendar] = time;
         }
@@ -60,6 +60,7 @@ typedef struct {
     const int64_t *time;                   /* of the batch */
     const int64_t *starts, *begins;        /* where periods begin, and where each calendar's stand among them */
     const int64_t *ends;                   /* of subscriptions */
+    int64_t step;                          /* the bytes of a row of their table */
     const Key *table;                      /* the index of bills */
     int64_t bits;
     const uint32_t *values;
@@ -87,7 +88,7 @@ EXPORT int64_t tx_periods(const Periods *in) {
                 }
                 start = starts[low];
                 end = starts[low + 1];
-                const int64_t until = in->ends[in->subscription[pair]];
+                const int64_t until = ROW(in->ends, in->step, in->subscription[pair]);
                 if (end < least) least = end;
                 if (until < least) least = until;
             }

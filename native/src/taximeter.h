@@ -11,6 +11,9 @@ typedef unsigned __int128 u128;
 
 static const int64_t ONE = 1000000000000; /* 10^12 */
 
+/* A row of a column. The columns of a table stand together, row by row: `step` is the bytes from one row to the next. */
+#define ROW(column, step, row) (*(__typeof__(column))((const char *)(column) + (step) * (row)))
+
 #define likely(x) __builtin_expect(!!(x), 1)
 #define unlikely(x) __builtin_expect(!!(x), 0)
 
