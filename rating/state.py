@@ -179,7 +179,7 @@ class State:
         self.bills, self.lines, self.cells = Table(BILLS), Table(LINES), Table(CELLS)
         self.bill_lines: list[list[int]] = []
         self.heads: Any = None
-        """What of each line's JSON does not change under one catalogue (a cache; `rating.emit_native`, `rating.emit_columns`)."""
+        """What of each line's JSON does not change under one catalogue (a cache; see `rating.emit`)."""
         self.fired: dict[int, dict[str, int]] = {}
         """bill -> spend of a threshold (as text) -> how many of its levels have been crossed."""
 

@@ -1,5 +1,5 @@
-"""Emit and replay: several roads to the same bytes, each: line items by the library, by columns or by hand; events folded
-or one by one."""
+"""Emit and replay: several roads to the same bytes. Line items by the library, by columns or by hand; events folded or
+one by one."""
 
 import os
 from collections.abc import Iterator
