@@ -343,7 +343,7 @@ class Compiled:
     columns: Any = None
     """The rates as columns, made by the first fold that needs them."""
     tier_texts: tuple[pl.Series, ...] | None = None
-    """The constant parts of each tier's JSON, made by the first emission that needs them."""
+    """The constant parts of each tier's JSON, made by the first emission by columns."""
 
     def meter(self, name: str) -> CompiledMeter:
         """The meter of that name."""

@@ -39,11 +39,9 @@ def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) ->
     bill = table["bill"][lines]
     segmented = (state.bills["head"][bill] != bill) | (state.bills["next"][bill] >= 0)
     by_hand = hand[table["rate"][lines]] | (table["events"][lines] == 0) | segmented  # rate -1 reads the last one
-    many = lines[~by_hand]
-    found: list[Output] = []
-    if len(many):
-        write = encode_by_columns if WRITE is None else encode_by_library
-        found = write(state, biller, many)
+    if WRITE is not None:
+        return encode_by_library(state, biller, np.concatenate([lines[~by_hand], lines[by_hand]]))
+    found = encode_by_columns(state, biller, lines[~by_hand])
     return [*found, *(encode_by_hand(state, biller, line) for line in lines[by_hand].tolist())]
 
 

@@ -31,6 +31,8 @@ from streams.processor import Output
 
 def encode_by_columns(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[Output]:
     """The lines as they are written, in their order. Each has an event, a rate and a segment that is a whole period."""
+    if not len(lines):
+        return []
     if state.heads is None:
         state.heads = Heads(state)
     keys, starts, heads = state.heads.of(biller, lines)

@@ -203,7 +203,7 @@ class State:
         self.values_seen = HashIndex()
         self.bills, self.lines, self.cells = Table(BILLS), Table(LINES), Table(CELLS)
         self.heads: Any = None
-        """The parts of each line's JSON that do not change under one catalogue (a cache; see `rating.emit`)."""
+        """What of each line's JSON does not change under one catalogue (a cache; see `rating.emit`)."""
         self.workspace: Any = None
         """Where the compiled fold works (a cache; see `rating.fold_native`)."""
         self.fired: dict[int, dict[str, int]] = {}

@@ -1,6 +1,9 @@
-"""Emit and replay: two roads to the same bytes, each: line items by columns or by hand, events folded or one by one."""
+"""Emit and replay: several roads to the same bytes. Line items by the library, by columns or by hand; events folded or
+one by one."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -81,24 +84,47 @@ def all_outputs(log: Log) -> dict[str, list[tuple[bytes, bytes]]]:
     return found
 
 
-def by_hand_below(lines: int, log: Log) -> Any:
+@contextmanager
+def written(way: str) -> Iterator[None]:
+    """Line items are written by the `library`, by `columns` or by `hand`."""
+    assert rating.emit.WRITE is not None
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rating.emit, "_BY_HAND_BELOW", lines)
+        patch.setattr(rating.emit, "_BY_HAND_BELOW", 10**9 if way == "hand" else 0)
+        if way == "columns":
+            patch.setattr(rating.emit, "WRITE", None)
+        yield
+
+
+def all_written(way: str, log: Log) -> Any:
+    with written(way):
         return all_outputs(log)
 
 
 @THROWS
 @given(cases())
-def test_line_items_by_columns_are_those_by_hand(case: Thrown) -> None:
+def test_line_items_by_columns_and_by_the_library_are_those_by_hand(case: Thrown) -> None:
     log = log_of(case)
-    assert by_hand_below(0, log) == by_hand_below(10**9, log)
+    hand = all_written("hand", log)
+    assert all_written("library", log) == hand
+    assert all_written("columns", log) == hand
+
+
+@THROWS
+@given(cases())
+def test_the_library_writes_in_the_order_of_its_twin(case: Thrown) -> None:
+    log = log_of(case, 50)
+    with written("library"):
+        found = run(log)
+    with written("columns"):
+        assert run(log) == found
 
 
 @pytest.mark.parametrize("batch", [40, 400])
-def test_every_model_by_columns_is_by_hand(batch: int) -> None:
+def test_every_model_by_columns_and_by_the_library_is_by_hand(batch: int) -> None:
     log = Log().catalogue(WIDE).events(wide_events(), batch).tick("2026-11-30T00:00:00Z")
-    columns, hand = by_hand_below(0, log), by_hand_below(10**9, log)
-    assert columns == hand
+    hand = all_written("hand", log)
+    assert all_written("library", log) == hand
+    assert all_written("columns", log) == hand
     tiers = {len(item[1].split(b'"from"')) - 1 for item in hand[topics.LINE_ITEMS]}
     assert {1, 2, 3} <= tiers
 
