@@ -453,7 +453,7 @@ __attribute__((always_inline)) static inline void send_for(const emission *of, i
     if (at + 4 * STRIDE < of->count) {
         const int64_t line = of->lines[at + 4 * STRIDE];
         SEND(LINE(of, quantity, line)), SEND(LINE(of, events, line)), SEND(LINE(of, bill, line));
-        SEND(of->ids[16 * line]);
+        SEND(of->ids[line]);
     }
     if (at + 3 * STRIDE < of->count) {
         const int64_t line = of->lines[at + 3 * STRIDE], cell = LINE(of, cell, line);
