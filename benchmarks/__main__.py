@@ -20,6 +20,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import msgspec
+
 from benchmarks.load_figures import load_figures
 from benchmarks.report import write_report
 from benchmarks.result import RECORD, Figure, append, print_table, read, together
@@ -120,7 +122,7 @@ def run(job: Job, asked: list[str]) -> list[Figure] | None:
         if subprocess.run(command, check=False).returncode:
             return None
         if not job.loads:
-            return read(made)
+            return _read(made)
         full = json.loads(made.read_bytes())
         figures = load_figures(job.name, full)
         for load in job.loads:
@@ -129,6 +131,15 @@ def run(job: Job, asked: list[str]) -> list[Figure] | None:
                 return None
             figures += load_figures(job.name, json.loads(made.read_bytes()), load)
         return figures
+
+
+def _read(made: Path) -> list[Figure] | None:
+    """The figures; None where the file holds something else."""
+    try:
+        return read(made)
+    except msgspec.MsgspecError as error:
+        print(f"found no figures as benchmarks.result has them: {error}", file=sys.stderr)
+        return None
 
 
 def _names(job: Job) -> Iterator[str]:
