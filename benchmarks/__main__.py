@@ -10,6 +10,7 @@ A benchmark that fails, or finds its result wrong, has no figures; the exit stat
 
 import argparse
 import json
+import signal
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Final, NamedTuple
+
+import msgspec
 
 from benchmarks.load_figures import load_figures
 from benchmarks.report import write_report
@@ -79,19 +82,22 @@ def main() -> int:
     chosen = [job for job in JOBS if not options.only or set(_names(job)) & set(options.only.split(","))]
     if not chosen:
         parser.error(f"--only {options.only}: found none of them, expected some of {sorted({j.name for j in JOBS})}")
-    began, figures, failed = time.monotonic(), [], []
-    for number in range(options.rounds):
-        for job in chosen:
-            if find_spec(f"benchmarks.{job.name}") is None:
-                print(f"\n== {job.name}: left out, there is no such module here", flush=True)
-                continue
-            asked = job.long if options.long else job.short
-            print(f"\n== {job.name} {asked} (round {number + 1} of {options.rounds})", flush=True)
-            found = run(job, asked.split())
-            if found is None:
-                failed.append(f"{job.name} {asked}")
-            else:
-                figures += found
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    began = time.monotonic()
+    figures: list[Figure] = []
+    failed: list[str] = []
+    try:
+        for number in range(options.rounds):
+            for job in chosen:
+                asked = job.long if options.long else job.short
+                print(f"\n== {job.name} {asked} (round {number + 1} of {options.rounds})", flush=True)
+                found = run(job, asked.split())
+                if found is None:
+                    failed.append(f"{job.name} {asked}")
+                else:
+                    figures += found
+    except KeyboardInterrupt:  # what there is by now counts
+        failed.append("the rest: interrupted")
     figures = together(figures)
     print(f"\n== all, in {(time.monotonic() - began) / 60:.0f} minutes\n")
     print_table(figures)
@@ -105,6 +111,9 @@ def main() -> int:
 
 def run(job: Job, asked: list[str]) -> list[Figure] | None:
     """Runs one in a process of its own. Returns its figures; None, if it failed."""
+    if find_spec(f"benchmarks.{job.name}") is None:
+        print("left out: there is no such module here", flush=True)
+        return []
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder) / "figures"
         made.touch()
@@ -113,7 +122,7 @@ def run(job: Job, asked: list[str]) -> list[Figure] | None:
         if subprocess.run(command, check=False).returncode:
             return None
         if not job.loads:
-            return read(made)
+            return _read(made)
         full = json.loads(made.read_bytes())
         figures = load_figures(job.name, full)
         for load in job.loads:
@@ -122,6 +131,15 @@ def run(job: Job, asked: list[str]) -> list[Figure] | None:
                 return None
             figures += load_figures(job.name, json.loads(made.read_bytes()), load)
         return figures
+
+
+def _read(made: Path) -> list[Figure] | None:
+    """The figures; None where the file holds something else."""
+    try:
+        return read(made)
+    except msgspec.MsgspecError as error:
+        print(f"found no figures as benchmarks.result has them: {error}", file=sys.stderr)
+        return None
 
 
 def _names(job: Job) -> Iterator[str]:

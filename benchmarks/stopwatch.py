@@ -6,20 +6,21 @@ from functools import wraps
 from typing import Any, Final
 
 import rating.engine
-import rating.stages
 from rating.billing import Biller
 from rating.deduplicate import Deduplicator
+from rating.replay import Replay
 
 STAGES: Final[Mapping[str, tuple[Any, str]]] = {
     "decode": (rating.engine, "Batch"),
     "deduplicate": (Deduplicator, "check"),
     "aggregate": (rating.engine, "meter_batch"),
     "open bills": (Biller, "open"),
-    "rate": (rating.stages, "fold_columns"),
-    "replay": (rating.stages.Replay, "run"),
+    "rate": (rating.engine, "fold_batch"),
+    "replay": (Replay, "run"),
     "emit": (rating.engine, "encode_line_items"),
 }
-"""The functions that are timed. `replay` works event by event, where the order of single events shows."""
+"""The functions that are timed, each without those that it calls. `replay` works event by event, where the order of
+single events shows."""
 
 
 class Stopwatch:
@@ -27,16 +28,21 @@ class Stopwatch:
 
     def __init__(self) -> None:
         self.taken = dict.fromkeys(STAGES, 0.0)
+        self._within = 0.0
+        """What the stages that the current one has called have taken."""
         for name, (owner, attribute) in STAGES.items():
             setattr(owner, attribute, self._timed(name, getattr(owner, attribute)))
 
     def _timed(self, name: str, function: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(function)
         def timed(*args: Any, **kwargs: Any) -> Any:
+            before, self._within = self._within, 0.0
             began = time.process_time()
             try:
                 return function(*args, **kwargs)
             finally:
-                self.taken[name] += time.process_time() - began
+                took = time.process_time() - began
+                self.taken[name] += took - self._within
+                self._within = before + took
 
         return timed
