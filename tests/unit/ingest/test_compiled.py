@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ingest import parse as parser
@@ -145,7 +145,7 @@ def packs(parsed: Parsed, partitions: int, max_ahead: int | None) -> Any:
     return events.lists(), refused, routed.rows.lists(), {one: rows.lists() for one, rows in split.items()}, made
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(mutated(), max_size=4), st.sampled_from([b",", b" ,\n", b",,", b"\n"]), st.binary(max_size=2))
 @example([], b",", b"")
 @example([b"{}" * 3], b",", b"")
@@ -158,7 +158,7 @@ def test_every_body_is_read_as_by_the_twin(bodies: list[bytes], comma: bytes, ta
             assert found == said(read)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(documents(), min_size=1, max_size=5), st.integers(1, 3), st.sampled_from([None, 0, DAY]))
 def test_every_pack_is_made_as_by_the_twin(bodies: list[bytes], partitions: int, max_ahead: int | None) -> None:
     found = packs(parse_texts(bodies), partitions, max_ahead)
