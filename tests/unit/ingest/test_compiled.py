@@ -19,6 +19,7 @@ from ingest.parse import parse_array, parse_lines, parse_texts
 from ingest.route import Router, View
 from ingest.routed import Routed, refuse_unroutable
 from ingest.table import SUBJECT
+from schemas import paths
 from schemas.identity import event_identity
 from schemas.limits import EVENT_DEPTH_MAX, EVENT_TEXT_LENGTH_MAX, EXTENSIONS_MAX, PACK_EVENTS_MAX
 from schemas.paths import Extractor, scalar_column
@@ -42,13 +43,13 @@ def few_events_too() -> Iterator[None]:
 @contextmanager
 def in_python() -> Iterator[None]:
     """Without the compiled half."""
-    compiled = parser._parse
-    assert compiled is not None
-    parser._parse = None  # type: ignore[misc]
+    compiled = parser._parse, paths._find
+    assert None not in compiled
+    parser._parse = paths._find = None
     try:
         yield
     finally:
-        parser._parse = compiled  # type: ignore[misc]
+        parser._parse, paths._find = compiled
 
 
 def nested(depth: int, open: str = '{"a":', close: str = "}") -> str:
