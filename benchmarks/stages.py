@@ -26,7 +26,7 @@ from benchmarks.expected import about, expected, summed
 from benchmarks.result import CPU_MICROS, append, figure, print_table
 from benchmarks.stopwatch import STAGES, Stopwatch
 from benchmarks.workload import START, WORKLOADS, compiled
-from ingest.door import Routed
+from ingest.routed import Routed
 from ingest.pack import encode_packs
 from ingest.parse import parse
 from ingest.route import Router, View

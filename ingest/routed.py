@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-from numpy.typing import NDArray
 
 from ingest.columns import ABSENT, Events, Fault, Parsed, Refused, Rows
 from ingest.route import Route, Router, explain_no_route
@@ -51,13 +50,21 @@ class Routed:
 
     def by_partition(self) -> dict[int, Rows]:
         """The rows of each partition, in the order of the request."""
+<<<<<<< HEAD
         found = np.unique(self.partitions).tolist()
         if len(found) == 1:
             return {found[0]: self.rows}
         return {partition: self.rows.pick(np.flatnonzero(self.partitions == partition)) for partition in found}
+=======
+        found = sorted(set(self._partitions))
+        if len(found) == 1:
+            return {found[0]: self.rows}
+        each = np.array(self._partitions, np.int64)
+        return {partition: self.rows.pick(np.flatnonzero(each == partition)) for partition in found}
+>>>>>>> parse
 
 
-def _route_lists(events: Events, router: Router, arrived: Sequence[int]) -> tuple[Rows, NDArray[np.int64]]:
+def _route_lists(events: Events, router: Router, arrived: Sequence[int]) -> tuple[Rows, list[int]]:
     routes = [route for route in router.routes(events.subject) if route is not None]
     customers = [route.customer for route in routes]
     rows = Rows(
@@ -73,10 +80,10 @@ def _route_lists(events: Events, router: Router, arrived: Sequence[int]) -> tupl
         events.data,
         events.extensions,
     )
-    return rows, np.array([route.partition for route in routes], np.int64)
+    return rows, [route.partition for route in routes]
 
 
-def _route_table(table: Table, router: Router, arrived: Sequence[int]) -> tuple[Rows, NDArray[np.int64]]:
+def _route_table(table: Table, router: Router, arrived: Sequence[int]) -> tuple[Rows, list[int]]:
     """The same for a table, which is left as it is."""
     assert _route is not None
     subjects, codes = table.distinct(SUBJECT)
@@ -95,7 +102,7 @@ def _route_table(table: Table, router: Router, arrived: Sequence[int]) -> tuple[
         routed.address, len(routed), tenant, len(tenant), codes.ctypes.data, places.ctypes.data, sizes.ctypes.data,
         partitions.ctypes.data, came.ctypes.data,
     )  # fmt: skip
-    return Rows(table=routed), routed.rows[:, PARTITION]
+    return Rows(table=routed), routed.rows[:, PARTITION].tolist()
 
 
 def _routes(router: Router, subjects: Sequence[bytes]) -> list[Route | None]:

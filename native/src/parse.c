@@ -19,7 +19,7 @@ enum { ARRAY, TEXTS, LINES };
 typedef struct {
     span text;
     uint64_t lead;
-} name;
+} kept_name;
 
 typedef struct {
     const uint8_t *end;
@@ -27,7 +27,7 @@ typedef struct {
     int64_t names, names_max; /* names seen, and allowed */
     int distinct;             /* whether a name may stand only once in its object, and may have no escape */
     int64_t open;             /* names of the objects that are open */
-    name held[NAMES_ROOM];
+    kept_name held[NAMES_ROOM];
 } scan;
 
 static void begin(scan *s, const uint8_t *end, int64_t depth_max, int64_t names_max, int distinct) {
@@ -46,7 +46,7 @@ static int add_name(scan *s, int64_t base, span text) {
     uint64_t lead = lead_of(text);
     for (int64_t i = base; i < s->open; i++)
         if (s->held[i].lead == lead && same(s->held[i].text, text)) return 0;
-    s->held[s->open++] = (name){text, lead};
+    s->held[s->open++] = (kept_name){text, lead};
     return 1;
 }
 
@@ -355,7 +355,7 @@ static int64_t read_texts(span text, const int64_t *sizes, int64_t count, const 
 
 static int64_t read_lines(span text, const int64_t *limits, event *rows, int64_t room, int64_t *lines,
                           uint8_t *side) {
-    const uint8_t *at = text.at, *end = at + text.size;
+    const uint8_t *at = text.at, *end = at + text.size; /* `at` ends one behind the end: there stands a nought */
     int64_t count = 0;
     for (int64_t line = 1; at < end; line++) {
         const uint8_t *stop = memchr(at, '\n', (size_t)(end - at)), *last = stop == NULL ? end : stop;

@@ -8,7 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from ingest import parse as parser
@@ -19,6 +19,7 @@ from ingest.parse import parse_array, parse_lines, parse_texts
 from ingest.route import Router, View
 from ingest.routed import Routed, refuse_unroutable
 from ingest.table import SUBJECT
+from schemas import paths
 from schemas.identity import event_identity
 from schemas.limits import EVENT_DEPTH_MAX, EVENT_TEXT_LENGTH_MAX, EXTENSIONS_MAX, PACK_EVENTS_MAX
 from schemas.paths import Extractor, scalar_column
@@ -42,13 +43,13 @@ def few_events_too() -> Iterator[None]:
 @contextmanager
 def in_python() -> Iterator[None]:
     """Without the compiled half."""
-    compiled = parser._parse
-    assert compiled is not None
-    parser._parse = None  # type: ignore[misc]
+    compiled = parser._parse, paths._find
+    assert None not in compiled
+    parser._parse = paths._find = None
     try:
         yield
     finally:
-        parser._parse = compiled  # type: ignore[misc]
+        parser._parse, paths._find = compiled
 
 
 def nested(depth: int, open: str = '{"a":', close: str = "}") -> str:
@@ -145,7 +146,7 @@ def packs(parsed: Parsed, partitions: int, max_ahead: int | None) -> Any:
     return events.lists(), refused, routed.rows.lists(), {one: rows.lists() for one, rows in split.items()}, made
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(mutated(), max_size=4), st.sampled_from([b",", b" ,\n", b",,", b"\n"]), st.binary(max_size=2))
 @example([], b",", b"")
 @example([b"{}" * 3], b",", b"")
@@ -158,7 +159,7 @@ def test_every_body_is_read_as_by_the_twin(bodies: list[bytes], comma: bytes, ta
             assert found == said(read)
 
 
-@settings(max_examples=250, deadline=None)
+@settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(st.lists(documents(), min_size=1, max_size=5), st.integers(1, 3), st.sampled_from([None, 0, DAY]))
 def test_every_pack_is_made_as_by_the_twin(bodies: list[bytes], partitions: int, max_ahead: int | None) -> None:
     found = packs(parse_texts(bodies), partitions, max_ahead)
