@@ -18,7 +18,6 @@ from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import msgspec
-import numpy as np
 
 from ingest.batcher import Batcher
 from ingest.columns import Events, Parsed, Refused, Rows, make_rejection, pick
@@ -228,7 +227,7 @@ class Door:
         done: Callable[[int, Single], None],
     ) -> None:
         """Says of the events of one partition what became of them, as soon as it is known: none waits for others'."""
-        of = np.flatnonzero(routed.partitions == partition).tolist()
+        of = [i for i, here in enumerate(routed.partitions) if here == partition]
         places = pick(routed.events.at, of)
         try:
             position = encode_position({partition: await end})

@@ -50,18 +50,11 @@ class Routed:
 
     def by_partition(self) -> dict[int, Rows]:
         """The rows of each partition, in the order of the request."""
-<<<<<<< HEAD
-        found = np.unique(self.partitions).tolist()
+        found = sorted(set(self.partitions))
         if len(found) == 1:
             return {found[0]: self.rows}
-        return {partition: self.rows.pick(np.flatnonzero(self.partitions == partition)) for partition in found}
-=======
-        found = sorted(set(self._partitions))
-        if len(found) == 1:
-            return {found[0]: self.rows}
-        each = np.array(self._partitions, np.int64)
+        each = np.array(self.partitions, np.int64)
         return {partition: self.rows.pick(np.flatnonzero(each == partition)) for partition in found}
->>>>>>> parse
 
 
 def _route_lists(events: Events, router: Router, arrived: Sequence[int]) -> tuple[Rows, list[int]]:
