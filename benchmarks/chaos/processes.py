@@ -15,6 +15,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from native.library import SETTING as NATIVE
+
 ROOT: Final = Path(__file__).resolve().parents[2]
 READY_S: Final = 60.0
 STOP_S: Final = 40.0
@@ -54,7 +56,11 @@ class Member:
 
     def start(self) -> None:
         """Starts it; what it says is appended to its files."""
-        environment = {key: value for key, value in os.environ.items() if not key.startswith(("TAXIMETER_", "KAFKA_"))}
+        environment = {
+            key: value
+            for key, value in os.environ.items()
+            if not key.startswith(("TAXIMETER_", "KAFKA_")) or key == NATIVE
+        }
         environment |= {"PYTHONPATH": str(ROOT), "POLARS_MAX_THREADS": "1"}
         if self.fault:
             environment["TAXIMETER_FAULT"] = self.fault

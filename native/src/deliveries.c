@@ -25,10 +25,12 @@ typedef struct { /* the records that one caller waits for together */
     int64_t failed;  /* which one that was */
 } call_t;
 
-typedef struct { /* one record */
+typedef struct { /* one record: where its key and value stand, and where it came to stand on the log */
     call_t *call;
-    int64_t offset; /* where it stands, once it is delivered */
     int64_t index;
+    int64_t value, value_size; /* within `send_t.values` */
+    int64_t key, key_size;     /* within `send_t.keys`; a size of -1: without a key */
+    int64_t offset;            /* out: once it is delivered */
 } slot_t;
 
 typedef int (*produce_t)(void *topic, int32_t partition, int flags, void *value, size_t value_size, const void *key,
@@ -40,10 +42,8 @@ typedef struct { /* records for one partition */
     void *topic;
     int64_t partition;
     int64_t count;
-    char **values;
-    const int64_t *value_sizes;
-    char **keys; /* NULL: without */
-    const int64_t *key_sizes;
+    char *values;
+    char *keys;
     slot_t *slots;
     int64_t error; /* out: why the record after those taken was not */
 } send_t;
@@ -52,8 +52,10 @@ typedef struct { /* records for one partition */
 EXPORT int64_t tx_kafka_send(send_t *send) {
     send->error = 0;
     for (int64_t i = 0; i < send->count; i++) {
-        if (send->produce(send->topic, (int32_t)send->partition, COPY, send->values[i], (size_t)send->value_sizes[i],
-                          send->keys[i], (size_t)send->key_sizes[i], &send->slots[i]) != 0) {
+        slot_t *slot = &send->slots[i];
+        char *key = slot->key_size < 0 ? NULL : send->keys + slot->key;
+        if (send->produce(send->topic, (int32_t)send->partition, COPY, send->values + slot->value,
+                          (size_t)slot->value_size, key, key ? (size_t)slot->key_size : 0, slot) != 0) {
             send->error = send->last_error();
             return i;
         }
@@ -63,7 +65,8 @@ EXPORT int64_t tx_kafka_send(send_t *send) {
 
 /* librdkafka's `dr_msg_cb`: one record is on the log, or has failed for good. */
 EXPORT void tx_kafka_delivered(void *producer, const message_t *message, void *opaque) {
-    (void)producer, (void)opaque;
+    (void)producer;
+    (void)opaque;
     slot_t *slot = message->slot;
     if (message->err) {
         slot->call->error = message->err;

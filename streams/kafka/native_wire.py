@@ -28,7 +28,7 @@ _QUEUE_FULL: Final = -184  # RD_KAFKA_RESP_ERR__QUEUE_FULL
 _PURGE_ALL: Final = 1 | 2  # what is queued and what is in flight
 _PURGE_MS: Final = 1000
 _TEXT_BYTES: Final = 512
-_SLOT_FIELDS: Final = 3
+_SLOT_FIELDS: Final = 7
 _LEVELS: Final = (logging.CRITICAL,) * 3 + (logging.ERROR, logging.WARNING, logging.INFO, logging.INFO, logging.DEBUG)
 """Of a syslog level."""
 
@@ -42,10 +42,8 @@ class _Send(ctypes.Structure):
         ("topic", c_void_p),
         ("partition", c_int64),
         ("count", c_int64),
-        ("values", POINTER(c_char_p)),
-        ("value_sizes", c_void_p),
-        ("keys", POINTER(c_char_p)),
-        ("key_sizes", c_void_p),
+        ("values", c_char_p),
+        ("keys", c_char_p),
         ("slots", c_void_p),
         ("error", c_int64),
     ]
@@ -110,20 +108,27 @@ class _Begun:
         self.sending = sending
         messages = sending.messages
         count = len(messages)
-        self.header = np.array([count, 0, 0], np.int64)
-        self.slots: NDArray[np.int64] = np.full((count, _SLOT_FIELDS), -1, np.int64)
-        self.slots[:, 0] = self.header.ctypes.data
-        self.slots[:, 2] = np.arange(count)
         topics, partitions, keys, values = zip(*messages, strict=True)
-        self.values, self.keys = (c_char_p * count)(*values), (c_char_p * count)(*keys)
-        self.value_sizes = np.fromiter(map(len, values), np.int64, count)
-        self.key_sizes = np.fromiter((len(key or b"") for key in keys), np.int64, count)
+        self.values, self.keys = b"".join(values), b"".join(filter(None, keys))
+        self.header = np.array([count, 0, 0], np.int64)
+        self.slots: NDArray[np.int64] = np.empty((count, _SLOT_FIELDS), np.int64)
+        call, index, value, value_size, key, key_size, offset = self.slots.T
+        call[:], index[:], offset[:] = self.header.ctypes.data, np.arange(count), -1
+        value_size[:] = np.fromiter(map(len, values), np.int64, count)
+        key_size[:] = np.fromiter((-1 if key is None else len(key) for key in keys), np.int64, count)
+        value[:] = value_size.cumsum() - value_size
+        key[:] = np.maximum(key_size, 0).cumsum() - np.maximum(key_size, 0)
         self.runs = list(_runs(topics, partitions))
         self.pushed = 0
         """How many records librdkafka was given."""
         self.silent = 0
         """Records of which no report will ever come: never given, or lost with their producer."""
         self.abandoned = False
+
+    @property
+    def offsets(self) -> list[int]:
+        """Where each record came to stand; -1 where that is not known."""
+        return self.slots[:, -1].tolist()
 
     @property
     def missing(self) -> int:
@@ -206,17 +211,14 @@ class NativeWire:
         if self._handle is None:
             raise LogUnavailable("Kafka takes no records: the producer is closed")
         kafka = self._kafka
-        place = ctypes.sizeof(c_char_p)
         send = _Send(
             kafka.produce,
             kafka.last_error,
             self._topic(topic),
             partition,
             end - start,
-            ctypes.cast(ctypes.addressof(begun.values) + start * place, POINTER(c_char_p)),
-            begun.value_sizes[start:].ctypes.data,
-            ctypes.cast(ctypes.addressof(begun.keys) + start * place, POINTER(c_char_p)),
-            begun.key_sizes[start:].ctypes.data,
+            begun.values,
+            begun.keys,
             begun.slots[start:].ctypes.data,
             0,
         )
@@ -274,7 +276,7 @@ class NativeWire:
         elif begun.silent:
             sending.error = "the producer ended before it knew"
         else:
-            sending.offsets = begun.slots[:, 1].tolist()
+            sending.offsets = begun.offsets
 
     def _renew(self) -> None:
         """After a fatal error an idempotent producer takes nothing more: fail what it holds, and start another."""

@@ -1,7 +1,7 @@
 """native/src/deliveries.c with a librdkafka that is made up here: what it is given, and what its reports do."""
 
 import ctypes
-from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_void_p
+from ctypes import c_int, c_int32, c_int64, c_size_t, c_void_p
 
 import pytest
 
@@ -54,17 +54,14 @@ def send(call: _Begun, start: int, room: int) -> tuple[int, int, list[tuple[byte
         return 0
 
     keep = PRODUCE(produce), LAST_ERROR(lambda: -184)
-    place = ctypes.sizeof(c_char_p)
     request = _Send(
         ctypes.cast(keep[0], c_void_p),
         ctypes.cast(keep[1], c_void_p),
         77,
         3,
         len(call.sending.messages) - start,
-        ctypes.cast(ctypes.addressof(call.values) + start * place, POINTER(c_char_p)),
-        call.value_sizes[start:].ctypes.data,
-        ctypes.cast(ctypes.addressof(call.keys) + start * place, POINTER(c_char_p)),
-        call.key_sizes[start:].ctypes.data,
+        call.values,
+        call.keys,
         call.slots[start:].ctypes.data,
         0,
     )
@@ -100,7 +97,7 @@ def test_reports_come_in_any_order() -> None:
     _, _, _, slots = send(call, 0, room=9)
     for slot, offset in ((slots[2], 12), (slots[0], 10)):
         report(slot, offset)
-    assert (call.missing, call.slots[:, 1].tolist()) == (1, [10, -1, 12])
+    assert (call.missing, call.offsets) == (1, [10, -1, 12])
     report(slots[1], -1001, error=-192)
     assert call.header.tolist() == [0, -192, 1]  # nothing missing, the error, of the second
 
