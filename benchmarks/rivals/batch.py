@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 _T = TypeVar("_T")
@@ -14,3 +15,9 @@ def timed(name: str, step: Callable[[], _T]) -> _T:
     found = step()
     print(json.dumps({"step": name, "seconds": time.perf_counter() - began, "cpu": time.process_time() - cpu}))
     return found
+
+
+def say_memory() -> None:
+    """Prints the memory of this process at most, as a JSON object in a line."""
+    status = Path("/proc/self/status").read_text()  # getrusage would say that of the process which started this one
+    print(json.dumps({"bytes": int(status.partition("VmHWM:")[2].split()[0]) * 1024}))

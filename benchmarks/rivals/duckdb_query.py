@@ -8,7 +8,7 @@ import sys
 import duckdb
 import pyarrow as pa
 
-from benchmarks.rivals.batch import timed
+from benchmarks.rivals.batch import say_memory, timed
 
 READ = """
 SELECT source, id, subject, time, data.tokens AS tokens, data.model AS model
@@ -37,6 +37,7 @@ def main() -> None:
     lines: pa.Table = timed("rate", lambda: connection.sql(RATE).to_arrow_table())
     connection.register("lines", lines)
     connection.execute(f"COPY lines TO '{out}' (FORMAT json)")
+    say_memory()
 
 
 if __name__ == "__main__":

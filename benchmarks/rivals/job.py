@@ -122,7 +122,7 @@ def read_line_items(records: Iterable[bytes]) -> Lines:
             latest[record["id"]] = record
     found: Lines = {}
     for item in latest.values():
-        key = Key(item["customer"], item["group"]["model"], item["period"]["start"][:13])
+        key = Key(item["customer"], item["dimensions"]["model"], item["period"]["start"][:13])
         amount = Decimal(item["amount"]) * NANO
         assert amount == int(amount), f"{key}: found {item['amount']}, expected whole nano-dollars"
         found[key] = Line(int(Decimal(item["quantity"])), item["events"], int(amount))

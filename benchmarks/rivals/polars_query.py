@@ -11,7 +11,7 @@ os.environ["POLARS_MAX_THREADS"] = "1"
 
 import polars as pl
 
-from benchmarks.rivals.batch import timed
+from benchmarks.rivals.batch import say_memory, timed
 
 
 def columns(path: str) -> pl.DataFrame:
@@ -43,3 +43,4 @@ if __name__ == "__main__":
     source, out = sys.argv[1:]
     usage = timed("read", lambda: columns(source))
     timed("rate", lambda: rate(usage)).write_ndjson(out)
+    say_memory()
