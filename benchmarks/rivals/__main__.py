@@ -24,9 +24,7 @@ from typing import Final, NamedTuple
 from benchmarks.result import Figure, append, figure, print_table
 from benchmarks.rivals import job, taximeter
 from benchmarks.rivals.contenders import BUILD, HERE, Contender, NotInstalled, Place, environment, streaming
-from benchmarks.rivals.watch import (
-    Contestant, Taken, WrongResult, drop_topics, fill, make_topics, watch,
-)  # fmt: skip
+from benchmarks.rivals.watch import Contestant, Taken, WrongResult, drop_topics, fill, make_topics, watch
 from infra.kafka.broker import Broker
 
 SHORT: Final = 20_000

@@ -1,6 +1,7 @@
 """The job as one batch query in DuckDB, over a whole file of events. `duckdb_query.py EVENTS OUT`
 
-Says how long it took to read the JSON and, apart, to rate the same columns, given as Arrow. Not a stream, as Polars is not.
+Says how long it took to read the JSON and, apart, to rate the same columns, given as Arrow. Not a stream, as that of
+Polars is none.
 """
 
 import sys

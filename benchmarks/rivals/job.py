@@ -74,7 +74,9 @@ def events(count: int, seed: int = 7) -> Iterator[bytes]:
             yield recent[dice.randrange(len(recent))]
             continue
         at = START + timedelta(seconds=3600 / AN_HOUR * number, microseconds=dice.randrange(1_000_000))
-        data = f'{{"tokens":{dice.randrange(1, 5000)},"model":"{dice.choice(MODELS)}","region":"{dice.choice(REGIONS)}"}}'
+        data = (
+            f'{{"tokens":{dice.randrange(1, 5000)},"model":"{dice.choice(MODELS)}","region":"{dice.choice(REGIONS)}"}}'
+        )
         event = (
             f'{{"specversion":"1.0","id":"{seed}-{number:012d}","source":"/bench/gateway","type":"llm.request",'
             f'"subject":"customer-{owner:06d}","time":"{at:%Y-%m-%dT%H:%M:%S.%fZ}","data":{data}}}'
@@ -104,7 +106,7 @@ def price(quantity: int) -> int:
 
 
 def read_plain(records: Iterable[bytes]) -> Lines:
-    """The lines that a contender wrote as JSON: of each key the last. Pathway says of each what it no longer is, too."""
+    """The lines that a contender wrote as JSON: of each key the last, without what was taken back."""
     found: Lines = {}
     for record in map(orjson.loads, records):
         if record.get("diff", 1) == 1:

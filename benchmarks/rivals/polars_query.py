@@ -1,7 +1,7 @@
 """The job as one batch query in Polars, over a whole file of events. `polars_query.py EVENTS OUT`
 
-Says, as a JSON object, how long it took from the JSON and from the same columns as Arrow. Not a stream: it keeps no state,
-takes no further event, and what changes costs the whole again.
+Says how long it took to read the JSON and, apart, to rate the same columns, which are Arrow by then. Not a stream: it
+keeps no state, takes no further event, and what changes costs the whole again.
 """
 
 import os

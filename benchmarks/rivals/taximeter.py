@@ -1,8 +1,8 @@
 """The job in Taximeter as a user runs it: `taximeter ingest` (the door) and one `taximeter rate` (a Faust worker).
 
 Two ways in. `json`: the same messages as the others have, one event each, in `taximeter.events.json`; the worker packs
-them and rates the packs, all in its process. `packs`: the events come to the door over HTTP, 1,000 to a request as NDJSON;
-the worker rates what the door has packed, and the door's CPU counts too.
+them and rates the packs, all in its process. `packs`: the events come to the door over HTTP, 1,000 to a request as
+NDJSON; the worker rates what the door has packed, and the door's CPU counts too.
 """
 
 import contextlib
@@ -33,9 +33,7 @@ def over_json(bootstrap: str, prefix: str, folder: Path, texts: Sequence[bytes],
     return _rated(bootstrap, prefix, folder, wanted)
 
 
-def over_packs(
-    bootstrap: str, prefix: str, folder: Path, texts: Sequence[bytes], wanted: Lines
-) -> tuple[Taken, Taken]:
+def over_packs(bootstrap: str, prefix: str, folder: Path, texts: Sequence[bytes], wanted: Lines) -> tuple[Taken, Taken]:
     """What the door took for these events, and what one run of a worker over its packs did. Raises: WrongResult."""
     with _door(bootstrap, prefix, folder) as (door, url):
         before = door.taken()

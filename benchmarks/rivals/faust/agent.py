@@ -1,7 +1,7 @@
 """The job as a Faust agent with Tables. `agent.py BOOTSTRAP SOURCE OUT FOLDER each|take memory|rocksdb`
 
-`each`: event by event, as the guide's first page has it. `take`: `stream.take`, its batching; a line that changed several
-times in a batch is set and sent once. At least once; the Tables' changelogs are on, as they are by default.
+`each`: event by event, as the guide's first page has it. `take`: `stream.take`, its batching; a line that changed
+several times in a batch is set and sent once. At least once; the Tables' changelogs are on, as they are by default.
 """
 
 import logging
@@ -11,10 +11,10 @@ import mode.loop
 
 mode.loop.use("uvloop")
 
-import faust
-import orjson
+import faust  # noqa: E402
+import orjson  # noqa: E402
 
-from benchmarks.rivals.job import price
+from benchmarks.rivals.job import price  # noqa: E402
 
 BOOTSTRAP, SOURCE, OUT, FOLDER, HOW, STORE = sys.argv[1:]
 sys.argv = sys.argv[:1]
