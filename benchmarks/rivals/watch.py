@@ -1,7 +1,7 @@
 """One contender over one topic: started, watched from outside, held against what must come of it, stopped.
 
 What it took is read from `/proc` (CPU of the process and its children, the peak of its memory), and when it was done
-from the end of the topic that it writes to: the moment after which nothing more came. So nothing is asked of a contender.
+from the end of the topic that it writes to: the moment after which nothing more came. Nothing is asked of a contender.
 """
 
 import os

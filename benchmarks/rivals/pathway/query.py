@@ -13,10 +13,10 @@ SETTINGS = {"bootstrap.servers": BOOTSTRAP}
 
 
 class Usage(pw.Schema):
-    """What the job needs of an event."""
+    """What the job needs of an event; `id` is a row's own in Pathway, so the event's has another name."""
 
     source: str
-    id: str
+    event: str
     subject: str
     time: str
     tokens: int
@@ -28,10 +28,10 @@ usage = pw.io.kafka.read(
     SOURCE,
     schema=Usage,
     format="json",
-    json_field_paths={"tokens": "/data/tokens", "model": "/data/model"},
+    json_field_paths={"event": "/id", "tokens": "/data/tokens", "model": "/data/model"},
     autocommit_duration_ms=100,
 )
-once = usage.groupby(pw.this.source, pw.this.id).reduce(
+once = usage.groupby(pw.this.source, pw.this.event).reduce(
     customer=pw.reducers.any(pw.this.subject),
     model=pw.reducers.any(pw.this.model),
     hour=pw.reducers.any(pw.this.time.str.slice(0, 13)),
