@@ -1,8 +1,4 @@
-"""Growable tables of numpy columns: the engine's state, one row for each slot.
-
-The columns of a row stand beside each other: what is done to a line needs most of them, and a batch comes to its lines
-in no order, so that memory is waited for once or twice a row instead of once for each column.
-"""
+"""Growable tables of numpy columns: the engine's state, one row for each slot."""
 
 from typing import Any
 
@@ -17,22 +13,12 @@ class Table:
     """
 
     def __init__(self, spec: dict[str, tuple[Any, int]], capacity: int = 16) -> None:
-        fields = sorted(spec.items(), key=lambda field: -np.dtype(field[1][0]).itemsize)
-        self._row = np.dtype([(name, dtype, width) if width > 1 else (name, dtype) for name, (dtype, width) in fields])
-        self._names = tuple(spec)
-        self._set(np.zeros(capacity, self._padded(self._row)))
+        self._columns = {
+            name: np.zeros((capacity, width) if width > 1 else capacity, dtype=dtype)
+            for name, (dtype, width) in spec.items()
+        }
+        self._capacity = capacity
         self.size = 0
-
-    @staticmethod
-    def _padded(row: np.dtype[Any]) -> np.dtype[Any]:
-        """The row, so long that the next one is aligned."""
-        size = -(-row.itemsize // 8) * 8
-        offsets = [row.fields[name][1] for name in row.names] if row.fields and row.names else []
-        return np.dtype({"names": row.names, "formats": [row[n] for n in row.names or ()], "offsets": offsets, "itemsize": size})
-
-    def _set(self, rows: NDArray[Any]) -> None:
-        self._rows, self._capacity = rows, len(rows)
-        self._columns = {name: rows[name] for name in self._names}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._columns[name]
@@ -40,19 +26,19 @@ class Table:
     @property
     def nbytes(self) -> int:
         """Bytes of memory held."""
-        return self._rows.nbytes
+        return sum(column.nbytes for column in self._columns.values())
 
     def extend(self, count: int) -> int:
         """Adds `count` rows of noughts and returns the first one's slot."""
         first = self.size
         self.size += count
         if self.size > self._capacity:
-            capacity = self._capacity
-            while self.size > capacity:
-                capacity *= 2
-            grown = np.zeros(capacity, self._rows.dtype)
-            grown[:first] = self._rows[:first]
-            self._set(grown)
+            while self.size > self._capacity:
+                self._capacity *= 2
+            for name, column in self._columns.items():
+                grown = np.zeros((self._capacity, *column.shape[1:]), dtype=column.dtype)
+                grown[:first] = column[:first]
+                self._columns[name] = grown
         return first
 
     def dump(self) -> dict[str, bytes]:
