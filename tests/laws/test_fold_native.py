@@ -51,7 +51,10 @@ _HOW = ["sum", "sum", "count", "max", "min", "avg", "latest"]
 @st.composite
 def _price(draw: Any) -> dict[str, Any]:
     amount = st.sampled_from(_PRICES)
-    model = draw(st.sampled_from(["unit", "graduated", "volume", "stairstep", "package"]))
+    model = draw(st.sampled_from(["unit", "graduated", "volume", "stairstep", "package", "matrix", "matrix"]))
+    if model == "matrix":  # a line of two totals, each of which has lost a half of the last digit
+        one, other = ({"model": "unit", "unit_amount": draw(st.sampled_from(_PRICES[:3]))} for _ in range(2))
+        return {"model": model, "by": ["model"], "cells": [{"match": {"model": "a"}, "price": one}], "otherwise": other}
     if model == "unit":
         return {"model": model, "unit_amount": draw(st.sampled_from(["", "", "-"])) + draw(amount)}
     if model == "package":
@@ -158,6 +161,38 @@ def test_voids_gauges_and_segments(case: Thrown, batch: int) -> None:
 @given(st.one_of(thrown.metered(), thrown.priced()), STEPS)
 def test_meters_and_prices(case: Thrown, batch: int) -> None:
     _same(case, batch)
+
+
+_LEAST = {"model": "unit", "unit_amount": "0.000000000001"}
+_TWO = {"model": "matrix", "by": ["model"], "cells": [{"match": {"model": "a"}, "price": _LEAST}], "otherwise": _LEAST}
+_PACKAGES = {"model": "package", "package_size": "2", "package_amount": "0.07"}
+
+
+@pytest.mark.parametrize(
+    ("price", "brought"),
+    [
+        pytest.param(_TWO, [("a", "-0.5"), ("b", "2")], id="two totals are a half above nought"),
+        pytest.param(_TWO, [("a", "0.5"), ("b", "-2")], id="two totals are a half below nought"),
+        pytest.param(_TWO, [("a", "0.5"), ("b", "-0.5"), ("a", "0.5")], id="two totals are nought"),
+        pytest.param({**_PACKAGES, "round": "down"}, [("a", "3.5"), ("a", "0.5"), ("a", "-9")], id="blocks down"),
+        pytest.param({**_PACKAGES, "round": "up"}, [("a", "3.5"), ("a", "0.5"), ("a", "-9")], id="blocks up"),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_halves_and_blocks(price: dict[str, Any], brought: list[tuple[str, str]], batch: int) -> None:
+    meter = {"event": "use", "aggregate": "sum", "value": "$.n", "dimensions": {"model": "$.model"}}
+    book = {"currency": "USD", "charges": {"c": {"meter": "m", "price": price}}}
+    catalogue = {"meters": {"m": meter}, "price_books": {"b": book}, "default_subscription": {"price_book": "b"}}
+    texts = [
+        json.dumps(
+            {
+                **{"specversion": "1.0", "id": f"e{i}", "source": "s", "type": "use", "subject": "alice"},
+                **{"time": "2026-11-05T10:00:00Z", "data": {"n": "N", "model": model}},
+            }
+        ).replace('"N"', number)
+        for i, (model, number) in enumerate(brought)
+    ]
+    _same(Thrown(yaml.safe_dump(catalogue, sort_keys=False), texts, None), batch)
 
 
 def test_plain_bills_never_come_to_the_twin(monkeypatch: pytest.MonkeyPatch) -> None:
