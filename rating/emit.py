@@ -29,7 +29,7 @@ _BY_HAND_BELOW = 32 if WRITE is None else 1
 def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[Output]:
     """Each line that has something to say: a nought one only where it takes an earlier one back."""
     table = state.lines
-    quantity, amount = table["quantity"].take(lines, axis=0), table["amount"].take(lines, axis=0)
+    quantity, amount = table["quantity"][lines], table["amount"][lines]
     nought = (quantity[:, 0] | quantity[:, 1] | amount[:, 0] | amount[:, 1]) == 0
     lines = lines[~nought | (table["written"][lines] == 1)]
     table["written"][lines] = 1

@@ -42,8 +42,8 @@ def encode_by_columns(state: State, biller: Biller, lines: NDArray[np.int64]) ->
             "start": pl.Series(starts),
             "revision": table["revision"][lines],
             "head": pl.Series(heads),
-            "quantity": _texts_of(to_int128(table["quantity"].take(lines, axis=0))),
-            "amount": _texts_of(to_int128(table["amount"].take(lines, axis=0))),
+            "quantity": _texts_of(to_int128(table["quantity"][lines])),
+            "amount": _texts_of(to_int128(table["amount"][lines])),
             "book": state.heads.books.gather(state.bills["plan"][table["bill"][lines]]),
             "tiers": _tier_lists(state, lines),
             "events": table["events"][lines],
@@ -153,7 +153,7 @@ def _cell_texts(state: State, cell: NDArray[np.int64], number: NDArray[np.int32]
     tiers = compiled.tiers
     table = compiled.rate_table[rate] + number
     free = pl.Series([r.free_units for r in compiled.rates], dtype=pl.Int128).gather(rate)
-    frame = pl.DataFrame({"q": to_int128(state.cells["quantity"].take(cell, axis=0)), "free": free})
+    frame = pl.DataFrame({"q": to_int128(state.cells["quantity"][cell]), "free": free})
     left = pl.max_horizontal(pl.col("q") - pl.col("free"), literal(0))
     billed = frame.select(pl.when(pl.col("q") > 0).then(left).otherwise(pl.col("q")))["q"]
     tier = find_tiers(tiers, table, billed)
@@ -164,7 +164,7 @@ def _cell_texts(state: State, cell: NDArray[np.int64], number: NDArray[np.int32]
             "head": heads.gather(tier),
             "quantity": _texts_of(billed),
             "middle": middles.gather(tier),
-            "amount": _texts_of(to_int128(state.cells["amount"].take(cell, axis=0))),
+            "amount": _texts_of(to_int128(state.cells["amount"][cell])),
             "tail": tails.gather(tier),
             "packages": _packages(tiers, table, tier, billed),
             "end": ends.gather(tier),

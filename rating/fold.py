@@ -122,7 +122,7 @@ def _fold_meter(state: State, batch: Batch, part: Contributions, segmented: bool
     )
     cell = folded["cell"].to_numpy()
     held = state.cells
-    old = to_int128(held["value"].take(cell, axis=0))
+    old = to_int128(held["value"][cell])
     line = held["line"][cell].astype(np.int64)
     folded = folded.with_columns(
         value_old=old,
@@ -217,8 +217,8 @@ def _rate_cells(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         amount=amounts.amount,
         rest=amounts.rest - pl.Series(state.cells["rest"][cell]),
         highest=highest,
-        quantity_old=to_int128(state.cells["quantity"].take(cell, axis=0)),
-        amount_old=to_int128(state.cells["amount"].take(cell, axis=0)),
+        quantity_old=to_int128(state.cells["quantity"][cell]),
+        amount_old=to_int128(state.cells["amount"][cell]),
         careful=pl.col("careful") | pl.Series(amounts.overflow | falling),
         wavers=pl.Series(wavers),
     )
@@ -261,11 +261,11 @@ def _fold_lines(state: State, rates: _Rates, cells: pl.DataFrame) -> pl.DataFram
         bill=pl.Series(held["bill"][line].astype(np.int64)),
         head=pl.Series(state.bills["head"][held["bill"][line]].astype(np.int64)),
         hand=pl.Series(rates.hand[rate] | _in_segments(state, held["bill"][line])) | pl.col("taken"),
-        quantity=pl.col("quantity") + to_int128(held["quantity"].take(line, axis=0)),
-        gross=pl.col("gross") + to_int128(held["gross"].take(line, axis=0)),
+        quantity=pl.col("quantity") + to_int128(held["quantity"][line]),
+        gross=pl.col("gross") + to_int128(held["gross"][line]),
         rest=pl.col("rest") + pl.Series(held["rest"][line]),
-        highest=pl.col("highest") + to_int128(held["gross"].take(line, axis=0)),
-        amount_old=to_int128(held["amount"].take(line, axis=0)),
+        highest=pl.col("highest") + to_int128(held["gross"][line]),
+        amount_old=to_int128(held["amount"][line]),
     )
     huge = (pl.col("quantity").cast(pl.Float64).abs() >= _SAFE) | (pl.col("gross").cast(pl.Float64).abs() >= _SAFE)
     lines = lines.with_columns(careful=pl.col("careful") | huge)
@@ -297,7 +297,7 @@ def _by_hand(state: State, rates: _Rates, lines: pl.DataFrame, cells: pl.DataFra
     }
     rate = state.lines["rate"][chosen].astype(np.int64)
     heads = lines["head"].to_numpy()[rows]
-    watched = (to_int128(state.bills["next_level"].take(heads, axis=0)) < NO_LEVEL).to_numpy()
+    watched = (to_int128(state.bills["next_level"][heads]) < NO_LEVEL).to_numpy()
     wavers = lines["wavers"].to_numpy()[rows]
     careful = watched & (~rates.monotone[rate] | _in_segments(state, state.lines["bill"][chosen]) | wavers)
     careful |= lines["careful"].to_numpy()[rows]
@@ -341,8 +341,8 @@ def _fold_bills(state: State, lines: pl.DataFrame) -> pl.DataFrame:
     )
     bill = bills["head"].to_numpy()
     bills = bills.with_columns(
-        spend=pl.col("change") + to_int128(state.bills["spend"].take(bill, axis=0)),
-        next=to_int128(state.bills["next_level"].take(bill, axis=0)),
+        spend=pl.col("change") + to_int128(state.bills["spend"][bill]),
+        next=to_int128(state.bills["next_level"][bill]),
     )
     watched = pl.col("next") < literal(NO_LEVEL)
     # No order of the batch's events takes the sum above this: each line at its highest, all at once.

@@ -33,7 +33,7 @@ _KINDS: Final = {"sum": 0, "count": 0, "unique_count": 0, "max": 1, "min": 2, "l
 
 _CELLS: Final = ("line", "number", "events", "value", "at", "quantity", "amount", "rest")
 _LINES: Final = (
-    *("bill", "rate", "quantity", "gross", "rest", "amount"),
+    *("rate", "quantity", "gross", "rest", "amount"),
     *("events", "revision", "first", "last", "through"),
 )
 _BILLS: Final = ("head", "next", "spend", "next_level", "touched")
@@ -95,9 +95,7 @@ class Workspace:
         """Everything that the library reads and writes has its address, for a batch of so many rows and items."""
         if self.working:  # a batch was left half done, by an error
             self.room.clear()
-        self._bind("cell", state.cells, _CELLS)
-        self._bind("line", state.lines, _LINES)
-        self._bind("bill", state.bills, _BILLS)
+        self.bind(state)
         if self._catalogue is not state.catalogue:
             self._catalogue, self._rates = state.catalogue, _rates(state.catalogue)
             for name, column in self._rates.items():
@@ -106,9 +104,15 @@ class Workspace:
         self._make("items", items, _ITEM)
         self._make("changed", items, np.int64)
         self._make("odd_heads", items + odd, np.int64)
-        self._make("line_marks", len(state.lines["bill"]), np.uint8)
+        self._make("line_marks", len(state.lines["rate"]), np.uint8)
         self._make("bill_marks", len(state.bills["head"]), np.uint8)
         self.working = True
+
+    def bind(self, state: State) -> None:
+        """The tables have their addresses: to be said again after anything that may have made them grow."""
+        self._bind("cell", state.cells, _CELLS)
+        self._bind("line", state.lines, _LINES)
+        self._bind("bill", state.bills, _BILLS)
 
     def _bind(self, prefix: str, table: Table, names: tuple[str, ...]) -> None:
         if self._tables.get(prefix) is table[names[0]]:
@@ -130,6 +134,7 @@ class Plain:
     `odd`: those that are none, of all that the batch changes; `left`: how many contributions they have."""
 
     def __init__(self, state: State, batch: Batch, parts: Sequence[Contributions], heads: Iterable[int]) -> None:
+        self._state = state
         self._space = space = _workspace(state)
         items = sum(len(part.row) for part in parts)
         known = np.array(sorted(heads), dtype=np.int64)
@@ -178,6 +183,7 @@ class Plain:
 
     def run(self, until: int) -> int:
         """Works through the events before the row `until`: DONE, or what there is to do at the event at `row`."""
+        self._space.bind(self._state)  # a level that was reached, a void or a gauge may have made new lines
         self._fold.until = until
         return int(self._run(self._space.address))
 

@@ -54,10 +54,12 @@ def fold_batch(
     by_columns = contributions
     if contributions and is_there():
         plain = Plain(state, batch, contributions, careful | named)
-        by_columns = [part for part in (_of(state, part, plain.odd) for part in contributions) if len(part.row)]
+        by_columns = [_of(state, part, plain.odd) for part in contributions] if plain.left else []
+        by_columns = [part for part in by_columns if len(part.row)]
     if not gauged and sum(len(part.row) for part in by_columns) < _BY_HAND_BELOW:
         careful |= {head for part in by_columns for head in _heads(state, part).tolist()}
-    careful = fold_columns(state, batch, by_columns, biller, careful)
+    if by_columns:
+        careful = fold_columns(state, batch, by_columns, biller, careful)
     refusals = refuse_late(state, takebacks)
     entered = len(state.ledger)
     replay = Replay(state, batch, contributions, biller, careful, plain)
@@ -117,7 +119,7 @@ def _watched(state: State, heads: set[int]) -> set[int]:
     if not heads:
         return set()
     at = np.array(sorted(heads), dtype=np.int64)
-    waiting = (to_int128(state.bills["next_level"].take(at, axis=0)) < NO_LEVEL).to_numpy()
+    waiting = (to_int128(state.bills["next_level"][at]) < NO_LEVEL).to_numpy()
     return set(at[waiting & (state.bills["closed"][at] == 0)].tolist())
 
 
@@ -159,14 +161,16 @@ def _of(state: State, part: Contributions, heads: Rows) -> Contributions:
 def _enter(state: State, batch: Batch, parts: list[Contributions], replay: Replay, begun: int) -> None:
     """What was counted stands in the ledger, from where a void may take it back, in the order of the parts whatever way
     it was counted. `begun`: how many rows there were before the batch; the replay has put in those of its periods."""
-    careful = np.array(sorted(replay.careful), dtype=np.int64)
     events = Events(batch.identity, batch.time, batch.offset)
     places: list[Rows] = []
     for index, part in enumerate(parts):
-        taken = np.isin(_heads(state, part), careful) if len(careful) else np.zeros(len(part.row), dtype=np.bool_)
-        taken[[place.at for place in replay.dropped if place.part == index]] = True
-        own = part.take(np.flatnonzero(~taken)) if taken.any() else part
-        places.append(np.stack([np.full(len(own.row), index), np.flatnonzero(~taken)], axis=1))
+        own = part
+        if replay.careful or replay.dropped:
+            taken = np.isin(_heads(state, part), np.array(sorted(replay.careful), dtype=np.int64))
+            taken[[place.at for place in replay.dropped if place.part == index]] = True
+            at = np.flatnonzero(~taken)
+            own = part.take(at)
+            places.append(np.stack([np.full(len(at), index), at], axis=1))
         state.ledger.append(events, own.row, own.cell, own.value if own.texts is None else own.texts, own.gauge)
     if replay.entered:
         place = np.concatenate([np.array(replay.entered), *places])

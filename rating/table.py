@@ -13,28 +13,18 @@ from numpy.typing import NDArray
 class Table:
     """Columns of equal length. `spec` gives each its dtype and, for wide numbers, a width of 2.
 
-    Columns are reached by name (`table["amount"]`); a reference taken before `extend` may be stale after it.
+    Columns are reached by name (`table["amount"]`); a reference taken before `extend` may be stale after it. They are
+    no whole pieces of memory: `column[rows]` reads some rows, where `column.take(rows)` would copy all of it first.
     """
 
     def __init__(self, spec: dict[str, tuple[Any, int]], capacity: int = 16) -> None:
-        fields = sorted(spec.items(), key=lambda field: -np.dtype(field[1][0]).itemsize)
-        self._row = np.dtype([(name, dtype, width) if width > 1 else (name, dtype) for name, (dtype, width) in fields])
-        self._names = tuple(spec)
-        self._set(np.zeros(capacity, self._padded(self._row)))
+        self._spec = spec
+        self._set(np.zeros(capacity, _row_of(spec)))
         self.size = 0
 
-    @staticmethod
-    def _padded(row: np.dtype[Any]) -> np.dtype[Any]:
-        """The row, so long that the next one is aligned."""
-        size = -(-row.itemsize // 8) * 8
-        offsets = [row.fields[name][1] for name in row.names] if row.fields and row.names else []
-        return np.dtype(
-            {"names": row.names, "formats": [row[n] for n in row.names or ()], "offsets": offsets, "itemsize": size}
-        )
-
     def _set(self, rows: NDArray[Any]) -> None:
-        self._rows, self._capacity = rows, len(rows)
-        self._columns = {name: rows[name] for name in self._names}
+        self._rows = rows
+        self._columns = {name: rows[name] for name in self._spec}
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._columns[name]
@@ -53,11 +43,8 @@ class Table:
         """Adds `count` rows of noughts and returns the first one's slot."""
         first = self.size
         self.size += count
-        if self.size > self._capacity:
-            capacity = self._capacity
-            while self.size > capacity:
-                capacity *= 2
-            grown = np.zeros(capacity, self._rows.dtype)
+        if self.size > len(self._rows):
+            grown = np.zeros(max(self.size, len(self._rows) * 3 // 2), self._rows.dtype)
             grown[:first] = self._rows[:first]
             self._set(grown)
         return first
@@ -76,3 +63,12 @@ class Table:
                 flat = np.frombuffer(columns[name], dtype=dtype)
                 table._columns[name][:size] = flat.reshape(-1, width) if width > 1 else flat
         return table
+
+
+def _row_of(spec: dict[str, tuple[Any, int]]) -> np.dtype[Any]:
+    """The columns beside each other, the wide ones first, so that all are aligned; a row ends where the next one is."""
+    names = sorted(spec, key=lambda name: -np.dtype(spec[name][0]).itemsize)
+    formats = [np.dtype((dtype, (width,))) if width > 1 else np.dtype(dtype) for dtype, width in map(spec.get, names)]  # type: ignore[misc]
+    ends = np.cumsum([one.itemsize for one in formats]).tolist()
+    size = -(-ends[-1] // 8) * 8
+    return np.dtype({"names": names, "formats": formats, "offsets": [0, *ends[:-1]], "itemsize": size})

@@ -38,6 +38,9 @@ typedef struct {
 } Column;
 
 #define AT(type, column, row) (*(type *)((column).first + (row) * (column).step))
+#define CELL(type, name) AT(type, f->cell_##name, cell)
+#define LINE(type, name) AT(type, f->line_##name, line)
+#define BILL(type, name) AT(type, f->bill_##name, head)
 
 typedef struct {
     /* The batch. */
@@ -46,7 +49,7 @@ typedef struct {
     const int64_t *time, *offset;
     /* The tables. */
     Column cell_line, cell_number, cell_events, cell_value, cell_at, cell_quantity, cell_amount, cell_rest;
-    Column line_bill, line_rate, line_quantity, line_gross, line_rest, line_amount;
+    Column line_rate, line_quantity, line_gross, line_rest, line_amount;
     Column line_events, line_revision, line_first, line_last, line_through;
     Column bill_head, bill_next, bill_spend, bill_level, bill_touched;
     /* The compiled rates: `rate_table` is the first of a rate's tables, one for each of its cells' numbers. */
@@ -57,7 +60,7 @@ typedef struct {
     const wide *table_zero; /* what nought costs where it enters the first tier, 24 digits after the point */
     const uint8_t *table_below, *table_down;
     const wide *tier_start, *tier_last, *tier_base, *tier_unit, *tier_block;
-    /* Room: `start` for rows + 2, `items` and `changed` for as many as all parts bring, marks for every bill and line. */
+    /* Room: `start` for rows + 2, `items` and `changed` for as many as all parts bring, marks for each bill and line. */
     int32_t *start;
     Item *items;
     int64_t *changed, *odd_heads;
@@ -166,13 +169,13 @@ static inline int price(const Fold *f, int64_t table, int enters, i128 quantity,
 
 static inline void put_back(Fold *f, const Before *b) {
     int64_t cell = b->cell, line = b->line, head = b->head;
-    AT(int64_t, f->cell_events, cell) = b->events, AT(int64_t, f->cell_at, cell) = b->at, AT(wide, f->cell_value, cell) = b->value;
-    AT(wide, f->cell_quantity, cell) = b->cell_quantity, AT(wide, f->cell_amount, cell) = b->cell_amount;
-    AT(int64_t, f->cell_rest, cell) = b->cell_rest;
-    AT(wide, f->line_quantity, line) = b->quantity, AT(wide, f->line_gross, line) = b->gross, AT(int64_t, f->line_rest, line) = b->line_rest;
-    AT(wide, f->line_amount, line) = b->amount, AT(int64_t, f->line_events, line) = b->line_events, AT(int64_t, f->line_revision, line) = b->revision;
-    AT(int64_t, f->line_first, line) = b->first, AT(int64_t, f->line_last, line) = b->last, AT(int64_t, f->line_through, line) = b->through;
-    AT(wide, f->bill_spend, head) = b->spend, AT(uint8_t, f->bill_touched, head) = b->touched;
+    CELL(int64_t, events) = b->events, CELL(int64_t, at) = b->at, CELL(wide, value) = b->value;
+    CELL(wide, quantity) = b->cell_quantity, CELL(wide, amount) = b->cell_amount;
+    CELL(int64_t, rest) = b->cell_rest;
+    LINE(wide, quantity) = b->quantity, LINE(wide, gross) = b->gross, LINE(int64_t, rest) = b->line_rest;
+    LINE(wide, amount) = b->amount, LINE(int64_t, events) = b->line_events, LINE(int64_t, revision) = b->revision;
+    LINE(int64_t, first) = b->first, LINE(int64_t, last) = b->last, LINE(int64_t, through) = b->through;
+    BILL(wide, spend) = b->spend, BILL(uint8_t, touched) = b->touched;
 }
 
 /* The total of a cell after one more value. */
@@ -190,11 +193,11 @@ static inline int count(int64_t kind, int64_t events, i128 held, int newer, i128
 /* One item of the event at `row`; false, and nothing written, where its numbers are not plainly in bounds. */
 static inline int bring(Fold *f, const Item *item, int64_t row, Before *b) {
     const Part *part = f->parts + item->part;
-    int64_t cell = item->cell, line = AT(int32_t, f->cell_line, cell), head = item->bill; /* a plain bill is its head */
-    int64_t rate = AT(int32_t, f->line_rate, line), time = f->time[row], events = AT(int64_t, f->cell_events, cell);
+    int64_t cell = item->cell, line = CELL(int32_t, line), head = item->bill; /* a plain bill is its head */
+    int64_t rate = LINE(int32_t, rate), time = f->time[row], events = CELL(int64_t, events);
     if (unlikely(rate < 0 || f->rate_odd[rate])) return 0;
     b->cell = cell, b->line = line, b->head = head, b->events = events;
-    b->at = AT(int64_t, f->cell_at, cell), b->value = AT(wide, f->cell_value, cell);
+    b->at = CELL(int64_t, at), b->value = CELL(wide, value);
     i128 total, quantity, billed, exact, amount, gross, lines_quantity, formed, spend, change;
     int newer = events == 0 || time >= b->at;
     if (!count(part->kind, events, b->value, newer, item->value, &total)) return 0;
@@ -209,13 +212,13 @@ static inline int bring(Fold *f, const Item *item, int64_t row, Before *b) {
         billed -= f->rate_free[rate];
         if (billed < 0) billed = 0;
     }
-    if (!price(f, f->rate_table[rate] + AT(int32_t, f->cell_number, cell), f->rate_enters[rate], billed, &exact)) return 0;
-    int64_t cell_rest, rest;
+    int64_t cell_rest, rest, table = f->rate_table[rate] + CELL(int32_t, number);
+    if (!price(f, table, f->rate_enters[rate], billed, &exact)) return 0;
     amount = round_one(exact, &cell_rest);
     /* The line. */
-    b->cell_quantity = AT(wide, f->cell_quantity, cell), b->cell_amount = AT(wide, f->cell_amount, cell), b->cell_rest = AT(int64_t, f->cell_rest, cell);
-    b->quantity = AT(wide, f->line_quantity, line), b->gross = AT(wide, f->line_gross, line), b->line_rest = AT(int64_t, f->line_rest, line);
-    b->amount = AT(wide, f->line_amount, line);
+    b->cell_quantity = CELL(wide, quantity), b->cell_amount = CELL(wide, amount), b->cell_rest = CELL(int64_t, rest);
+    b->quantity = LINE(wide, quantity), b->gross = LINE(wide, gross), b->line_rest = LINE(int64_t, rest);
+    b->amount = LINE(wide, amount);
     if (is_large(b->cell_quantity) || is_large(b->cell_amount) || is_large(b->quantity) || is_large(b->gross) ||
         is_large(amount))
         return 0;
@@ -226,21 +229,21 @@ static inline int bring(Fold *f, const Item *item, int64_t row, Before *b) {
     if (formed > f->rate_maximum[rate]) formed = f->rate_maximum[rate];
     if (formed < f->rate_minimum[rate]) formed = f->rate_minimum[rate];
     /* The bill. */
-    b->spend = AT(wide, f->bill_spend, head), b->touched = AT(uint8_t, f->bill_touched, head);
+    b->spend = BILL(wide, spend), b->touched = BILL(uint8_t, touched);
     if (is_large(formed) || is_large(b->amount) || is_large(b->spend) || is_large(f->amount_change)) return 0;
     change = formed - b->amount;
     spend = b->spend + change;
     if (is_large(lines_quantity) || is_large(gross) || is_large(spend)) return 0;
-    b->line_events = AT(int64_t, f->line_events, line), b->revision = AT(int64_t, f->line_revision, line);
-    b->first = AT(int64_t, f->line_first, line), b->last = AT(int64_t, f->line_last, line), b->through = AT(int64_t, f->line_through, line);
-    AT(int64_t, f->cell_events, cell) = events + 1, AT(int64_t, f->cell_at, cell) = newer ? time : b->at, AT(wide, f->cell_value, cell) = total;
-    AT(wide, f->cell_quantity, cell) = quantity, AT(wide, f->cell_amount, cell) = amount, AT(int64_t, f->cell_rest, cell) = cell_rest;
-    AT(wide, f->line_quantity, line) = lines_quantity, AT(wide, f->line_gross, line) = gross, AT(int64_t, f->line_rest, line) = rest;
-    AT(wide, f->line_amount, line) = formed, AT(int64_t, f->line_events, line) += part->counted, AT(int64_t, f->line_revision, line) += part->counted;
-    if (time < b->first) AT(int64_t, f->line_first, line) = time;
-    if (time > b->last) AT(int64_t, f->line_last, line) = time;
-    if (f->offset[row] > b->through) AT(int64_t, f->line_through, line) = f->offset[row];
-    AT(wide, f->bill_spend, head) = spend, AT(uint8_t, f->bill_touched, head) = 1;
+    b->line_events = LINE(int64_t, events), b->revision = LINE(int64_t, revision);
+    b->first = LINE(int64_t, first), b->last = LINE(int64_t, last), b->through = LINE(int64_t, through);
+    CELL(int64_t, events) = events + 1, CELL(int64_t, at) = newer ? time : b->at, CELL(wide, value) = total;
+    CELL(wide, quantity) = quantity, CELL(wide, amount) = amount, CELL(int64_t, rest) = cell_rest;
+    LINE(wide, quantity) = lines_quantity, LINE(wide, gross) = gross, LINE(int64_t, rest) = rest;
+    LINE(wide, amount) = formed, LINE(int64_t, events) += part->counted, LINE(int64_t, revision) += part->counted;
+    if (time < b->first) LINE(int64_t, first) = time;
+    if (time > b->last) LINE(int64_t, last) = time;
+    if (f->offset[row] > b->through) LINE(int64_t, through) = f->offset[row];
+    BILL(wide, spend) = spend, BILL(uint8_t, touched) = 1;
     f->amount_change += change;
     if (!f->line_marks[line]) f->line_marks[line] = 1, f->changed[f->changed_count++] = line;
     return 1;
@@ -255,7 +258,8 @@ EXPORT int64_t tx_fold_order(Fold *f) {
         const Part *part = f->parts + p;
         for (int64_t i = 0; i < part->size; i++) {
             int64_t bill = part->bill[i], head = AT(int32_t, f->bill_head, bill);
-            int plain = head == bill && AT(int32_t, f->bill_next, bill) < 0 && !part->odd && !f->rate_odd[part->rate[i]];
+            int whole = head == bill && AT(int32_t, f->bill_next, bill) < 0;
+            int plain = whole && !part->odd && !f->rate_odd[part->rate[i]];
             if (likely(plain) || f->bill_marks[head]) continue;
             f->bill_marks[head] = 1;
             f->odd_heads[f->odd_count++] = head;
@@ -290,23 +294,37 @@ EXPORT int64_t tx_fold_order(Fold *f) {
 /* Always inlined: a function that only asks has no effect, and gcc would leave out the call. */
 static inline __attribute__((always_inline)) void ask(const Fold *f, int64_t i) {
     if (i + FAR < f->count) {
-        const Item *far = f->items + i + FAR;
-        ASK(f->cell_line, far->cell);
-        ASK(f->cell_value, far->cell);
-        ASK(f->bill_head, far->bill);
-        ASK(f->bill_spend, far->bill);
-        ASK(f->bill_level, far->bill);
+        int64_t cell = f->items[i + FAR].cell, bill = f->items[i + FAR].bill;
+        ASK(f->cell_line, cell);
+        ASK(f->cell_number, cell);
+        ASK(f->cell_events, cell);
+        ASK(f->cell_value, cell);
+        ASK(f->cell_at, cell);
+        ASK(f->cell_quantity, cell);
+        ASK(f->cell_amount, cell);
+        ASK(f->cell_rest, cell);
+        ASK(f->bill_spend, bill);
+        ASK(f->bill_level, bill);
+        ASK(f->bill_touched, bill);
     }
     if (i + NEAR < f->count) {
         int64_t line = AT(int32_t, f->cell_line, f->items[i + NEAR].cell);
-        ASK(f->line_bill, line);
+        ASK(f->line_rate, line);
         ASK(f->line_quantity, line);
+        ASK(f->line_gross, line);
+        ASK(f->line_rest, line);
         ASK(f->line_amount, line);
+        ASK(f->line_events, line);
+        ASK(f->line_revision, line);
+        ASK(f->line_first, line);
+        ASK(f->line_last, line);
+        ASK(f->line_through, line);
         __builtin_prefetch(f->line_marks + line, 1);
     }
 }
 
-/* Works through the events from `row` to `until` (without). DONE, or what there is to do at the event at `row`: REACHED,
+/* Works through the events from `row` to `until` (without). DONE,
+or what there is to do at the event at `row`: REACHED,
    it is counted and a period that it is in stands at a level; ODD, nothing of it is counted. */
 EXPORT int64_t tx_fold_run(Fold *f) {
     Before before[ITEMS_MAX];
@@ -325,7 +343,7 @@ EXPORT int64_t tx_fold_run(Fold *f) {
         }
         for (int32_t i = from; i < to; i++) {
             int64_t head = before[i - from].head;
-            if (unlikely(AT(wide, f->bill_spend, head) >= AT(wide, f->bill_level, head))) return REACHED;
+            if (unlikely(BILL(wide, spend) >= BILL(wide, level))) return REACHED;
         }
     }
     return DONE;

@@ -14,8 +14,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 
 import rating.stages
-from rating import fold_native
-from rating.engine import RatingEngine
+from benchmarks.workload import compiled, events, packs
+from rating.engine import RatingEngine, RatingProcessor
+from schemas.entry import CATALOGUE, Entry, encode_entry
+from schemas.faults import encode_document
 from tests.oracle import thrown
 from tests.oracle.engine import rate_raw
 from tests.oracle.generate import Thrown, cases
@@ -32,14 +34,27 @@ Steps = list[tuple[Any, Any, bytes]]
 
 _HUGE = ["1" + "0" * 25, "9" * 26, "-" + "9" * 26, "1" + "0" * 24, "12345678901234567890123456", "5e25", "-5e25"]
 _PLAIN = ["0", "1", "-1", "2.5", "0.5", "-0.5", "1.5", "-1.5", "100", "7", "0.000000000001", "-0.000000000003"]
-_PRICES = ["0.000000000001", "0.000000000003", "0.01", "1", "0", "3.333333333333", "9" * 26, "1" + "0" * 14, "250000000"]
+_PRICES = [
+    "0.000000000001",
+    "0.000000000003",
+    "0.01",
+    "1",
+    "0",
+    "3.333333333333",
+    "9" * 26,
+    "1" + "0" * 14,
+    "250000000",
+]
 _HOW = ["sum", "sum", "count", "max", "min", "avg", "latest"]
 
 
 @st.composite
 def _price(draw: Any) -> dict[str, Any]:
     amount = st.sampled_from(_PRICES)
-    model = draw(st.sampled_from(["unit", "graduated", "volume", "stairstep", "package"]))
+    model = draw(st.sampled_from(["unit", "graduated", "volume", "stairstep", "package", "matrix", "matrix"]))
+    if model == "matrix":  # a line of two totals, each of which has lost a half of the last digit
+        one, other = ({"model": "unit", "unit_amount": draw(st.sampled_from(_PRICES[:3]))} for _ in range(2))
+        return {"model": model, "by": ["model"], "cells": [{"match": {"model": "a"}, "price": one}], "otherwise": other}
     if model == "unit":
         return {"model": model, "unit_amount": draw(st.sampled_from(["", "", "-"])) + draw(amount)}
     if model == "package":
@@ -84,7 +99,7 @@ def hard(draw: Any) -> Thrown:
     values = draw(st.sampled_from([_PLAIN, _PLAIN, [*_PLAIN, *_HUGE], _HUGE]))
     events = []
     for i in range(draw(st.integers(1, 25))):
-        if i and draw(st.integers(0, 19)) == 0:
+        if values is _PLAIN and i and draw(st.integers(0, 19)) == 0:
             events.append(thrown.void(f"v{i}", f"e{draw(st.integers(0, i))}", "alice"))
             continue
         data = {"n": "N", "model": draw(st.sampled_from(["a", "b"]))}
@@ -94,7 +109,9 @@ def hard(draw: Any) -> Thrown:
             "time": draw(st.sampled_from(["2026-11-05T10:00:00Z", "2026-11-05T09:00:00Z", "2026-11-30T10:00:00Z"])),
         }
         events.append(json.dumps(event).replace('"N"', draw(st.sampled_from(values))))
-    return Thrown(yaml.safe_dump(catalogue, sort_keys=False), events, draw(st.sampled_from([None, "2026-12-20T00:00:00Z"])))
+    return Thrown(
+        yaml.safe_dump(catalogue, sort_keys=False), events, draw(st.sampled_from([None, "2026-12-20T00:00:00Z"]))
+    )
 
 
 def _steps(case: Thrown, batch: int, native: bool) -> Steps:
@@ -146,5 +163,45 @@ def test_meters_and_prices(case: Thrown, batch: int) -> None:
     _same(case, batch)
 
 
-def test_what_is_not_plain_is_left_to_the_twin() -> None:
-    assert fold_native.is_there()
+_LEAST = {"model": "unit", "unit_amount": "0.000000000001"}
+_TWO = {"model": "matrix", "by": ["model"], "cells": [{"match": {"model": "a"}, "price": _LEAST}], "otherwise": _LEAST}
+_PACKAGES = {"model": "package", "package_size": "2", "package_amount": "0.07"}
+
+
+@pytest.mark.parametrize(
+    ("price", "brought"),
+    [
+        pytest.param(_TWO, [("a", "-0.5"), ("b", "2")], id="two totals are a half above nought"),
+        pytest.param(_TWO, [("a", "0.5"), ("b", "-2")], id="two totals are a half below nought"),
+        pytest.param(_TWO, [("a", "0.5"), ("b", "-0.5"), ("a", "0.5")], id="two totals are nought"),
+        pytest.param({**_PACKAGES, "round": "down"}, [("a", "3.5"), ("a", "0.5"), ("a", "-9")], id="blocks down"),
+        pytest.param({**_PACKAGES, "round": "up"}, [("a", "3.5"), ("a", "0.5"), ("a", "-9")], id="blocks up"),
+    ],
+)
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_halves_and_blocks(price: dict[str, Any], brought: list[tuple[str, str]], batch: int) -> None:
+    meter = {"event": "use", "aggregate": "sum", "value": "$.n", "dimensions": {"model": "$.model"}}
+    book = {"currency": "USD", "charges": {"c": {"meter": "m", "price": price}}}
+    catalogue = {"meters": {"m": meter}, "price_books": {"b": book}, "default_subscription": {"price_book": "b"}}
+    texts = [
+        json.dumps(
+            {
+                **{"specversion": "1.0", "id": f"e{i}", "source": "s", "type": "use", "subject": "alice"},
+                **{"time": "2026-11-05T10:00:00Z", "data": {"n": "N", "model": model}},
+            }
+        ).replace('"N"', number)
+        for i, (model, number) in enumerate(brought)
+    ]
+    _same(Thrown(yaml.safe_dump(catalogue, sort_keys=False), texts, None), batch)
+
+
+def test_plain_bills_never_come_to_the_twin(monkeypatch: pytest.MonkeyPatch) -> None:
+    catalogue = compiled("default")
+    log = list(packs(events(300, customers=5), catalogue, size=100))
+    engine = RatingProcessor().open(0, None)
+    engine.process([Entry(0, 1, encode_entry(CATALOGUE, encode_document(catalogue.documents)))])
+    for name in ("fold_columns", "_of"):
+        monkeypatch.delattr(rating.stages, name)
+    monkeypatch.setattr(rating.stages.Replay, "_event", None)
+    assert engine.process(log[:2]).summary.rated == 200
+    assert engine.process(log[2:]).summary.rated == 100
