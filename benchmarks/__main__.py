@@ -9,7 +9,8 @@ import sys
 RUNS = (
     ("engine", "--events", "300000"),
     ("deduplicate", "--keys", "100000,1000000", "--events", "500000"),
-    ("door", "--seconds", "1"),
+    ("door", "--seconds", "1", "--repeat", "1"),
+    ("door", "--inside", "--seconds", "1"),
     ("sqlite_log", "--seconds", "2"),
     ("spend_store", "200000"),
     ("query", "--lines", "40000", "--customers", "800", "--seconds", "5", "--raw", "100000"),

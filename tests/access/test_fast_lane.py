@@ -113,7 +113,8 @@ _BROKEN = [
     post(_one, "Transfer-Encoding: chunked"),
     post(_one, "X-Long: " + "x" * 200_000),
 ]
-_requests = st.one_of(_plain, _plain, st.sampled_from(_ODD))
+_usual = st.builds(post, st.one_of(_events.map(text), _bodies))
+_requests = st.one_of(_usual, _usual, _usual, _plain, st.sampled_from(_ODD))
 
 
 class Script(msgspec.Struct):
@@ -132,7 +133,8 @@ def _pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 _EVENTS = ("revoke good", "revoke ends", "down", "up", "second", "ten seconds")
 _cuts = st.lists(st.integers(0, 2000), max_size=3)
 _one_by_one = st.one_of(
-    st.builds(_pieces, st.one_of(_requests, _requests, st.sampled_from(_BROKEN)), _cuts), st.sampled_from(_EVENTS)
+    st.builds(_pieces, st.one_of(_requests, _requests, _requests, st.sampled_from(_BROKEN)), _cuts),
+    st.sampled_from(_EVENTS),
 )
 _many = st.one_of(
     st.builds(lambda some, cuts: _pieces(b"".join(some), cuts), st.lists(_requests, min_size=1, max_size=6), _cuts),
