@@ -3,7 +3,7 @@
  * Python owns the tables and the state (ingest/memory.py, whose twin says what is right): a table is 2^k slots of two
  * words (the identity) and 2^k words (the fingerprint plus one; nought: the slot is free), never more than half full, so
  * a search ends. Places are chosen by two odd secrets of the process: nobody outside can make many identities meet.
- * `scratch` is as many slots as a power of two that is at least twice `count`, all nought when it comes. */
+ * `ids` are the bytes of a Python object, which stand at a multiple of 8. `scratch` is as many slots as a power of two that is at least twice `count`, all nought when it comes. */
 #include "taximeter.h"
 
 typedef struct {
