@@ -9,6 +9,7 @@ import gzip
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
@@ -113,8 +114,16 @@ _BROKEN = [
     post(_one, "Transfer-Encoding: chunked"),
     post(_one, "X-Long: " + "x" * 200_000),
 ]
-_usual = st.builds(post, st.one_of(_events.map(text), _bodies))
-_requests = st.one_of(_usual, _usual, _usual, _plain, st.sampled_from(_ODD))
+_good = st.builds(event, id=_ids, subject=st.sampled_from(["acme", "team-a", "zeta"]), data=st.just({"tokens": 5}))
+_usual = st.builds(post, st.one_of(_good.map(text), _bodies))
+
+
+def _mostly(usual: st.SearchStrategy[Any], *rare: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Three of four are usual."""
+    return st.sampled_from([True, True, True, False]).flatmap(lambda plain: usual if plain else st.one_of(*rare))
+
+
+_requests = _mostly(_usual, _plain, st.sampled_from(_ODD))
 
 
 class Script(msgspec.Struct):
@@ -132,14 +141,12 @@ def _pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 _EVENTS = ("revoke good", "revoke ends", "down", "up", "second", "ten seconds")
 _cuts = st.lists(st.integers(0, 2000), max_size=3)
-_one_by_one = st.one_of(
-    st.builds(_pieces, st.one_of(_requests, _requests, _requests, st.sampled_from(_BROKEN)), _cuts),
-    st.sampled_from(_EVENTS),
+_alone = st.builds(_pieces, _mostly(_requests, _requests, st.sampled_from(_BROKEN)), _cuts)
+_one_by_one = _mostly(_alone, st.sampled_from(_EVENTS))
+_together = st.builds(
+    lambda some, cuts: _pieces(b"".join(some), cuts), st.lists(_requests, min_size=1, max_size=6), _cuts
 )
-_many = st.one_of(
-    st.builds(lambda some, cuts: _pieces(b"".join(some), cuts), st.lists(_requests, min_size=1, max_size=6), _cuts),
-    st.sampled_from(_EVENTS),
-)
+_many = _mostly(_together, st.sampled_from(_EVENTS))
 
 
 def _scripts(step: st.SearchStrategy[list[bytes] | str]) -> st.SearchStrategy[Script]:
