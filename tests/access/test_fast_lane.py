@@ -406,3 +406,13 @@ async def test_heads_that_never_come_again_do_not_fill_memory(monkeypatch: pytes
         await settle(12)
     assert len(server.log.ids()) == 120 and connection.lane is not None
     assert len(connection.lane._heads) <= 50
+
+
+async def test_the_body_of_a_refused_request_is_no_request_whatever_it_says() -> None:
+    server = Server(fast=True)
+    wire, _ = server.connect()
+    hidden = post(text(event(id="hidden")))
+    whole = post(b"x" * 20 + hidden, key="asks")
+    assert _statuses(await _talk(wire, whole[: -len(hidden)])) == [403], "before its body has come"
+    assert await _talk(wire, hidden) == b"" and server.log.ids() == []
+    assert _statuses(await _talk(wire, post(text(event())))) == [200] and server.log.ids() == ["e1"]
