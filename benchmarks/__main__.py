@@ -57,7 +57,8 @@ JOBS: Final = (
     ),
     Job("growth", "--keys 100000,1000000", "--keys 100000,1000000,10000000 --turns 10"),
     Job("restore", "--lines 100000", "--lines 100000 1000000"),
-    Job("door", "--seconds 1", "--seconds 10", on_record=False),
+    Job("door", "--seconds 3 --repeat 1", "--seconds 20 --repeat 3", on_record=False),
+    Job("door", "--inside --seconds 1", "--inside --seconds 10", on_record=False),
     Job("sqlite_log", "--seconds 2", "--seconds 10", on_record=False),
     Job("spend_store", "200000", "1000000", on_record=False),
     Job(
@@ -67,7 +68,7 @@ JOBS: Final = (
     ),
     Job("embedded", "--seconds 20", "--seconds 120", loads=(50,)),
     Job("pipeline", "--seconds 20", "--seconds 300", loads=(50,)),
-    Job("rivals", "--events 100000 --repeat 1", "--events 1000000 --repeat 3"),
+    Job("rivals", "--only taximeter,faust,quix,bytewax --events 60000 --repeat 1", "--events 1000000 --repeat 3"),
 )
 
 

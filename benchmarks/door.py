@@ -1,9 +1,10 @@
-"""How many events the door takes: `python -m benchmarks.door [--seconds S] [--partitions N] [--profile]`.
+"""How much the door takes: `python -m benchmarks.door`, over HTTP and onto a disk: see `door_http`.
 
-One core, one process, no network and no disk: the log is a list that takes everything at once. So this measures
-parsing, validating, identities, columns and packing, and nothing of a real log or HTTP server. On a machine that does
-other work, too, only the best tenth of a second says what one core can do. Events are of about 220
-bytes; their ids are new in every body, so that the memory of identities works as in service.
+`python -m benchmarks.door --inside [--seconds S] [--partitions N] [--profile]` measures what of that is the door's own:
+one core, one process, no network and no disk: the log is a list that takes everything at once. So that is parsing,
+validating, identities, columns and packing, and nothing of a real log or HTTP server. On a machine that does other
+work, too, only the best tenth of a second says what one core can do. Events are of about 220 bytes; their ids are new
+in every body, so that the memory of identities works as in service.
 """
 
 import argparse
@@ -13,10 +14,12 @@ import pstats
 import random
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
+from benchmarks.door_http import KINDS, measure_http
 from ingest.door import Door, DoorSettings
 from ingest.route import View
 from schemas.limits import BODY_BYTES_MAX
@@ -146,13 +149,21 @@ async def measure(case: Case, seconds: float, partitions: int) -> tuple[float, f
 
 
 def main() -> None:
-    """Prints one line for each case."""
+    """Prints one line for each case and run."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seconds", type=float, default=3)
-    parser.add_argument("--partitions", type=int, default=4)
-    parser.add_argument("--case", default="", help="only cases whose name holds this")
-    parser.add_argument("--profile", action="store_true", help="print where the time goes")
+    parser.add_argument("--server", nargs="+", choices=KINDS, default=["door"], help="what is asked over HTTP")
+    parser.add_argument("--repeat", type=int, default=3, help="of each case over HTTP")
+    parser.add_argument("--rate", type=float, default=7500, help="single events a second whose times are of interest")
+    parser.add_argument("--folder", type=Path, help="the disk; by default that of temporary files")
+    parser.add_argument("--inside", action="store_true", help="without HTTP and disk, in this process")
+    parser.add_argument("--partitions", type=int, default=4, help="of --inside")
+    parser.add_argument("--case", default="", help="of --inside: only cases whose name holds this")
+    parser.add_argument("--profile", action="store_true", help="of --inside: print where the time goes")
     given = parser.parse_args()
+    if not given.inside:
+        measure_http(given.server, given.seconds, given.repeat, given.rate, given.folder)
+        return
     size = len(msgspec.json.encode(make_events(random.Random(1), BODY_EVENTS))) / BODY_EVENTS
     print(f"{size:.0f} bytes an event, {given.partitions} partitions, events per second of one core:")
     for case in CASES:

@@ -1,11 +1,10 @@
 """A door as a process of its own, with keys, rates and bounds in front and a durable embedded log behind: no engine.
 
-`python -m benchmarks.door_server FOLDER [--slow]`: prints its URL. `--slow`: without the fast lane. The catalogue has
-three paths that meters read; what they come to is nobody's business here.
+`python -m benchmarks.door_server FOLDER [--ordinary]`: prints its URL. `--ordinary`: without the fast lane. Meters read
+three paths of each event; what they come to is nobody's business here.
 """
 
 import argparse
-import asyncio
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,17 +34,17 @@ class _Rejections:
         await self._log.publish(topics.REJECTIONS, 0, [rejection_record(one) for one in rejections])
 
 
-async def main(folder: Path, slow: bool) -> int:
+async def main(folder: Path, ordinary: bool) -> int:
     """Runs until it is told to stop."""
     log, keys, counts = SqliteLog(folder, 1), SqliteKeys(folder, follow=True), RequestCounts()
     view = View({}, PATHS)
     door = Door(log, _Rejections(log), lambda _: view)
     front = Front("door", FrontSettings(), keys.ring, "127.0.0.1", f"--data {folder}")
-    lane = None if slow else front.lane(door, counts)
+    lane = None if ordinary else front.lane(door, counts)
     app = make_app(routes(door), lambda: {}, counts=counts)
     async with front.running(app, "127.0.0.1", 0, lane) as url:
         say(f"ready at {url}")
-        await asyncio.wait_for(until_signalled(), None)
+        await until_signalled()
     await door.drain()
     log.close()
     return 0
@@ -54,6 +53,6 @@ async def main(folder: Path, slow: bool) -> int:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--slow", action="store_true")
+    parser.add_argument("--ordinary", action="store_true")
     given = parser.parse_args()
-    sys.exit(run(main(given.folder, given.slow)))
+    sys.exit(run(main(given.folder, given.ordinary)))

@@ -38,17 +38,14 @@ class Load(NamedTuple):
 
 
 class Sent(NamedTuple):
-    """What became of it after the warming up: answers by status, how long each took (seconds), the load's own CPU."""
+    """What became of it after the warming up: answers by status, how long each took (seconds), the load's own CPU.
+    `before`: how many were answered while it warmed up."""
 
     statuses: Counter[int]
     took: list[float]
     seconds: float
     cpu_s: float
-
-    def quantile(self, share: float) -> float:
-        """Milliseconds."""
-        rising = sorted(self.took)
-        return 1000 * rising[min(int(len(rising) * share), len(rising) - 1)] if rising else 0.0
+    before: int
 
 
 class _Requests:
@@ -76,8 +73,6 @@ class _Requests:
         for part in parts[1:]:
             pieces += b"%016x" % (self._prefix + self._number), part
             self._number += 1
-        if len(parts) == 2:
-            return b"".join(pieces)
         return b"".join(pieces)
 
 
@@ -125,14 +120,13 @@ def _run(load: Load, pipe: Connection) -> None:
     for line in lines:
         poll.register(line.socket, select.EPOLLIN)
         by_number[line.socket.fileno()] = line
-    sent, cold, cpu = Sent(Counter(), [], 0, 0), True, 0.0
+    sent, cold, cpu = Sent(Counter(), [], 0, 0, 0), True, 0.0
     began = time.perf_counter()
     warm, end = began + load.warm_s, began + load.warm_s + load.seconds
     free, due, number = list(lines), deque[float](), 0
-    pipe.send("warm")
     while (now := time.perf_counter()) < end:
         if cold and now > warm:
-            cold, sent, cpu = False, Sent(Counter(), [], 0, 0), time.process_time()
+            cold, sent, cpu = False, Sent(Counter(), [], 0, 0, len(sent.took)), time.process_time()
             pipe.send("begun")
         if load.rate:
             while (at := began + number / load.rate) <= now:
@@ -158,16 +152,12 @@ def _run(load: Load, pipe: Connection) -> None:
 
 
 class Running:
-    """A load that runs. `begun` returns when it has warmed up, `result` when it is through."""
+    """A load that runs and has warmed up."""
 
     def __init__(self, load: Load) -> None:
         self._pipe, theirs = multiprocessing.Pipe()
         self._process = multiprocessing.get_context("fork").Process(target=_run, args=(load, theirs))
         self._process.start()
-
-    def begun(self) -> None:
-        """Waits until it is warm."""
-        self._pipe.recv()
         self._pipe.recv()
 
     def result(self) -> Sent:

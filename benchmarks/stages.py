@@ -26,10 +26,10 @@ from benchmarks.expected import about, expected, summed
 from benchmarks.result import CPU_MICROS, append, figure, print_table
 from benchmarks.stopwatch import STAGES, Stopwatch
 from benchmarks.workload import START, WORKLOADS, compiled
-from ingest.routed import Routed
 from ingest.pack import encode_packs
 from ingest.parse import parse
 from ingest.route import Router, View
+from ingest.routed import Routed
 from rating.engine import RatingProcessor
 from rating.spend.duckdb_store import DuckdbStore
 from schemas import topics

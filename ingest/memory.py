@@ -3,7 +3,15 @@
 The engine decides what counts. This memory is bounded, and gone with the process: what it does not know may be known.
 """
 
-from collections.abc import Sequence
+import ctypes
+import secrets
+from collections.abc import Callable, Sequence
+from typing import Any, Final
+
+import numpy as np
+
+from native.library import function
+from schemas.identity import IDENTITY_BYTES
 
 
 class Seen:
@@ -20,7 +28,93 @@ class Seen:
 _NOTHING = Seen()
 
 
-class IdentityMemory:
+_WORDS: Final = 2
+"""Of an identity, 8 bytes each."""
+
+
+class _State(ctypes.Structure):
+    """As `native/src/known.c` has it."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("young_keys", "young_values", "old_keys", "old_values")),
+        *((name, ctypes.c_int64) for name in ("young_count", "old_count", "mask", "half")),
+        *((name, ctypes.c_uint64) for name in ("first", "second")),
+    ]
+
+
+def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any] | None:
+    """A function of the library that keeps Python's lock: giving it up takes longer than what these do."""
+    found: Any = function(name, result, *arguments)
+    return found and ctypes.PYFUNCTYPE(result, *arguments)(ctypes.cast(found, ctypes.c_void_p).value or 0)
+
+
+_ARGUMENTS: Final = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+_look = _function("tx_known_look", ctypes.c_int64, *_ARGUMENTS, ctypes.c_void_p)
+_remember = _function("tx_known_remember", None, *_ARGUMENTS, ctypes.c_void_p, ctypes.c_void_p)
+
+
+class CompiledMemory:
+    """`PlainMemory` in two tables of fixed size, 24 bytes a slot: 48 to 96 bytes for each identity of `size`, touched
+    as they fill. Identities are of `IDENTITY_BYTES`, contents of 32 bits."""
+
+    def __init__(self, size: int) -> None:
+        self._half = max(size // 2, 1)
+        slots = _power_of_two(2 * self._half)
+        # One of each is young, the other old: which, the state says.
+        self._keys = [np.zeros((slots, _WORDS), np.uint64) for _ in range(2)]
+        self._values = [np.zeros(slots, np.uint64) for _ in range(2)]
+        young, old = ((keys.ctypes.data, of.ctypes.data) for keys, of in zip(self._keys, self._values, strict=True))
+        odd = (secrets.randbits(64) | 1 for _ in range(2))
+        self._state = _State(*young, *old, 0, 0, slots - 1, self._half, *odd)
+        self._address = ctypes.addressof(self._state)
+
+    def __len__(self) -> int:
+        return int(self._state.young_count + self._state.old_count)
+
+    def look(self, identity: Sequence[bytes], content: Sequence[int]) -> Seen:
+        """See `PlainMemory.look`."""
+        assert _look is not None
+        count = len(identity)
+        verdicts = np.empty(count, np.uint8)
+        given, contents, scratch = _given(identity, content)
+        if not _look(self._address, given, contents.ctypes.data, count, *_of(scratch), verdicts.ctypes.data):
+            return _NOTHING
+        seen = Seen()
+        seen.duplicates.update(np.flatnonzero(verdicts).tolist())
+        seen.conflicts.update(np.flatnonzero(verdicts == _CONFLICT).tolist())
+        return seen
+
+    def remember(self, identity: Sequence[bytes], content: Sequence[int]) -> None:
+        """See `PlainMemory.remember`."""
+        assert _remember is not None
+        for at in range(0, len(identity), self._half):
+            given, contents, scratch = _given(identity[at : at + self._half], content[at : at + self._half])
+            room = np.empty((2, len(contents)), np.int64)
+            _remember(
+                self._address, given, contents.ctypes.data, len(contents), *_of(scratch), room[0].ctypes.data,
+                room[1].ctypes.data,
+            )  # fmt: skip
+
+
+_CONFLICT: Final = 2
+
+
+def _given(identity: Sequence[bytes], content: Sequence[int]) -> tuple[bytes, Any, Any]:
+    """Both as the compiled half reads them, and the scratch that it needs for so many."""
+    joined = b"".join(identity)
+    assert len(joined) == IDENTITY_BYTES * len(content), "identities are of one length"
+    return joined, np.array(content, np.int64), np.zeros(_power_of_two(2 * len(content)), np.int32)
+
+
+def _of(scratch: Any) -> tuple[int, int]:
+    return scratch.ctypes.data, len(scratch) - 1
+
+
+def _power_of_two(least: int) -> int:
+    return 1 << max(least - 1, 1).bit_length()
+
+
+class PlainMemory:
     """Identity -> content of the most recent events, `size` at most and half of that at least."""
 
     def __init__(self, size: int) -> None:
@@ -58,3 +152,6 @@ class IdentityMemory:
             if len(self._young) + len(fresh) > self._half:
                 self._old, self._young = self._young, {}
             self._young.update(fresh)
+
+
+IdentityMemory = PlainMemory if _look is None else CompiledMemory

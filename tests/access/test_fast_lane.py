@@ -9,6 +9,7 @@ import gzip
 import re
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import msgspec
 import pytest
@@ -113,7 +114,16 @@ _BROKEN = [
     post(_one, "Transfer-Encoding: chunked"),
     post(_one, "X-Long: " + "x" * 200_000),
 ]
-_requests = st.one_of(_plain, _plain, st.sampled_from(_ODD))
+_good = st.builds(event, id=_ids, subject=st.sampled_from(["acme", "team-a", "zeta"]), data=st.just({"tokens": 5}))
+_usual = st.builds(post, st.one_of(_good.map(text), _bodies))
+
+
+def _mostly(usual: st.SearchStrategy[Any], *rare: st.SearchStrategy[Any]) -> st.SearchStrategy[Any]:
+    """Three of four are usual."""
+    return st.sampled_from([True, True, True, False]).flatmap(lambda plain: usual if plain else st.one_of(*rare))
+
+
+_requests = _mostly(_usual, _plain, st.sampled_from(_ODD))
 
 
 class Script(msgspec.Struct):
@@ -131,13 +141,12 @@ def _pieces(data: bytes, cuts: Sequence[int]) -> list[bytes]:
 
 _EVENTS = ("revoke good", "revoke ends", "down", "up", "second", "ten seconds")
 _cuts = st.lists(st.integers(0, 2000), max_size=3)
-_one_by_one = st.one_of(
-    st.builds(_pieces, st.one_of(_requests, _requests, st.sampled_from(_BROKEN)), _cuts), st.sampled_from(_EVENTS)
+_alone = st.builds(_pieces, _mostly(_requests, _requests, st.sampled_from(_BROKEN)), _cuts)
+_one_by_one = _mostly(_alone, st.sampled_from(_EVENTS))
+_together = st.builds(
+    lambda some, cuts: _pieces(b"".join(some), cuts), st.lists(_requests, min_size=1, max_size=6), _cuts
 )
-_many = st.one_of(
-    st.builds(lambda some, cuts: _pieces(b"".join(some), cuts), st.lists(_requests, min_size=1, max_size=6), _cuts),
-    st.sampled_from(_EVENTS),
-)
+_many = _mostly(_together, st.sampled_from(_EVENTS))
 
 
 def _scripts(step: st.SearchStrategy[list[bytes] | str]) -> st.SearchStrategy[Script]:
@@ -397,3 +406,13 @@ async def test_heads_that_never_come_again_do_not_fill_memory(monkeypatch: pytes
         await settle(12)
     assert len(server.log.ids()) == 120 and connection.lane is not None
     assert len(connection.lane._heads) <= 50
+
+
+async def test_the_body_of_a_refused_request_is_no_request_whatever_it_says() -> None:
+    server = Server(fast=True)
+    wire, _ = server.connect()
+    hidden = post(text(event(id="hidden")))
+    whole = post(b"x" * 20 + hidden, key="asks")
+    assert _statuses(await _talk(wire, whole[: -len(hidden)])) == [403], "before its body has come"
+    assert await _talk(wire, hidden) == b"" and server.log.ids() == []
+    assert _statuses(await _talk(wire, post(text(event())))) == [200] and server.log.ids() == ["e1"]

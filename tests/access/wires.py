@@ -1,7 +1,7 @@
 """A server's connections without sockets: a client writes into one by hand and sees every byte that comes back."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any
 
 import uvicorn
@@ -152,6 +152,3 @@ async def until(true: Callable[[], bool], seconds: float = 5) -> None:
             await asyncio.sleep(0.001)
 
     await asyncio.wait_for(wait(), seconds)
-
-
-Act = Callable[[Server], Awaitable[None]]

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ingest.door import NotWhole
-from ingest.memory import IdentityMemory
+from ingest.memory import CompiledMemory, PlainMemory
 from ingest.parse import parse
 from ingest.route import View
+from native.library import is_loaded
 from schemas.catalogue import read_catalogue
 from schemas.entry import Entry, decode_tick
 from schemas.event import VOID_TYPE
@@ -224,15 +225,19 @@ def test_the_view_of_a_catalogue() -> None:
     assert view.paths == ("$.tokens", "$.ok", "$.model", "$.a", "$.b")
 
 
+_MEMORIES = [PlainMemory, CompiledMemory] if is_loaded() else [PlainMemory]
+_known = st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1)), min_size=1, max_size=6), max_size=8)
+
+
+@pytest.mark.parametrize("kind", _MEMORIES)
 @settings(max_examples=200, deadline=None)
-@given(
-    st.lists(st.lists(st.tuples(st.integers(0, 9), st.integers(0, 1)), min_size=1, max_size=6), max_size=8),
-    st.integers(1, 60),
-)
-def test_memory_is_bounded_and_never_invents(requests: list[list[tuple[int, int]]], size: int) -> None:
-    memory, first = IdentityMemory(size), dict[bytes, int]()
+@given(_known, st.integers(1, 60))
+def test_memory_is_bounded_and_never_invents(
+    kind: type[PlainMemory | CompiledMemory], requests: list[list[tuple[int, int]]], size: int
+) -> None:
+    memory, first = kind(size), dict[bytes, int]()
     for request in requests:
-        identity, content = [bytes([i]) for i, _ in request], [c for _, c in request]
+        identity, content = [bytes(15) + bytes([i]) for i, _ in request], [c for _, c in request]
         seen = memory.look(identity, content)
         before = dict(first)
         for at, (key, now) in enumerate(zip(identity, content, strict=True)):
@@ -244,6 +249,30 @@ def test_memory_is_bounded_and_never_invents(requests: list[list[tuple[int, int]
         memory.remember(identity, content)
         first = before
         assert len(memory) <= max(size, 2)
+
+
+@pytest.mark.skipif(not is_loaded(), reason="the compiled library is left out")
+@settings(max_examples=300, deadline=None)
+@given(
+    st.lists(
+        st.lists(st.tuples(st.integers(0, 40), st.sampled_from([0, 1, 2**32 - 1])), max_size=40),
+        max_size=12,
+    ),
+    st.integers(0, 70),
+    st.sampled_from([b"\0", b"\xff"]),
+)
+def test_the_compiled_memory_says_what_the_plain_one_says(
+    requests: list[list[tuple[int, int]]], size: int, rest: bytes
+) -> None:
+    plain, compiled = PlainMemory(size), CompiledMemory(size)
+    for request in requests:
+        identity = [rest * 7 + bytes([i]) + rest * 7 + bytes([i & 3]) for i, _ in request]
+        content = [c for _, c in request]
+        found, expected = compiled.look(identity, content), plain.look(identity, content)
+        assert (found.duplicates, found.conflicts) == (expected.duplicates, expected.conflicts)
+        compiled.remember(identity, content)
+        plain.remember(identity, content)
+        assert len(compiled) == len(plain)
 
 
 async def test_a_request_is_taken_whole_or_not_at_all() -> None:
