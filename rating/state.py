@@ -227,7 +227,10 @@ class State:
         found = self.customers.find_all(keys)
         if None in found:
             fresh = dict.fromkeys(key for key, number in zip(keys, found, strict=True) if number is None)
+            first = len(self.customers.values)
             self._add_customers(tenant, list(fresh))
+            if len(fresh) == len(keys):
+                return np.arange(first, first + len(keys), dtype=np.int32)
             found = self.customers.find_all(keys)
         return np.array(found, dtype=np.int32)
 

@@ -6,10 +6,14 @@ are let through that are not there (0.45 % at 16, 0.23 % at 20). That keys are h
 for no answer.
 """
 
+from ctypes import c_int64, c_uint64, c_void_p
+from functools import cached_property
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from native.library import function
 
 BITS_PER_KEY: Final = 18
 _PATTERN_BITS: Final = 15
@@ -28,15 +32,33 @@ def _make_patterns() -> NDArray[np.uint64]:
 _PATTERNS: Final = _make_patterns()
 
 
+_NATIVE_ROWS: Final = function(
+    "tx_filter_rows", c_int64, c_void_p, c_int64, c_void_p, c_uint64, c_void_p, c_int64, c_void_p
+)
+
+
 class Probes:
-    """What every filter is asked about the keys of a batch: made once, in the keys' order, so that memory is read
-    forwards."""
+    """What every filter is asked about the keys of a batch. In Python it is made once, in the keys' order, so that
+    memory is read forwards."""
 
     def __init__(self, leads: NDArray[np.uint64]) -> None:
-        self.order = np.argsort(leads)
-        ordered = leads.take(self.order)
-        self.halves = ordered >> _HALF
-        self.patterns = _patterns_of(ordered)
+        self.leads = np.ascontiguousarray(leads)
+
+    @cached_property
+    def order(self) -> NDArray[np.int64]:
+        """The rows in the order of their keys."""
+        return np.argsort(self.leads)
+
+    @cached_property
+    def halves(self) -> NDArray[np.uint64]:
+        """The upper halves in that order."""
+        found: NDArray[np.uint64] = self.leads.take(self.order) >> _HALF
+        return found
+
+    @cached_property
+    def patterns(self) -> NDArray[np.uint64]:
+        """The patterns in that order."""
+        return _patterns_of(self.leads.take(self.order))
 
 
 class Filter:
@@ -60,7 +82,12 @@ class Filter:
         self._words[at[begins]] |= np.bitwise_or.reduceat(_patterns_of(leads), begins)
 
     def rows(self, probes: Probes) -> NDArray[np.int64]:
-        """The rows of the batch whose keys may be held."""
+        """The rows of the batch whose keys may be held, in any order."""
+        if _NATIVE_ROWS is not None:
+            found = np.empty(len(probes.leads), dtype=np.int64)
+            patterns = (_PATTERNS.ctypes.data, int(_PATTERN_MASK))
+            asked = (probes.leads.ctypes.data, len(found), found.ctypes.data)
+            return found[: _NATIVE_ROWS(self._words.ctypes.data, len(self._words), *patterns, *asked)]
         words = self._words.take(self._places(probes.halves))
         words &= probes.patterns
         return probes.order[words == probes.patterns]

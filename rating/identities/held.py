@@ -143,15 +143,16 @@ class Held:
                     rows = np.flatnonzero(places >= 0)
                     known[rows] = True
                     conflict[rows] |= table.index.values[places[rows]] != contents[rows]
-        probes = None
-        for run in self.runs():
-            probes = probes or Probes(without_nought(keys)[:, 0])
-            rows = run.filter.rows(probes)
-            if len(rows):
-                found, values = run.find(without_nought(keys.take(rows, axis=0)))
-                rows = rows[found]
-                known[rows] = True
-                conflict[rows] = values[found] != contents[rows]
+        if any(bucket.runs for bucket in self._buckets.values()):
+            keys = without_nought(keys)
+            probes = Probes(keys[:, 0])
+            for run in self.runs():
+                rows = run.filter.rows(probes)
+                if len(rows):
+                    found, values = run.find(keys.take(rows, axis=0))
+                    rows = rows[found]
+                    known[rows] = True
+                    conflict[rows] = values[found] != contents[rows]
         return (known, conflict) if known.any() else None
 
     def _open_table(self, number: int) -> HashIndex:

@@ -13,6 +13,7 @@ import mmap
 import os
 import struct
 from collections.abc import Iterable, Iterator, Sequence
+from ctypes import c_int64, c_void_p
 from pathlib import Path
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -20,6 +21,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from native.library import function
 from rating.identities.bloom import Filter
 from rating.index import Keys
 from streams.durable import write_named
@@ -40,6 +42,9 @@ _BLOCK: Final = 256
 _BLOCK_SHIFT: Final = np.int64(8)
 _BLOCK_MASK: Final = np.int64(_BLOCK - 1)
 _ALIGNMENT: Final = 64
+_NATIVE_FIND: Final = function(
+    "tx_run_find", c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_int64, c_void_p, c_void_p
+)
 
 
 class RunRefused(ValueError):
@@ -105,6 +110,7 @@ class Run:
         raw = np.frombuffer(mapped, np.uint8, blocks * width, begin).reshape(blocks, width)
         rest = _rest_type(self.radix_bits)
         ends = np.cumsum([4 * _BLOCK, rest.itemsize * _BLOCK, 8 * _BLOCK]).tolist()
+        self._blocks = raw
         self._nexts = raw[:, : ends[0]].view(np.uint32)
         self._rests = raw[:, ends[0] : ends[1]].view(rest)
         self._others = raw[:, ends[1] : ends[2]].view(np.uint64)
@@ -118,6 +124,16 @@ class Run:
 
     def find(self, keys: Keys) -> tuple[NDArray[np.bool_], NDArray[np.uint32]]:
         """Whether each key is held, by all its 128 bits, and with which content (no meaning where it is not)."""
+        if _NATIVE_FIND is not None:
+            keys, held, contents = (
+                np.ascontiguousarray(keys),
+                np.empty(len(keys), np.bool_),
+                np.empty(len(keys), np.uint32),
+            )
+            run = (self._blocks.ctypes.data, self.radix_bits, self._directory.ctypes.data, self.count)
+            if not _NATIVE_FIND(*run, keys.ctypes.data, len(keys), held.ctypes.data, contents.ctypes.data):
+                raise _damaged(self.path, "its directory points beyond its end")
+            return held, contents
         leads, others = keys[:, 0], keys[:, 1]
         below = np.uint64(32 - self.radix_bits)
         nexts = (leads >> below).astype(np.uint32)

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from native.library import is_loaded
@@ -41,11 +41,13 @@ def column(batch: list[tuple[int, int, int]]) -> tuple[Keys, np.ndarray]:  # typ
     return keys, np.array([pair[2] for pair in batch], dtype=np.uint32)
 
 
+@settings(deadline=None)
 @given(BATCHES, st.booleans())
 def test_few_keys_that_come_again(batches: list[list[tuple[int, int, int]]], enters: bool) -> None:
     run_both([column(batch) for batch in batches], enters)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.lists(st.integers(0, 2000), max_size=4), st.booleans(), st.booleans())
 def test_many_keys_that_collide(seed: int, sizes: list[int], enters: bool, near: bool) -> None:
     """`near`: all of them have their homes in a few places, so that long stretches are full."""

@@ -1,0 +1,146 @@
+"""The compiled steps between an event and its total, each against its twin in Python."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from native.library import is_loaded
+from rating import cells, state
+from rating.identities import bloom, run
+from rating.identities.bloom import Filter, Probes
+from rating.identities.run import RADIX_FROM, Rows, RunRefused, starts_of, write_run
+from rating.state import State
+from rating.texts import Texts
+from schemas.paths import TEXTS
+
+pytestmark = pytest.mark.skipif(not is_loaded(), reason="the compiled library is not there")
+UNHURRIED = settings(max_examples=50, deadline=None)
+
+
+# Cells in their lines ------------------------------------------------------------------------------------------------
+
+
+@UNHURRIED
+@given(st.lists(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=12), max_size=4))
+def test_cells_are_attached_in_the_order_of_the_price_book(batches: list[list[tuple[int, int]]]) -> None:
+    chains = []
+    for function in (state._NATIVE_ATTACH, None):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(state, "_NATIVE_ATTACH", function)
+            held = State(0, 1, "default")
+            held.lines.extend(5)
+            held.lines["cell"][:5] = -1
+            for batch in batches:
+                first = held.cells.extend(len(batch))
+                made = np.arange(first, first + len(batch))
+                held.cells["number"][made] = [number for _, number in batch]
+                held.attach_cells(made, np.array([line for line, _ in batch], dtype=np.int64))
+            chains.append([held.cells_of(line) for line in range(5)])
+    assert chains[0] == chains[1]
+    numbers = [number for batch in batches for _, number in batch]
+    for chain in chains[0]:
+        assert [(numbers[cell], cell) for cell in chain] == sorted((numbers[cell], cell) for cell in chain)
+
+
+# Combinations of codes -----------------------------------------------------------------------------------------------
+
+
+@UNHURRIED
+@given(st.data(), st.lists(st.integers(1, 40), min_size=1, max_size=4), st.integers(1, 50))
+def test_rows_are_grouped_alike(data: st.DataObject, sizes: list[int], rows: int) -> None:
+    dice = np.random.default_rng(data.draw(st.integers(0, 2**32 - 1)))
+    columns = [dice.integers(-1, size - 1, size=rows, endpoint=False).astype(np.int32) for size in sizes]
+    chosen = np.flatnonzero(dice.random(rows) < 0.8)
+    found = cells._combine(chosen, columns, sizes)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(cells, "_NATIVE_COMBINE", None)
+        expected = cells._combine(chosen, columns, sizes)
+    assert [part.tolist() for part in found] == [part.tolist() for part in expected]
+
+
+# Texts ---------------------------------------------------------------------------------------------------------------
+
+
+@UNHURRIED
+@given(
+    st.lists(
+        st.lists(st.lists(st.text(max_size=20) | st.sampled_from(["", "a" * 8, "a" * 16, "ü" * 8]), max_size=30)),
+        max_size=5,
+    )
+)
+def test_texts_have_the_numbers_that_were_said_of_them(batches: list[list[list[str]]]) -> None:
+    texts, numbers = Texts(), dict[str, int]()
+
+    def number_them(fresh: list[str]) -> list[int]:
+        assert not any(text in numbers for text in fresh)
+        return [numbers.setdefault(text, 7 * len(numbers)) for text in fresh]
+
+    for batch in batches:
+        columns = [pa.array(column, pa.string()).dictionary_encode().cast(TEXTS) for column in batch if column]
+        if columns:
+            found = texts.codes([*columns, columns[0].slice(1)], number_them)
+            assert found is not None
+            rows = [text for column in batch if column for text in column] + columns[0].to_pylist()[1:]
+            assert found.tolist() == [numbers[text] for text in rows]
+    assert texts.nbytes > 0
+
+
+def test_many_texts_are_found_again() -> None:
+    texts = Texts()
+    names = [f"customer-{number:07}" for number in range(30_000)]
+    for part in range(0, len(names), 4000):
+        column = pa.array(names[: part + 4000]).dictionary_encode().cast(TEXTS)
+        found = texts.codes([column], lambda fresh: [int(name[9:]) for name in fresh])
+        assert found is not None and found.tolist() == list(range(min(len(names), part + 4000)))
+
+
+# Identities on disk --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("count", [1, 300, RADIX_FROM + 5])
+@pytest.mark.parametrize("near", [False, True])
+def test_runs_and_filters_answer_alike(tmp_path: Path, count: int, near: bool) -> None:
+    """`near`: hundreds of keys share the first 48 bits of their leads, or all 64 of them."""
+    dice = np.random.default_rng(count)
+    keys = dice.integers(0, 2**64, size=(count, 2), dtype=np.uint64)
+    if near:
+        some = min(count // 2, 300)
+        keys[:some, 0] = np.uint64(2**64 - 7) - dice.integers(0, 3, size=some).astype(np.uint64)
+    rows = Rows(keys[:, 0], keys[:, 1], dice.integers(0, 2**32, size=count).astype(np.uint32)).ordered()
+    written = write_run(tmp_path, 3, starts_of(rows.leads), [rows])
+    asked = np.concatenate([keys, keys ^ np.uint64(1), dice.integers(0, 2**64, size=(500, 2), dtype=np.uint64)])
+    asked[-1] = keys[0, 0], keys[0, 1] ^ np.uint64(1)
+    held, contents = written.find(asked)
+    perhaps = written.filter.rows(Probes(asked[:, 0]))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "_NATIVE_FIND", None)
+        patch.setattr(bloom, "_NATIVE_ROWS", None)
+        twin = written.find(asked)
+        assert (held.tolist(), contents.tolist()) == (twin[0].tolist(), twin[1].tolist())
+        assert sorted(perhaps.tolist()) == sorted(written.filter.rows(Probes(asked[:, 0])).tolist())
+    assert held[:count].all() and set(np.flatnonzero(held).tolist()) <= set(perhaps.tolist())
+
+
+@UNHURRIED
+@given(st.lists(st.integers(0, 2**64 - 1), max_size=80), st.lists(st.integers(0, 2**64 - 1), max_size=80))
+def test_filters_of_few_keys(held: list[int], asked: list[int]) -> None:
+    filter = Filter(len(held))
+    filter.add(np.sort(np.array(held, dtype=np.uint64)))
+    leads = np.array(held + asked, dtype=np.uint64)
+    found = filter.rows(Probes(leads)).tolist()
+    assert found[: len(held)] == list(range(len(held)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bloom, "_NATIVE_ROWS", None)
+        assert sorted(filter.rows(Probes(leads)).tolist()) == found
+
+
+def test_a_directory_that_points_beyond_the_end_is_refused(tmp_path: Path) -> None:
+    leads = np.arange(5, dtype=np.uint64)
+    written = write_run(tmp_path, 3, starts_of(leads), [Rows(leads, leads, leads.astype(np.uint32))])
+    written._directory = np.array([0, 1000], dtype=np.uint32)
+    with pytest.raises(RunRefused, match="its directory points beyond its end"):
+        written.find(np.ones((1, 2), dtype=np.uint64))
