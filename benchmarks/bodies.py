@@ -92,7 +92,7 @@ def _template(dice: random.Random, owners: list[int], begin: int, span: int, add
     for i, owner in enumerate(owners):
         customer, at = f"customer-{owner:06d}", format_time(begin + dice.randrange(span))
         if dice.random() < 0.3:
-            millis, gpu = dice.randrange(60_000), dice.choice(("a100", "h100"))
+            millis, gpu = dice.randrange(1, 60_000), dice.choice(("a100", "h100"))
             kind, data = "gpu.session", f'{{"seconds":{millis / 1000},"gpu":"{gpu}"}}'
             usage.gpu[customer, gpu] += millis
         else:

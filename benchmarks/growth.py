@@ -96,7 +96,7 @@ class Held:
         for owner in owners:
             self._number += 1
             if owner % 10 < 3:
-                kind, data = "gpu.session", f'{{"seconds":{self._dice.randrange(60_000) / 1000},"gpu":"a100"}}'
+                kind, data = "gpu.session", f'{{"seconds":{self._dice.randrange(1, 60_000) / 1000},"gpu":"a100"}}'
             else:
                 kind = "llm.request"
                 model, way = MODELS[owner % 4], ("input", "output")[owner % 2]

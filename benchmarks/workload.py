@@ -112,7 +112,7 @@ def events(
         if dice.random() < 0.3:
             kind, data = (
                 "gpu.session",
-                f'{{"seconds":{dice.randrange(60_000) / 1000},"gpu":"{dice.choice(("a100", "h100"))}"}}',
+                f'{{"seconds":{dice.randrange(1, 60_000) / 1000},"gpu":"{dice.choice(("a100", "h100"))}"}}',
             )
         else:
             kind = "llm.request"
