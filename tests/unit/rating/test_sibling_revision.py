@@ -1,4 +1,4 @@
-"""A line's revision counts what has happened to it: nothing of what came before its first event, however the log is cut."""
+"""A line's revision counts what has happened to it since its first event, however the log is cut."""
 
 import pytest
 
