@@ -87,6 +87,7 @@ def hard(draw: Any) -> Thrown:
             "time": draw(st.sampled_from(["2026-11-05T10:00:00Z", "2026-11-05T09:00:00Z", "2026-11-30T10:00:00Z"])),
         }
         events.append(json.dumps(event).replace('"N"', draw(st.sampled_from(values))))
-    return Thrown(
-        yaml.safe_dump(catalogue, sort_keys=False), events, draw(st.sampled_from([None, "2026-12-20T00:00:00Z"]))
-    )
+    # At its close a period must pay the minimum of what it has not used: beside other sums that would not fit.
+    closes = not any(charge.get("minimum") == "9" * 26 for charge in charges.values()) and draw(st.booleans())
+    text = yaml.safe_dump(catalogue, sort_keys=False)
+    return Thrown(text, events, "2026-12-20T00:00:00Z" if closes else None)
