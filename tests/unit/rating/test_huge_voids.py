@@ -111,6 +111,18 @@ def test_voids_stand_in_the_order_of_the_log_where_numbers_are_huge(batch: int) 
     assert told(outputs)["one"] == ("33" + "0" * 23 + "1",) * 2
 
 
+@pytest.mark.parametrize("batch", [1, 1000])
+def test_the_order_holds_among_many_events(batch: int) -> None:
+    book = (BOOK % ("sum", "")).replace("      two:", "      # two:").replace("      three:", "      # three:")
+    held = [use("a", "60e24"), use("b", "-60e24"), use("z", "1", subject="bob")]
+    many = [use(f"bob-{i}", "1", subject="bob") for i in range(100)]
+    log = Log().catalogue(book).events(held)
+    outputs = run(log.events([void("v", "b"), use("c", "41e24"), *many, void("w", "z").replace("acme", "bob")], batch))
+    assert [(id, code) for id, code, _ in refused(outputs)] == [("c", "out_of_range")]
+    acme, bob = sorted(latest_lines(outputs).values(), key=lambda line: line["customer"])
+    assert (acme["quantity"], bob["quantity"]) == ("60" + "0" * 24, "100")
+
+
 def test_a_total_that_costs_nothing_must_fit_too() -> None:
     texts = [use(f"e{i}", "-9e25" if i % 2 else "9e25") for i in range(6)]
     book = (BOOK % ("sum", "")).replace('unit_amount: "1"', 'unit_amount: "0"')
@@ -128,7 +140,7 @@ subscriptions:
     customer: acme
     price_book: book
     start: 2026-11-01T00:00:00Z
-    phases: [{start: 2026-11-15T00:00:00Z, overrides: {one: {unit_amount: "1.5"}}}]
+    phases: [{start: 2026-11-15T00:00:00Z, overrides: {minimum: "5"}}]
 """
     )
     late = event("c", "2026-11-20T00:00:00Z", '{"n": 20e24}')
