@@ -169,9 +169,12 @@ class Biller(Naming):
 
     # Lines again -------------------------------------------------------------------------------------------------
 
-    def rerate(self, line: int, revised: int = 0, offset: int = -1) -> bool:
+    def rerate(
+        self, line: int, revised: int = 0, offset: int = -1, changes: dict[int, list[int]] | None = None
+    ) -> bool:
         """A line comes to what its totals come to now. `revised`: by how many its revision rises in any case (else by
-        one, where its quantity or amount is another). Returns whether it is another."""
+        one, where its quantity or amount is another). `changes`: takes what changes the period's sum, which is left as
+        it is then. Returns whether the line is another. Raises: NumberError where a number does not fit."""
         state, lines = self.state, self.state.lines
         if lines["rate"][line] < 0:
             return False
@@ -184,7 +187,11 @@ class Biller(Naming):
         if differs or revised:
             lines["revision"][line] += max(revised, 1)
             lines["through"][line] = max(int(lines["through"][line]), offset)
-            self.change_spend(int(state.bills["head"][lines["bill"][line]]), after.amount - before[1])
+            head, change = int(state.bills["head"][lines["bill"][line]]), after.amount - before[1]
+            if changes is None:
+                self.change_spend(head, change)
+            else:
+                changes.setdefault(head, []).append(change)
             self.changed.append(line)
         return differs
 
@@ -214,8 +221,11 @@ class Biller(Naming):
             for line, rows in by_line.items():
                 self.rerate_siblings(line, [state.arrivals + row for row in rows], int(batch.offset[rows[-1]]))
 
-    def rerate_siblings(self, line: int, arrivals: list[int], offset: int) -> None:
-        """Events that came at these arrivals have changed a line: so have those that build on it."""
+    def rerate_siblings(
+        self, line: int, arrivals: list[int], offset: int, changes: dict[int, list[int]] | None = None
+    ) -> None:
+        """Events that came at these arrivals have changed a line: so have those that build on it. `changes`: as for
+        `rerate`."""
         state = self.state
         for bill in later_segments(state, int(state.lines["bill"][line])):
             other = sibling(state, line, bill)
@@ -223,12 +233,19 @@ class Biller(Naming):
                 other is not None and state.lines["revision"][other]
             ):  # else it is made for an event that is still to come
                 born = state.born.get(other, -1)
-                self.rerate(other, sum(arrival > born for arrival in arrivals), offset)
+                self.rerate(other, sum(arrival > born for arrival in arrivals), offset, changes)
 
-    def rerate_after_void(self, line: int, arrival: int, offset: int) -> None:
-        """An event was taken back from a line: it and those that build on it change."""
-        self.rerate(line, 1, offset)
-        self.rerate_siblings(line, [arrival], offset)
+    def rerate_after_void(self, lines: Iterable[int], arrival: int, offset: int) -> None:
+        """An event was taken back from some lines: they and those that build on them change. A period's sum must fit
+        with all of them, in whatever order they come. Raises: NumberError where a number does not fit."""
+        changes: dict[int, list[int]] = {}
+        for line in lines:
+            self.rerate(line, 1, offset, changes)
+            self.rerate_siblings(line, [arrival], offset, changes)
+        for head, found in changes.items():
+            check_scaled(int_of(self.state.bills["spend"][head]) + sum(found))
+            self.change_spend(head, sum(found))
+            self.state.bills["touched"][head] |= any(found)
 
     @staticmethod
     def set_exact(table: Table, name: str, slot: int, exact: int) -> None:

@@ -28,6 +28,7 @@ from rating.terms import CustomerTerms
 from schemas.catalogue import Catalogue, Terms
 from schemas.currency import Rounding
 from schemas.faults import Faults
+from schemas.numbers import ONE
 from schemas.period import Calendar, make_calendar
 
 TIME_MIN = -(2**62)
@@ -167,6 +168,21 @@ class Rate:
     def monotone(self) -> bool:
         """Whether the amount never falls as usage rises."""
         return not self.kept and not self.ordered and all(table.monotone for table in self.tables)
+
+    @cached_property
+    def reach(self) -> tuple[float, float]:
+        """By how much at most an amount, or a quantity, rises with the values that are counted, and what it may be
+        beside that (scaled). Upper estimates, for bounds."""
+        times = 1.0 if self.convert is None else max(1.0, self.convert.multiply / self.convert.divide)
+        unit = 0.0 if self.convert is None else float(self.convert.unit)
+        slope, fixed = 1.0, float(max(abs(self.minimum or 0), abs(self.maximum or 0)))
+        for table in self.tables:
+            fixed = max(fixed, abs(table.zero_amount) / ONE)
+            for tier in table.tiers:
+                each = abs(tier.unit_amount)
+                slope = max(slope, each / ONE, each / tier.block if tier.block else 0.0)
+                fixed = max(fixed, abs(tier.base) / ONE + (each if tier.block else 0))
+        return slope * times, fixed + slope * unit
 
     @property
     def due_unused(self) -> bool:

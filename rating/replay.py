@@ -21,7 +21,7 @@ from rating.keeper import Keeper
 from rating.ledger import Events
 from rating.lines import LineAfter, clamp, exact_of, held_total, rate_line
 from rating.state import State
-from rating.voids import Takeback, take_back
+from rating.voids import Takeback, refuse_unfit, take_back
 from schemas.event import VOID_TYPE
 from schemas.numbers import ONE, NumberError, check_scaled, divide_half_up
 from schemas.output import EventRef
@@ -60,7 +60,8 @@ class _CellAfter(NamedTuple):
 class Replay:
     """Works through the events of one batch for some periods (`careful`: their heads), and with `plain` for those.
 
-    `entered`: what was counted here, as it was put into the ledger; `dropped`: what did not fit."""
+    `entered`: what was counted here, as it was put into the ledger; `dropped`: what did not fit; `unfit`: the voids (by
+    row) without whose events a number would not fit."""
 
     def __init__(
         self,
@@ -79,6 +80,7 @@ class Replay:
         self.plain = plain
         self.keeper = Keeper(state, batch)
         self.refusals: list[Refusal] = []
+        self.unfit: dict[int, Refusal] = {}
         self.entered: list[Place] = []
         self.dropped: set[Place] = set()
         self._counted: list[_Item] = []
@@ -156,13 +158,22 @@ class Replay:
         touched = {item.head: None for item in items}
         if void is not None:
             self._enter()
-            touched |= dict.fromkeys(take_back(state, biller, void, self.careful, within=True))
+            touched |= dict.fromkeys(self.take_back(void, within=True))
         if customer >= 0:
             offset = int(self.batch.offset[row])
             touched |= dict.fromkeys(biller.move_gauges(customer, offset, self.careful, int(self.batch.time[row])))
         for head in touched:
             state.bills["touched"][head] = 1
         self._check_levels(row, list(touched))
+
+    def take_back(self, void: Takeback, within: bool) -> list[int]:
+        """What a void does to the periods that are worked through here (`within`), or to all others. Returns those that
+        it changed: none where a number would not fit."""
+        try:
+            return take_back(self.state, self.biller, void, self.careful, within)
+        except NumberError as error:
+            self.unfit[void.row] = refuse_unfit(void, error)
+            return []
 
     def _check_levels(self, row: int, heads: list[int]) -> None:
         """What the periods that an event touched have reached by it."""

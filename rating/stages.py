@@ -1,7 +1,8 @@
 """How a batch goes through its stages: by columns where it can, event by event where the order of events shows.
 
 Decides which periods need the order before anything is folded: those that watch a level and hold totals that need
-every event (percentiles, allowances, gauges), or from which a void takes something back.
+every event (percentiles, allowances, gauges), or from which a void takes something back; and those from which a void
+takes something back and whose numbers may not fit without it.
 """
 
 from typing import Final
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rating.billing import Biller
+from rating.bounds import find_huge
 from rating.cells import Contributions, Refusal
 from rating.columns import Batch
 from rating.compiled import TIME_MAX
@@ -21,7 +23,7 @@ from rating.ledger import SPEC as LEDGER
 from rating.ledger import Events, Rows
 from rating.replay import Replay
 from rating.state import NO_LEVEL, State
-from rating.voids import Takeback, names_void, periods_of, refuse_late, take_back
+from rating.voids import Takeback, names_void, note_unfit, periods_of, refuse_late
 
 _BY_HAND_BELOW: Final = 64
 """What fewer events than this bring is not worth columns: most tenants send few at a time."""
@@ -42,7 +44,7 @@ def fold_batch(
     gauged = _gauged(state, contributions, customer, accepted)
     _open_for_gauges(state, batch, contributions, customer, accepted, gauged, biller)
     named = _named_by_voids(state, batch, contributions, takebacks)
-    careful = _watched_kept(state, contributions) | _watched(state, named)
+    careful = _watched_kept(state, contributions) | _watched(state, named) | find_huge(state, contributions, named)
     gauge_heads = _gauge_heads(state, contributions, gauged)
     careful |= _watched(state, {head for heads in gauge_heads.values() for head in heads})
     held_back = {c for c in gauged if careful & gauge_heads[c]}
@@ -70,7 +72,10 @@ def fold_batch(
         plain.finish(biller)
     _enter(state, batch, contributions, replay, entered)
     for takeback in takebacks:
-        take_back(state, biller, takeback, careful, within=False)
+        if takeback.row not in replay.unfit:
+            replay.take_back(takeback, within=False)
+    refusals.extend(replay.unfit.values())
+    note_unfit(state, takebacks, replay.unfit)
     _move_gauges(state, batch, contributions, customer, gauged, biller, careful)
     return refusals
 

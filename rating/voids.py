@@ -4,8 +4,8 @@ A void may come before what it names: the event then counts nowhere. One that na
 nothing. Levels that were crossed stay crossed; what was billed too much is on the next invoice.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import NamedTuple
+from collections.abc import Container, Iterable, Sequence
+from typing import Final, NamedTuple
 
 import msgspec
 import numpy as np
@@ -21,23 +21,32 @@ from rating.index import Keys
 from rating.keeper import keep_again
 from rating.lines import shape_of
 from rating.state import State
+from rating.tally import adds_up
+from rating.undo import Undo
 from schemas.event import VOID_TYPE
 from schemas.identity import event_identity
-from schemas.numbers import ONE
+from schemas.numbers import ONE, NumberError, check_scaled
 from schemas.output import EventRef
+
+_UNFIT: Final = 1
+"""The value of an identity, among those that were named, whose last void was refused: another one may be tried."""
 
 
 class Takeback(NamedTuple):
-    """A void at a row of the batch, and the identity that it takes back."""
+    """A void at a row of the batch, and the identity that it takes back. `again`: one before it in the batch names the
+    same; there is something left to take back only where that one is refused."""
 
     row: int
     identity: tuple[int, int]
     offset: int
+    again: bool = False
 
 
 def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[list[Takeback], NDArray[np.bool_]]:
-    """The voids of a batch that name something for the first time, and which fresh rows are to be counted: no voids,
-    and no events that a void before them (in this batch or an earlier one) has taken back."""
+    """The voids of a batch that may take something back, and which fresh rows are to be counted: no voids, and no
+    events that a void before them (in this batch or an earlier one) has named.
+
+    An identity that was named before is not looked at again, unless the number that was left did not fit then."""
     is_void = batch.codes("type", names_void).astype(np.bool_)
     counts = fresh & ~is_void
     rows = np.flatnonzero(fresh & is_void)
@@ -52,10 +61,13 @@ def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[li
         raw = event_identity(tenant, customer, named.source, named.id)
         low, high = np.frombuffer(raw, dtype=np.uint64).tolist()
         key = np.array([[low, high]], dtype=np.uint64)
-        _, new = state.voided.add(key)
+        place, new = state.voided.add(key)
         if new[0]:
-            found.append(Takeback(row, (low, high), int(batch.offset[row])))
+            state.voided.values[place] = 0
             first[low, high] = row
+        again = not new[0] and (low, high) in first
+        if new[0] or again or state.voided.values[place[0]] == _UNFIT:
+            found.append(Takeback(row, (low, high), int(batch.offset[row]), again))
     gone = np.flatnonzero(counts & (state.voided.find(batch.identity) >= 0))
     for row in gone.tolist():
         low, high = batch.identity[row].tolist()
@@ -81,7 +93,7 @@ def periods_of(state: State, takebacks: Iterable[Takeback]) -> dict[int, list[in
 def refuse_late(state: State, takebacks: Iterable[Takeback]) -> list[Refusal]:
     """The voids of what counts in periods that are not corrected any more."""
     found: list[Refusal] = []
-    for row, heads in periods_of(state, takebacks).items():
+    for row, heads in periods_of(state, (one for one in takebacks if not one.again)).items():
         if heads and (state.bills["until"][heads] <= state.corrected_from).all():
             message = "what it names is in a billing period closed for so long that it is not corrected any more"
             found.append(Refusal(row, -1, "", "period_closed", "data", message))
@@ -91,7 +103,8 @@ def refuse_late(state: State, takebacks: Iterable[Takeback]) -> list[Refusal]:
 def take_back(state: State, biller: Biller, takeback: Takeback, heads: set[int], within: bool) -> list[int]:
     """Takes one event back out of every total it is in. Returns the periods that changed.
 
-    `heads`: only the totals of these periods (`within`), or only those of all others."""
+    `heads`: only the totals of these periods (`within`), or only those of all others. Raises: NumberError where what is
+    left would not fit; nothing has changed then."""
     rows = state.ledger.of_events(_keys(takeback))
     cells = state.ledger.table["cell"][rows]
     of = state.bills["head"][state.lines["bill"][state.cells["line"][cells]]]
@@ -101,21 +114,40 @@ def take_back(state: State, biller: Biller, takeback: Takeback, heads: set[int],
     if not len(rows):
         return []
     wide = state.ledger.table["value"][rows].copy()
-    state.ledger.take_back(rows)
-    biller.tally.take_back(state, takeback.row, cells, wide)
     changed = np.unique(cells)
+    undo = Undo(state, biller, changed, rows)
+    try:
+        state.ledger.take_back(rows)
+        keep_again(state, changed.tolist())
+        recount(state, changed)
+        lines = np.unique(state.cells["line"][changed]).tolist()
+        for line in lines:
+            state.lines["events"][line] -= sum(_counted(state, cells[state.cells["line"][cells] == line]))
+            _recount_times(state, line)
+        biller.rerate_after_void(lines, state.arrivals + takeback.row, takeback.offset)
+    except NumberError:
+        undo.restore()
+        raise
+    biller.tally.take_back(state, takeback.row, cells, wide)
     _forget_texts(state, cells, wide)
-    keep_again(state, changed.tolist())
-    recount(state, changed)
-    for line in np.unique(state.cells["line"][changed]).tolist():
-        state.lines["events"][line] -= sum(_counted(state, cells[state.cells["line"][cells] == line]))
-        _recount_times(state, line)
-        biller.rerate_after_void(line, state.arrivals + takeback.row, takeback.offset)
     return np.unique(of).tolist()
 
 
+def refuse_unfit(takeback: Takeback, error: NumberError) -> Refusal:
+    """A void without whose event a number would not fit."""
+    return Refusal(
+        takeback.row, -1, "", "out_of_range", "data", f"taking it back would leave what does not fit: {error}"
+    )
+
+
+def note_unfit(state: State, takebacks: Iterable[Takeback], refused: Container[int]) -> None:
+    """What voids (by row) that were refused have named may be named again."""
+    for takeback in takebacks:
+        state.voided.values[state.voided.find(_keys(takeback))] = _UNFIT if takeback.row in refused else 0
+
+
 def recount(state: State, cells: NDArray[np.int32]) -> None:
-    """Counts some totals again from their rows."""
+    """Counts some totals again from their rows. Raises: NumberError where one does not fit."""
     ledger, held = state.ledger.table, state.cells
     for cell in cells.tolist():
         rows = state.ledger.of_cells(np.array([cell]))
@@ -130,13 +162,13 @@ def recount(state: State, cells: NDArray[np.int32]) -> None:
         time = pl.Series(ledger["time"][rows])
         if aggregate.reads == "text":
             value = len(np.unique(wide, axis=0)) * ONE
-        elif not rate.counted[number]:
+        elif not rate.counted[number] or adds_up(aggregate):
             value = sum(to_int128(wide).to_list())
         else:
             frame = pl.DataFrame({"value": to_int128(wide), "time": time})
             value = int128(frame.select(aggregate.fold()).to_series().to_list())[0]
         held["events"][cell], held["at"][cell] = len(rows), time.max()
-        held["value"][cell] = wide_of(int(value))
+        held["value"][cell] = wide_of(check_scaled(int(value)))
 
 
 def _forget_texts(state: State, cells: NDArray[np.int32], wide: NDArray[np.int64]) -> None:
