@@ -5,7 +5,6 @@ import pytest
 from schemas import topics
 from streams.kafka.binding import Binding, route
 from streams.kafka.ownership import StepLimits
-from streams.kafka.partition import _chunks
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.source import SourceMessage
 from streams.processor import Output
@@ -66,5 +65,5 @@ def test_ticks_only_for_the_events() -> None:
 def test_steps_are_cut_by_number_and_bytes_and_hold_at_least_one() -> None:
     sizes = [3, 3, 9, 1, 1, 1, 1]
     messages = [SourceMessage(offset, 0, b"", b"x" * size) for offset, size in enumerate(sizes)]
-    chunks = _chunks(messages, StepLimits(entries=3, bytes=7))
+    chunks = StepLimits(entries=3, bytes=7).cut(messages)
     assert [[len(message.value) for message in chunk] for chunk in chunks] == [[3, 3], [9], [1, 1, 1], [1]]
