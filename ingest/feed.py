@@ -51,26 +51,39 @@ class FeedProcessor:
 
     def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> PartitionProcessor:
         """There is no state: a snapshot is empty."""
-        return _FeedPartition(partition, self)
+        return _FeedPartition(partition, self._tenant, self._views, self._partitions, self._max_ahead)
 
-    def process(self, partition: int, entries: Sequence[Entry]) -> Step:
+
+class _FeedPartition:
+    """One partition's fold: nothing is kept but the routes that were found under the view in force."""
+
+    def __init__(self, partition: int, tenant: str, views: Views, partitions: int, max_ahead: int | None) -> None:
+        self._partition = partition
+        self._tenant = tenant
+        self._views = views
+        self._max_ahead = max_ahead
+        self._partitions = partitions
+        self._router: Router | None = None
+
+    def process(self, entries: Sequence[Entry]) -> Step:
         """The packs and rejections of some messages, in parts that the parser takes at once."""
         outputs: list[Output] = []
         accepted = rejected = 0
         for start in range(0, len(entries), BATCH_EVENTS_MAX):
-            part = entries[start : start + BATCH_EVENTS_MAX]
-            found, right, wrong = self._process_part(partition, part)
+            found, right, wrong = self._process_part(entries[start : start + BATCH_EVENTS_MAX])
             outputs += found
             accepted += right
             rejected += wrong
         return Step(outputs, Summary(entries=len(entries), events=accepted, accepted=accepted, rejected=rejected))
 
-    def _process_part(self, partition: int, entries: Sequence[Entry]) -> tuple[list[Output], int, int]:
+    def _process_part(self, entries: Sequence[Entry]) -> tuple[list[Output], int, int]:
         """The outputs, the number of events that went in, and of those that were refused."""
         messages = [decode_json_entry(entry.value) for entry in entries]
         arrived = [at for at, _ in messages]
         view = self._views(self._tenant)
-        router = Router(self._tenant, view, self._partitions)
+        router = self._router
+        if router is None or router.view is not view:
+            router = self._router = Router(self._tenant, view, self._partitions)
         parsed = parse_texts([text.strip(b" \t\r\n") for _, text in messages])
         events, refused = refuse_unroutable(parsed, router, arrived, self._max_ahead)
         outputs: list[Output] = []
@@ -82,22 +95,10 @@ class FeedProcessor:
                     for value, _ in encode_packs(self._tenant, rows, view.extractor)
                 )
         for one in refused:
-            where = Where(partition=partition, offset=entries[one.at].offset)
+            where = Where(partition=self._partition, offset=entries[one.at].offset)
             record = rejection_record(make_rejection(one, where, self._tenant))
             outputs.append(Output(topics.REJECTIONS, *record))
         return outputs, len(events), len(refused)
-
-
-class _FeedPartition:
-    """One partition's fold: nothing is kept."""
-
-    def __init__(self, partition: int, feed: FeedProcessor) -> None:
-        self._partition = partition
-        self._feed = feed
-
-    def process(self, entries: Sequence[Entry]) -> Step:
-        """See `streams.processor.PartitionProcessor`."""
-        return self._feed.process(self._partition, entries)
 
     def snapshot(self) -> bytes:
         """Nothing."""

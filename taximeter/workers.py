@@ -274,11 +274,11 @@ def rate_bindings(
     observer: StepObserver | None = None,
 ) -> list[Binding]:
     """What a rating worker runs: the engine, and the feed from JSON (`max_ahead` and `tenant` as `FeedProcessor` has
-    them)."""
+    them), whose messages are single events."""
     feed = FeedProcessor(follower.catalogues.view, processor.settings.partitions, tenant, max_ahead)
     return [
         Binding(processor, tick_s=tick_s, observer=observer),
-        Binding(feed, source=topics.EVENTS_JSON, journal=topics.JOURNAL_JSON, entry=_json_entry),
+        Binding(feed, source=topics.EVENTS_JSON, journal=topics.JOURNAL_JSON, entry=_json_entry, step_factor=16),
     ]
 
 

@@ -29,6 +29,9 @@ class Binding:
     tick_s: float | None = None
     """How often the owner of a partition writes the time into its source, which must then be `taximeter.events`."""
     observer: StepObserver | None = None
+    step_factor: int = 1
+    """How many times as many messages as `StepLimits` says a step may hold: for a topic of single events, not of packs.
+    Its bytes stay bounded as they are."""
 
     def __post_init__(self) -> None:
         if self.tick_s is not None and self.source != topics.EVENTS:

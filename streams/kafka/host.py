@@ -42,6 +42,9 @@ EXIT_FAILED: Final = 70
 
 _LINGER_MS: Final = 1.0
 """A step's outputs come at once: this long is enough to send them in a few large requests, not in many small ones."""
+_BUNDLES: Final = 16
+"""Of which a full step is made, and which wait for the next. What finds no room stays with the consumer, and comes in
+larger ones."""
 _STOP_TIMEOUT_S: Final = 10.0
 _LOOK_TIMEOUT_S: Final = 30.0
 
@@ -162,6 +165,7 @@ class Worker:
         producer = KafkaProducer(
             self._settings,
             linger_ms=_LINGER_MS,
+            compression="lz4",  # of lines, which are alike, a fifth is left; of packs, which few workers write, most
             # A process that was stopped for a session's length must not send what it still holds: see README.md.
             delivery_timeout_s=min(self._settings.delivery_timeout_s, self._settings.session_timeout_s * 0.75),
         )
@@ -209,13 +213,13 @@ class Worker:
             broker_session_timeout=settings.session_timeout_s,
             broker_heartbeat_interval=settings.heartbeat_s,
             broker_request_timeout=max(30.0, settings.session_timeout_s),
-            broker_max_poll_records=self._host.limits.entries,
+            broker_max_poll_records=max(self._host.limits.of(one).entries for one in self._bindings.values()),
             broker_commit_livelock_soft_timeout=self._host.stall_s,
             stream_processing_timeout=self._host.stall_s,
             consumer_auto_offset_reset="earliest",
             consumer_group_instance_id=self._host.instance_id,
             consumer_max_fetch_size=settings.message_bytes_max,
-            stream_buffer_maxsize=self._host.limits.entries,
+            stream_buffer_maxsize=_BUNDLES,
             stream_wait_empty=False,
             table_standby_replicas=0,  # without tables and standbys the assignor is Kafka's plain round robin
             stream_recovery_delay=0.0,
@@ -234,14 +238,16 @@ class Worker:
         app.finalize()
         app.consumer.position_of = self._position_of
         app.consumer.journalled_of = self._journalled_of
+        app.consumer.bundle_of = self._bundle_of
         return app
 
     def _add_agent(self, app: Any, name: str, binding: Binding) -> None:
         topic = app.topic(name, key_serializer="raw", value_serializer="raw", key_type=bytes, value_type=bytes)
-        limits = self._host.limits
+        limits = self._host.limits.of(binding)
+        most = min(limits.entries, _BUNDLES)
 
         async def work(stream: Any) -> None:
-            async for events in stream.take_events(limits.entries, within=limits.wait_s):
+            async for events in stream.take_events(most, within=limits.wait_s):
                 await or_stop(f"work on {name}", self._work(events))
                 # 8. acknowledge: Faust does so when the loop goes on, and commits some time later
                 fault("after_step")
@@ -255,6 +261,9 @@ class Worker:
     def _journalled_of(self, tp: TP) -> int | None:
         partition = self._partitions.get(tp)
         return partition.state.position if partition is not None else None
+
+    def _bundle_of(self, tp: TP) -> StepLimits:
+        return self._host.limits.of(self._bindings[tp.topic]).part(_BUNDLES)
 
     async def _on_revoked(self, _app: Any, revoked: Any, **_: Any) -> None:
         """Before the group gives the partitions to others: let the steps under way finish."""
@@ -289,10 +298,7 @@ class Worker:
         """One take of the stream: the partitions at once, each in its order."""
         by_partition: dict[TP, list[SourceMessage]] = {}
         for event in events:
-            message = event.message
-            by_partition.setdefault(message.tp, []).append(
-                SourceMessage(message.offset, round(message.timestamp * 1000), message.key or b"", message.value or b"")
-            )
+            by_partition.setdefault(event.message.tp, []).extend(event.message.value)  # a bundle of `OwnedConsumer`
         behind: dict[TP, int] = {}
 
         async def one(tp: TP, messages: list[SourceMessage]) -> None:

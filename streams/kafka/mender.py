@@ -21,8 +21,6 @@ from streams.processor import Output
 from streams.repairing import Beginning, Repair, Rise, begin, check_summary, describe, writer_name
 from streams.snapshots import Snapshot, SnapshotError, SnapshotStore
 
-_LIMITS = StepLimits()
-
 
 async def repair_partition(
     settings: KafkaSettings,
@@ -142,10 +140,11 @@ class _Mender:
     async def _parts(self, cut: Cut) -> AsyncIterator[list[Entry]]:
         """The cut's entries at once, or in parts of some size where the cut is not known."""
         entries: list[Entry] = []
+        limits = StepLimits().of(self._binding)
         async for messages in self._reader.read(self._binding.source, cut.start, cut.end):
             for message in messages:
                 entries.append(entry_of(self._binding, message))
-                if not cut.one_step and len(entries) == _LIMITS.entries:
+                if not cut.one_step and len(entries) == limits.entries:
                     yield entries
                     entries = []
         if entries:

@@ -5,9 +5,9 @@ nothing behind: half a restored state must not be gone on with.
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Final, TypeVar
 
@@ -55,6 +55,28 @@ class StepLimits:
     snapshot_s: float = 60.0
     snapshot_entries: int = 10_000
     """A snapshot is due when either has passed since the last, and something has changed."""
+
+    def of(self, binding: Binding) -> "StepLimits":
+        """Those of one binding's steps."""
+        factor = binding.step_factor
+        return replace(self, entries=self.entries * factor, snapshot_entries=self.snapshot_entries * factor)
+
+    def part(self, parts: int) -> "StepLimits":
+        """A part of a step, so that as many of them as `parts` are one at most (where a message is not too large)."""
+        return replace(self, entries=max(self.entries // parts, 1), bytes=self.bytes // parts)
+
+    def cut(self, messages: Iterable[SourceMessage]) -> list[list[SourceMessage]]:
+        """Messages by number and bytes; each cut holds at least one."""
+        cuts: list[list[SourceMessage]] = []
+        count = size = 0
+        for message in messages:
+            length = len(message.value)
+            if not cuts or count >= self.entries or size + length > self.bytes:
+                cuts.append([])
+                count = size = 0
+            cuts[-1].append(message)
+            count, size = count + 1, size + length
+        return cuts
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,6 @@ from streams.kafka.order import Verdict as OrderVerdict
 from streams.kafka.ownership import (
     OwnedState,
     RestoreError,
-    StepLimits,
     Surroundings,
     TakeOver,
     append_record,
@@ -88,6 +87,7 @@ class Partition:
         self.counters = Counters()
         self.owned = False
         self._with = surroundings
+        self._limits = surroundings.limits.of(binding)
         self._order = Order()
         self._kept: OwnedState | None = None
         """None until the first take-over, and after one that was broken off."""
@@ -199,7 +199,7 @@ class Partition:
                 return True
             self.doing = "working"
             following, complete = await self._following(messages)
-            for chunk in _chunks(following, self._with.limits):
+            for chunk in self._limits.cut(following):
                 await self._step([entry_of(self.binding, message) for message in chunk])
                 self._worked_ms = chunk[-1].timestamp_ms
                 await self._save_if_due()
@@ -351,7 +351,7 @@ class Partition:
 
     async def _save_if_due(self) -> None:
         """7. snapshot: taken between steps, written while the next ones run."""
-        limits = self._with.limits
+        limits = self._limits
         due = (
             self.position - self._state.saved_position >= limits.snapshot_entries
             or time.monotonic() - self._saved_at >= limits.snapshot_s
@@ -382,16 +382,3 @@ class Partition:
         fault("after_snapshot")
         state.saved_position = snapshot.position
         self.counters.snapshots += 1
-
-
-def _chunks(messages: Sequence[SourceMessage], limits: StepLimits) -> list[list[SourceMessage]]:
-    """Cuts messages into steps by number and bytes; each holds at least one."""
-    chunks: list[list[SourceMessage]] = []
-    size = 0
-    for message in messages:
-        if not chunks or len(chunks[-1]) >= limits.entries or size + len(message.value) > limits.bytes:
-            chunks.append([])
-            size = 0
-        chunks[-1].append(message)
-        size += len(message.value)
-    return chunks

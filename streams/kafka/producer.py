@@ -23,8 +23,14 @@ class KafkaProducer:
     """
 
     def __init__(
-        self, settings: KafkaSettings, *, linger_ms: float = 0, delivery_timeout_s: float | None = None
+        self,
+        settings: KafkaSettings,
+        *,
+        linger_ms: float = 0,
+        delivery_timeout_s: float | None = None,
+        compression: str = "none",
     ) -> None:
+        """`compression`: as librdkafka names it. Of packs, which are compressed already, it only takes time."""
         self._settings = settings
         self._timeout_s = settings.delivery_timeout_s if delivery_timeout_s is None else delivery_timeout_s
         config: dict[str, Any] = {
@@ -32,7 +38,7 @@ class KafkaProducer:
             "enable.idempotence": True,
             "acks": "all",
             "linger.ms": linger_ms,
-            "compression.type": "none",  # packs are compressed already, the rest is small
+            "compression.type": compression,
             "delivery.timeout.ms": int(self._timeout_s * 1000),
             "message.max.bytes": settings.message_bytes_max,
             "queue.buffering.max.kbytes": 128 * 1024,

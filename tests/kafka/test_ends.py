@@ -78,6 +78,20 @@ async def test_many_records_keep_their_order(deployment: Deployment) -> None:
     assert deployment.read(topics.LINE_ITEMS)[1] == [b"%d" % n for n in range(1, 2000, 2)]
 
 
+@pytest.mark.parametrize("compression", ["lz4", "snappy", "zstd", "gzip"])
+async def test_what_producers_compress_is_read(deployment: Deployment, compression: str) -> None:
+    """Workers write lz4; who writes to `taximeter.events.json` chooses."""
+    values = [b"%d alike alike alike alike alike alike alike alike" % n for n in range(500)]
+    producer = KafkaProducer(deployment.settings, linger_ms=50, compression=compression)
+    await producer.produce_many([Message(topics.LINE_ITEMS, 0, b"key", value) for value in values])
+    await producer.close()
+    async with LogReader(deployment.settings, 0) as reader:
+        bounded = [message.value async for found in reader.read(topics.LINE_ITEMS, 0, 500) for message in found]
+    assert bounded == values
+    assert [record.value for record in await take(KafkaSource(deployment.settings), {}, 500)] == values
+    assert deployment.read(topics.LINE_ITEMS)[0] == values
+
+
 async def take(source: KafkaSource, positions: dict[tuple[str, int], int], count: int) -> list[TopicRecord]:
     """The first records that a read brings."""
     found: list[TopicRecord] = []

@@ -47,7 +47,7 @@ def main() -> int:
     bindings = [Binding(processor, tick_s=options.tick_s)]
     if options.forward:
         forwarding = ForwardingProcessor(options.partitions)
-        bindings.append(Binding(forwarding, topics.EVENTS_JSON, topics.JOURNAL_JSON, entry=stamped))
+        bindings.append(Binding(forwarding, topics.EVENTS_JSON, topics.JOURNAL_JSON, entry=stamped, step_factor=16))
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(process)d %(levelname)s %(name)s: %(message)s")
     begun = time.monotonic()
 

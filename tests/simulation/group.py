@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from faust.types import TP
 
+from streams.kafka.source import SourceMessage
 from tests.simulation.cluster import Cluster
 from tests.simulation.loop import Process
 from tests.simulation.world import World
@@ -109,9 +110,7 @@ class Message(NamedTuple):
 
     tp: TP
     offset: int
-    timestamp: float
-    key: bytes
-    value: bytes
+    value: list[SourceMessage]
 
 
 class Event(NamedTuple):
@@ -173,7 +172,9 @@ class SimulatedConsumer:
                 self._dropped.add(offset)  # the same one twice is an error, and stops the worker by design
                 self._world.say(f"{self._process.name} is not told of entry {offset} of partition {tp.partition}")
                 continue
-            self._buffer.append(Event(Message(tp, offset, 0.0, log[offset].key, log[offset].value)))
+            self._buffer.append(
+                Event(Message(tp, offset, [SourceMessage(offset, 0, log[offset].key, log[offset].value)]))
+            )
         if self._world.due("repeated_messages"):
             back = self._dice.randint(1, 3)
             self._world.say(f"{self._process.name} is brought the last {back} entries of {tp.partition} again")

@@ -5,7 +5,6 @@ import pytest
 from schemas import topics
 from streams.kafka.binding import Binding, route
 from streams.kafka.ownership import StepLimits
-from streams.kafka.partition import _chunks
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.source import SourceMessage
 from streams.processor import Output
@@ -66,5 +65,17 @@ def test_ticks_only_for_the_events() -> None:
 def test_steps_are_cut_by_number_and_bytes_and_hold_at_least_one() -> None:
     sizes = [3, 3, 9, 1, 1, 1, 1]
     messages = [SourceMessage(offset, 0, b"", b"x" * size) for offset, size in enumerate(sizes)]
-    chunks = _chunks(messages, StepLimits(entries=3, bytes=7))
+    chunks = StepLimits(entries=3, bytes=7).cut(messages)
     assert [[len(message.value) for message in chunk] for chunk in chunks] == [[3, 3], [9], [1, 1, 1], [1]]
+
+
+def test_steps_of_single_events_hold_more_messages_and_no_more_bytes() -> None:
+    packs, singles = Binding(None), Binding(None, source=topics.EVENTS_JSON, step_factor=16)  # type: ignore[arg-type]
+    limits = StepLimits(entries=128, bytes=1000, snapshot_entries=10)
+    assert limits.of(packs) == limits
+    assert limits.of(singles) == StepLimits(entries=2048, bytes=1000, snapshot_entries=160)
+
+
+def test_parts_of_a_step_are_together_no_more_than_it_and_hold_at_least_one() -> None:
+    assert StepLimits(entries=130, bytes=1000).part(16) == StepLimits(entries=8, bytes=62)
+    assert StepLimits(entries=3, bytes=1000).part(16).entries == 1
