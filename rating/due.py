@@ -123,8 +123,7 @@ def take_note(state: State, due: Due) -> None:
 def customer_of(state: State, head: int) -> tuple[int, CustomerTerms]:
     """Whose a period is: the number, and what holds for all its invoices."""
     number = int(state.subscriptions["customer"][state.bills["subscription"][head]])
-    tenant_and_customer = state.customers.values[number]
-    return number, state.catalogue.customer_terms.get(tenant_and_customer[1], NO_TERMS)
+    return number, state.catalogue.customer_terms.get(state.customers[number], NO_TERMS)
 
 
 def make_draft(state: State, head: int, dues: Sequence[Due], closing: int) -> Draft:
@@ -154,9 +153,7 @@ def balances(state: State, customer: int) -> dict[str, int]:
     bills, size = state.bills, state.bills.size
     owner = state.subscriptions["customer"][bills["subscription"][:size]]
     heads = [head for head in (owner == customer).nonzero()[0].tolist() if bills["head"][head] == head]
-    due_now = [head for head in heads if not bills["closed"][head] or bills["touched"][head]]
-    names = state.subscription_names.values
-    due_now.sort(key=lambda head: (int(bills["until"][head]), names[bills["subscription"][head]]))
+    due_now = state.in_order(head for head in heads if not bills["closed"][head] or bills["touched"][head])
     now = max(state.clock, int(state.customer_newest[customer]))
     drafts = []
     for head in due_now:
@@ -164,5 +161,5 @@ def balances(state: State, customer: int) -> dict[str, int]:
         if due.lines:
             closing = int(bills["until"][head]) if bills["closed"][head] else now
             drafts.append(make_draft(state, head, [due], closing))
-    terms = state.catalogue.customer_terms.get(state.customers.values[customer][1], NO_TERMS)
+    terms = state.catalogue.customer_terms.get(state.customers[customer], NO_TERMS)
     return state.accounts.of(customer).balances(terms, drafts)
