@@ -55,11 +55,12 @@ def find_due(state: State, head: int) -> Due:
     true_up = 0
     if commitment is not None and plan.minimum is not None and plan.minimum.true_up:
         true_up = max(0, commitment - (charges - capped))
+    invoiced, row = state.invoiced, int(state.bills["invoiced"][head])
     for charge, amount in ((OVERAGE, overage), (MINIMUM, true_up)):
-        due = amount - int_of(state.bills[_BILLED[charge]][head])
+        due = amount - int_of(invoiced[_BILLED[charge]][row])
         if due:
             lines.append(DueLine(-1, charge, due, None, _describe_own(charge, plan, commitment)))
-    return Due(head, lines, capped - int_of(state.bills["capped"][head]))
+    return Due(head, lines, capped - int_of(invoiced["capped"][row]))
 
 
 def _charge_lines(state: State, head: int, plan: Plan) -> tuple[list[DueLine], int]:
@@ -110,11 +111,11 @@ def _describe_own(charge: str, plan: Plan, commitment: int | None) -> str:
 
 def take_note(state: State, due: Due) -> None:
     """An invoice bills what is due."""
-    bills = state.bills
+    row = state.invoiced_of(due.head)
     for line, charge, amount, _, _ in due.lines:
-        table, column, slot = (bills, _BILLED[charge], due.head) if line < 0 else (state.lines, "billed", line)
+        table, column, slot = (state.invoiced, _BILLED[charge], row) if line < 0 else (state.lines, "billed", line)
         table[column][slot] = wide_of(int_of(table[column][slot]) + amount)
-    bills["capped"][due.head] = wide_of(int_of(bills["capped"][due.head]) + due.cap)
+    state.invoiced["capped"][row] = wide_of(int_of(state.invoiced["capped"][row]) + due.cap)
 
 
 # Drafts ---------------------------------------------------------------------------------------------------------------

@@ -155,7 +155,7 @@ class _Periods(Structure):
         *((name, c_void_p) for name in ("starts", "begins", "ends")),
         ("step", c_int64),
         ("table", c_void_p),
-        ("bits", c_int64),
+        ("size", c_int64),
         *((name, c_void_p) for name in ("values", "start", "end", "bill")),
     ]
 
@@ -194,7 +194,7 @@ def _pair_native(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDA
     index = state.bill_index
     pairs = _at(row, subscription, since, calendar, batch.time, flat, begins, table["end"])
     asked = _Periods(
-        count, *pairs, table.step, index.keys.ctypes.data, index.bits, *_at(index.values, start, end, bill)
+        count, *pairs, table.step, index.keys.ctypes.data, len(index.keys), *_at(index.values, start, end, bill)
     )
     return Pairs(row, row_kind, subscription, plan, start, end, since, bill, _NATIVE_PERIODS(byref(asked)))
 

@@ -77,8 +77,12 @@ BILLS: Final = {
     "next_level": (_I8, 2),
     "opened": (_I8, 1),  # the offset of what opened it
     "closed": (_U1, 1),
+    "invoiced": (_I4, 1),  # where its invoices are counted, 0 while it has none
+}
+INVOICED: Final = {
+    # Row 0 is of all periods that have no invoice.
     "invoices": (_I4, 1),
-    # What its invoices have billed beside its lines:
+    # What they have billed beside lines:
     "overage_billed": (_I8, 2),
     "minimum_billed": (_I8, 2),
     "capped": (_I8, 2),  # what the price book's maximum has taken off
@@ -195,6 +199,8 @@ class State:
         self.bill_index, self.line_index, self.cell_index = HashIndex(), HashIndex(), HashIndex()
         self.values_seen = HashIndex()
         self.bills, self.lines, self.cells = Table(BILLS), Table(LINES), Table(CELLS)
+        self.invoiced = Table(INVOICED)
+        self.invoiced.extend(1)
         self.heads: Any = None
         """What of each line's JSON does not change under one catalogue (a cache; see `rating.emit`)."""
         self.workspace: Any = None
@@ -474,6 +480,13 @@ class State:
         table["until"][head] = min(end, int(self.subscriptions["end"][subscription]))
         return bill
 
+    def invoiced_of(self, head: int) -> int:
+        """Where a period's invoices are counted, from now on."""
+        row = int(self.bills["invoiced"][head])
+        if not row:
+            row = self.bills["invoiced"][head] = self.invoiced.extend(1)
+        return row
+
     def cut_period(self, head: int) -> list[int]:
         """Cuts an open period's segments where the subscription's timeline changes now. Returns those that are new.
 
@@ -575,7 +588,7 @@ class State:
     @property
     def nbytes(self) -> int:
         """Bytes of memory in tables and indexes (lists not counted)."""
-        tables = (self.subscriptions, self.bills, self.lines, self.cells, self.ledger)
+        tables = (self.subscriptions, self.bills, self.invoiced, self.lines, self.cells, self.ledger)
         indexes = (self.bill_index, self.line_index, self.cell_index, self.values_seen, self.voided)
         customers = (self.customer_subscription, self.customer_default, self.customer_newest, self.customer_events)
         return sum(t.nbytes for t in (*tables, *indexes, self.customers, *customers))
@@ -655,7 +668,13 @@ class State:
 
 
 _INDEXES: Final = ("bill_index", "line_index", "cell_index", "values_seen", "voided")
-_TABLES: Final = {"subscriptions": SUBSCRIPTIONS, "bills": BILLS, "lines": LINES, "cells": CELLS}
+_TABLES: Final = {
+    "subscriptions": SUBSCRIPTIONS,
+    "bills": BILLS,
+    "invoiced": INVOICED,
+    "lines": LINES,
+    "cells": CELLS,
+}
 
 
 def _grown(column: NDArray[Any], size: int, nothing: int) -> NDArray[Any]:
