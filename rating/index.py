@@ -1,6 +1,6 @@
 """A hash index from 128-bit keys to 32-bit values, probed and extended by whole columns.
 
-Open addressing with linear probing over flat numpy arrays: 20 bytes a slot, 47 to 70 % full, so 29 to 43 bytes
+Open addressing with linear probing over flat numpy arrays: 20 bytes a slot, 56 to 70 % full, so 29 to 36 bytes
 a key; no Python object per key. Deterministic: the same keys in the same order give the same values.
 """
 
@@ -161,7 +161,7 @@ class HashIndex:
         size = len(self._keys)
         if self.count + extra <= size * _FILL_MAX:
             return False
-        size = max(size * 3 // 2, int((self.count + extra) / _FILL_MAX) + 1)
+        size = max(size * 5 // 4, int((self.count + extra) / _FILL_MAX) + 1)
         if _NATIVE_MOVE is not None:
             old, old_values, room = self._keys, self.values, np.empty((2, self.count), dtype=np.int64)
             self._clear(size)

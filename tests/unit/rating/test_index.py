@@ -105,9 +105,9 @@ def test_the_same_keys_in_the_same_order_give_the_same_places(seed: int, count: 
     assert (one.add(keys)[0] == other.add(keys.copy())[0]).all()
 
 
-def test_memory_stays_within_43_bytes_a_key() -> None:
+def test_memory_stays_within_36_bytes_a_key() -> None:
     index = HashIndex()
     keys = np.random.default_rng(1).integers(1, 2**63, size=(200_000, 2), dtype=np.uint64)
     for part in np.array_split(keys, 20):
         index.add(part)
-    assert 28 <= index.nbytes / len(index) <= 43
+    assert 28 <= index.nbytes / len(index) <= 36
