@@ -141,6 +141,12 @@ class HashIndex:
         used = (self._keys[:, 0] | self._keys[:, 1]) != 0
         return self._keys[used], self.values[used]
 
+    def ordered(self) -> tuple[Keys, NDArray[np.uint32]]:
+        """All keys and their values, by value and key: the same ones, however the index grew."""
+        keys, values = self.items()
+        order = np.lexsort((keys[:, 1], keys[:, 0], values))
+        return keys.take(order, axis=0), values.take(order)
+
     @classmethod
     def of(cls, keys: Keys, values: NDArray[np.uint32]) -> "HashIndex":
         """An index that holds these distinct keys."""

@@ -685,9 +685,8 @@ def _grown(column: NDArray[Any], size: int, nothing: int) -> NDArray[Any]:
 
 
 def _dump_index(index: HashIndex) -> list[bytes]:
-    keys, values = index.items()
-    order = np.lexsort((keys[:, 1], keys[:, 0], values))  # where a key stands, depends on how the index grew
-    return [keys[order].tobytes(), values[order].tobytes()]
+    keys, values = index.ordered()
+    return [keys.tobytes(), values.tobytes()]
 
 
 def _load_index(dumped: list[bytes]) -> HashIndex:
