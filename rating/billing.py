@@ -84,8 +84,8 @@ class Biller(Naming):
                 if flat.in_advance:
                     self.charge_flat(own, flat, state.bills["opened"][own])
         heads = bills[state.bills["head"][bills] == bills]
-        names, subscription = state.subscription_names.values, state.bills["subscription"][heads]
-        default = np.array([names[slot][3] is False for slot in subscription.tolist()], dtype=np.bool_)
+        subscription = state.bills["subscription"][heads]
+        default = np.array([slot not in state.own_names for slot in subscription.tolist()], dtype=np.bool_)
         end = state.bills["from"][heads] + state.bills["whole"][heads]
         np.minimum.at(state.subscriptions["cursor"], subscription[default], end[default])
 
@@ -401,20 +401,15 @@ class Biller(Naming):
         moved = self._move_all(offset)
         state.closed_before = now - lateness
         before, state.corrected_from = state.corrected_from, state.closed_before - corrections
-        names = state.subscription_names.values
-
-        def order(head: int) -> tuple[int, object]:
-            return int(bills["until"][head]), names[bills["subscription"][head]]
-
         bills, size = state.bills, state.bills.size
         heads = bills["head"][:size] == np.arange(size)
         ended = np.flatnonzero(heads & (bills["closed"][:size] == 0) & (bills["until"][:size] <= state.closed_before))
         late = np.flatnonzero(heads & (bills["closed"][:size] == 1) & (bills["touched"][:size] == 1))
-        for head in sorted(late.tolist(), key=order):
+        for head in state.in_order(late.tolist()):
             self.correct(head, offset)
-        for head in sorted(ended.tolist(), key=order):
+        for head in state.in_order(ended.tolist()):
             self.close(head, offset)
-        for head in sorted((opened | moved) - set(ended.tolist()), key=lambda h: names[bills["subscription"][h]]):
+        for head in sorted((opened | moved) - set(ended.tolist()), key=state.name_of):
             self.check_levels(head, None, now)
         self._drop_old(before)
 
@@ -426,10 +421,9 @@ class Biller(Naming):
             return
         state.clock = now
         state.ticks += 1
-        names = state.subscription_names.values
         for customer in sorted(state.kept.of_customer):
             self.open_for_gauges(customer, TIME_MAX, np.array([now]), np.array([offset]))
-        for head in sorted(self._move_all(offset), key=lambda h: names[state.bills["subscription"][h]]):
+        for head in sorted(self._move_all(offset), key=state.name_of):
             if not state.bills["closed"][head]:
                 self.check_levels(head, None, now)
 

@@ -194,7 +194,7 @@ def find_cells(state: State, shape: Shape, bills: Rows, combo: Rows, number: Row
         columns = (bills, combo, number, cells)
         assert all(column.flags.c_contiguous and column.dtype == np.int64 for column in columns)
         *of, found = (column.ctypes.data for column in columns)
-        held = (index.keys.ctypes.data, index.bits, index.values.ctypes.data)
+        held = (index.keys.ctypes.data, len(index.keys), index.values.ctypes.data)
         if not _NATIVE_FIND_CELLS(*held, uid, *of, len(bills), found):
             return cells
     missing = np.flatnonzero(cells < 0)

@@ -371,16 +371,17 @@ class Compiled:
         """The shape of that signature, if any plan has it."""
         return next((s for shapes in self.shapes.values() for s in shapes if s.signature == signature), None)
 
-    def default_timeline(self, customer: str) -> tuple[Entry, ...]:
-        """The timeline of a customer that has no subscription of its own; empty where there is no default."""
+    def default_timeline(self, customer: str | None) -> tuple[Entry, ...]:
+        """The timeline of a customer that has no subscription of its own (None: of one that no document names); empty
+        where there is no default."""
         return self.default_timelines.get(customer, self.default_timelines.get(None, ()))
 
-    def default_calendar(self, customer: str) -> Calendar:
-        """The calendar of a customer that has no subscription of its own."""
+    def default_calendar(self, customer: str | None) -> Calendar:
+        """The calendar of a customer that has no subscription of its own (None: of one that no document names)."""
         terms = self.documents.default_subscription
         assert terms is not None
         return make_calendar(terms.period, terms.anchor, self._zone(terms, customer), None)
 
-    def _zone(self, terms: Terms, customer: str) -> str:
-        known = self.documents.customers.get(customer)
+    def _zone(self, terms: Terms, customer: str | None) -> str:
+        known = None if customer is None else self.documents.customers.get(customer)
         return terms.timezone or (known.timezone if known else None) or "UTC"

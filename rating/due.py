@@ -55,11 +55,12 @@ def find_due(state: State, head: int) -> Due:
     true_up = 0
     if commitment is not None and plan.minimum is not None and plan.minimum.true_up:
         true_up = max(0, commitment - (charges - capped))
+    invoiced, row = state.invoiced, int(state.bills["invoiced"][head])
     for charge, amount in ((OVERAGE, overage), (MINIMUM, true_up)):
-        due = amount - int_of(state.bills[_BILLED[charge]][head])
+        due = amount - int_of(invoiced[_BILLED[charge]][row])
         if due:
             lines.append(DueLine(-1, charge, due, None, _describe_own(charge, plan, commitment)))
-    return Due(head, lines, capped - int_of(state.bills["capped"][head]))
+    return Due(head, lines, capped - int_of(invoiced["capped"][row]))
 
 
 def _charge_lines(state: State, head: int, plan: Plan) -> tuple[list[DueLine], int]:
@@ -110,11 +111,11 @@ def _describe_own(charge: str, plan: Plan, commitment: int | None) -> str:
 
 def take_note(state: State, due: Due) -> None:
     """An invoice bills what is due."""
-    bills = state.bills
+    row = state.invoiced_of(due.head)
     for line, charge, amount, _, _ in due.lines:
-        table, column, slot = (bills, _BILLED[charge], due.head) if line < 0 else (state.lines, "billed", line)
+        table, column, slot = (state.invoiced, _BILLED[charge], row) if line < 0 else (state.lines, "billed", line)
         table[column][slot] = wide_of(int_of(table[column][slot]) + amount)
-    bills["capped"][due.head] = wide_of(int_of(bills["capped"][due.head]) + due.cap)
+    state.invoiced["capped"][row] = wide_of(int_of(state.invoiced["capped"][row]) + due.cap)
 
 
 # Drafts ---------------------------------------------------------------------------------------------------------------
@@ -123,8 +124,7 @@ def take_note(state: State, due: Due) -> None:
 def customer_of(state: State, head: int) -> tuple[int, CustomerTerms]:
     """Whose a period is: the number, and what holds for all its invoices."""
     number = int(state.subscriptions["customer"][state.bills["subscription"][head]])
-    tenant_and_customer = state.customers.values[number]
-    return number, state.catalogue.customer_terms.get(tenant_and_customer[1], NO_TERMS)
+    return number, state.catalogue.customer_terms.get(state.customers[number], NO_TERMS)
 
 
 def make_draft(state: State, head: int, dues: Sequence[Due], closing: int) -> Draft:
@@ -154,9 +154,7 @@ def balances(state: State, customer: int) -> dict[str, int]:
     bills, size = state.bills, state.bills.size
     owner = state.subscriptions["customer"][bills["subscription"][:size]]
     heads = [head for head in (owner == customer).nonzero()[0].tolist() if bills["head"][head] == head]
-    due_now = [head for head in heads if not bills["closed"][head] or bills["touched"][head]]
-    names = state.subscription_names.values
-    due_now.sort(key=lambda head: (int(bills["until"][head]), names[bills["subscription"][head]]))
+    due_now = state.in_order(head for head in heads if not bills["closed"][head] or bills["touched"][head])
     now = max(state.clock, int(state.customer_newest[customer]))
     drafts = []
     for head in due_now:
@@ -164,5 +162,5 @@ def balances(state: State, customer: int) -> dict[str, int]:
         if due.lines:
             closing = int(bills["until"][head]) if bills["closed"][head] else now
             drafts.append(make_draft(state, head, [due], closing))
-    terms = state.catalogue.customer_terms.get(state.customers.values[customer][1], NO_TERMS)
+    terms = state.catalogue.customer_terms.get(state.customers[customer], NO_TERMS)
     return state.accounts.of(customer).balances(terms, drafts)

@@ -165,8 +165,7 @@ class Writer:
         """What the state has got since: its tables where they stand now, and its new names."""
         state = self._state
         self._ids = _grown(self._ids, state.lines.size)
-        names = state.subscription_names.values[self._subscriptions.count // 2 :]
-        self._subscriptions.add([text for _, id, customer, _ in names for text in (customer, id)])
+        self._subscriptions.add(state.subscription_texts(self._subscriptions.count // 2))
         self._charges.add(state.charges.values[self._charges.count :])
         self._add_combos(state.combos.values[self._known_combos :])
         self._point({"ids": self._ids, "combo_first": self._combo_first})

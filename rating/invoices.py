@@ -127,8 +127,10 @@ class Invoicer:
         true_up = sum(line.amount for line in draft.lines if not line.charged)
         _, tenant, customer, subscription = self.naming.who(head)
         span = self.naming.period(head)
-        level = str(state.bills["invoices"][head]) if kind == "correction" else "" if because is None else because.level
-        state.bills["invoices"][head] += 1
+        row = state.invoiced_of(head)
+        invoices = state.invoiced["invoices"]
+        level = str(invoices[row]) if kind == "correction" else "" if because is None else because.level
+        invoices[row] += 1
         invoice = Invoice(
             id=output_id("inv", tenant, customer, subscription, span.start, kind, level),
             revision=1,

@@ -106,7 +106,7 @@ def _pair(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDArray[np
 
 def _pair_python(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDArray[np.int32]) -> Pairs:
     rows = np.flatnonzero(fresh & (kind >= 0))
-    slot = batch.codes("customer", state.numbers_of, state.customer_texts)[rows]
+    slot = batch.codes("customer", state.numbers_of, state.customers)[rows]
     subscription = state.customer_subscription[slot].astype(np.int64)
     if (subscription == SEVERAL).any():
         spread = [
@@ -155,7 +155,7 @@ class _Periods(Structure):
         *((name, c_void_p) for name in ("starts", "begins", "ends")),
         ("step", c_int64),
         ("table", c_void_p),
-        ("bits", c_int64),
+        ("size", c_int64),
         *((name, c_void_p) for name in ("values", "start", "end", "bill")),
     ]
 
@@ -169,7 +169,7 @@ def _pair_native(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDA
     if _NATIVE_PAIR is None or _NATIVE_PERIODS is None:
         return None
     table, calendars = state.subscriptions, state.calendars.values
-    customer = batch.codes("customer", state.numbers_of, state.customer_texts)
+    customer = batch.codes("customer", state.numbers_of, state.customers)
     count = int(np.count_nonzero(fresh & (kind >= 0)))
     row, subscription, plan, since = (np.empty(count, np.int64) for _ in range(4))
     row_kind, calendar = np.empty(count, np.int32), np.empty(count, np.int32)
@@ -194,7 +194,7 @@ def _pair_native(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDA
     index = state.bill_index
     pairs = _at(row, subscription, since, calendar, batch.time, flat, begins, table["end"])
     asked = _Periods(
-        count, *pairs, table.step, index.keys.ctypes.data, index.bits, *_at(index.values, start, end, bill)
+        count, *pairs, table.step, index.keys.ctypes.data, len(index.keys), *_at(index.values, start, end, bill)
     )
     return Pairs(row, row_kind, subscription, plan, start, end, since, bill, _NATIVE_PERIODS(byref(asked)))
 

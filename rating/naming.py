@@ -15,9 +15,7 @@ class Naming:
 
     def who(self, bill: int) -> tuple[Plan, str, str, str]:
         """(plan, tenant, customer, subscription) of a bill."""
-        tenant, subscription, customer, _ = self.state.subscription_names.values[
-            int(self.state.bills["subscription"][bill])
-        ]
+        tenant, subscription, customer, _ = self.state.name_of(bill)
         return self.state.plan_of(bill), tenant, customer, subscription
 
     def span(self, bill: int) -> Span:

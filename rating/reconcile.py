@@ -67,7 +67,7 @@ def compare_log(totals: Totals) -> Comparison:
 def compare_tables(state: State) -> Iterator[Comparison]:
     """What the tables tell: one pass over each column."""
     totals, lines, cells = state.totals, state.lines, state.cells
-    customers = state.customer_events[: len(state.customers.values)]
+    customers = state.customer_events[: len(state.customers)]
     yield Comparison("accepted.customers", totals.counts["accepted"], int(customers.sum()))
     yield Comparison("amount.lines", totals.amount, sum_wide(lines["amount"][: lines.size]), True)
     yield Comparison("amount.periods", totals.amount, sum_wide(state.bills["spend"][: state.bills.size]), True)

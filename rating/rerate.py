@@ -53,7 +53,7 @@ class Rerated:
 def rerate(state: State, biller: Biller, asked: Rerate, offset: int) -> Rerated:
     """Rates a customer's periods again. Where the price book asked for does not fit, nothing is changed."""
     found = Rerated()
-    number = state.customers.find((state.tenant, asked.customer))
+    number = state.customers.find(asked.customer)
     if number is None:
         found.refused.append(f"customer: found {asked.customer!r}, expected a customer that has used something")
         return found
@@ -79,7 +79,7 @@ def rerate(state: State, biller: Biller, asked: Rerate, offset: int) -> Rerated:
 
 def periods_of(state: State, asked: Rerate) -> list[int]:
     """The periods (their heads) that a re-rating concerns, by their end, then by subscription."""
-    number = state.customers.find((state.tenant, asked.customer))
+    number = state.customers.find(asked.customer)
     if number is None:
         return []
     since, until = parse_time(asked.since), TIME_MAX if asked.until is None else parse_time(asked.until)
@@ -87,10 +87,7 @@ def periods_of(state: State, asked: Rerate) -> list[int]:
     owner = state.subscriptions["customer"][bills["subscription"][:size]]
     start = bills["start"][:size]
     chosen = (owner == number) & (bills["head"][:size] == np.arange(size)) & (start >= since) & (start < until)
-    names = state.subscription_names.values
-    return sorted(
-        np.flatnonzero(chosen).tolist(), key=lambda h: (int(bills["until"][h]), names[bills["subscription"][h]])
-    )
+    return state.in_order(np.flatnonzero(chosen).tolist())
 
 
 def _terms(state: State, bill: int) -> tuple[str, int]:

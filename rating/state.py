@@ -5,9 +5,8 @@
 Every row is a slot that never moves; texts are held once and known by number.
 """
 
-from collections.abc import Callable, Container, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from ctypes import c_int64, c_void_p
-from itertools import repeat
 from typing import Any, Final
 
 import numpy as np
@@ -78,8 +77,12 @@ BILLS: Final = {
     "next_level": (_I8, 2),
     "opened": (_I8, 1),  # the offset of what opened it
     "closed": (_U1, 1),
+    "invoiced": (_I4, 1),  # where its invoices are counted, 0 while it has none
+}
+INVOICED: Final = {
+    # Row 0 is of all periods that have no invoice.
     "invoices": (_I4, 1),
-    # What its invoices have billed beside its lines:
+    # What they have billed beside lines:
     "overage_billed": (_I8, 2),
     "minimum_billed": (_I8, 2),
     "capped": (_I8, 2),  # what the price book's maximum has taken off
@@ -136,18 +139,9 @@ class Names:
             self.values.append(value)
         return found
 
-    def extend(self, values: Sequence[Any]) -> None:
-        """Further values, of which each is new."""
-        self._numbers.update(zip(values, range(len(self.values), len(self.values) + len(values)), strict=True))
-        self.values.extend(values)
-
     def find(self, value: Any) -> int | None:
         """The value's number, if it has one."""
         return self._numbers.get(value)
-
-    def find_all(self, values: Iterable[Any]) -> list[int | None]:
-        """The number of each value that has one."""
-        return list(map(self._numbers.get, values))
 
 
 class State:
@@ -186,13 +180,16 @@ class State:
         self.newest = TIME_MIN
         """The greatest event time."""
         self.catalogue: Compiled = load_catalogue(b"{}")
-        self.customers = Names()  # (tenant, customer)
-        self.customer_texts = Texts()
-        """The numbers of customers that have come (a cache)."""
+        self.customers = Texts()
         self.customer_subscription: NDArray[np.int32] = np.full(_ROOM, NO_SUBSCRIPTION, np.int32)
+        """For each customer the subscription under which its periods go on, or SEVERAL."""
         self.several: dict[int, list[int]] = {}
-        self.subscription_names = Names()  # (tenant, subscription id, customer, own)
+        self.customer_default: NDArray[np.int32] = np.full(_ROOM, NO_SUBSCRIPTION, np.int32)
+        """For each customer the default subscription, which it may have had before it got one of its own."""
         self.subscriptions = Table(SUBSCRIPTIONS)
+        self.own_names: dict[int, tuple[str, str]] = {}
+        """(id, customer) of each subscription that is no default."""
+        self._own_slots: dict[tuple[str, str], int] = {}
         self.calendars = Names()
         self.charges = Names()
         self.combos = Names([()])
@@ -202,6 +199,8 @@ class State:
         self.bill_index, self.line_index, self.cell_index = HashIndex(), HashIndex(), HashIndex()
         self.values_seen = HashIndex()
         self.bills, self.lines, self.cells = Table(BILLS), Table(LINES), Table(CELLS)
+        self.invoiced = Table(INVOICED)
+        self.invoiced.extend(1)
         self.heads: Any = None
         """What of each line's JSON does not change under one catalogue (a cache; see `rating.emit`)."""
         self.workspace: Any = None
@@ -216,68 +215,81 @@ class State:
 
     # Subscriptions -----------------------------------------------------------------------------------------------
 
-    def customer(self, tenant: str, customer: str) -> int:
+    def customer(self, customer: str) -> int:
         """The number of a customer; one that is new gets the subscription it falls under."""
-        found = self.customers.find((tenant, customer))
-        return int(self.numbers_of(tenant, [customer])[0]) if found is None else found
+        return int(self.numbers_of(self.tenant, [customer])[0])
 
-    def numbers_of(self, tenant: str, customers: Sequence[str]) -> NDArray[np.int32]:
+    def numbers_of(self, _tenant: str, customers: Sequence[str]) -> NDArray[np.int32]:
         """The numbers of many customers; those that are new get the subscription they fall under, in their order."""
-        keys = list(zip(repeat(tenant), customers))
-        found = self.customers.find_all(keys)
-        if None in found:
-            fresh = dict.fromkeys(key for key, number in zip(keys, found, strict=True) if number is None)
-            first = len(self.customers.values)
-            self._add_customers(tenant, list(fresh))
-            if len(fresh) == len(keys):
-                return np.arange(first, first + len(keys), dtype=np.int32)
-            found = self.customers.find_all(keys)
-        return np.array(found, dtype=np.int32)
+        found = self.customers.find_all(customers)
+        missing = np.flatnonzero(found < 0).tolist()
+        if missing:
+            self._add_customers(list(dict.fromkeys(customers[at] for at in missing)))
+            found = self.customers.find_all(customers)
+        return found
 
-    def _add_customers(self, tenant: str, keys: list[tuple[str, str]]) -> None:
-        first, size, customers = len(self.customers.values), len(self.customer_subscription), [own for _, own in keys]
-        self.customers.extend(keys)
-        while size < len(self.customers.values):
-            self.customer_subscription = np.append(self.customer_subscription, np.full(size, NO_SUBSCRIPTION, np.int32))
-            self.customer_newest = np.append(self.customer_newest, np.full(size, TIME_MIN, np.int64))
-            self.customer_events = np.append(self.customer_events, np.zeros(size, np.int64))
-            size *= 2
-        if tenant == self.tenant and self.catalogue.default_timelines:
-            slots = np.arange(self.subscriptions.size, self.subscriptions.size + len(customers))
-            # None of them has a default subscription: only customers that have a number do.
-            self.subscription_names.extend([(tenant, DEFAULT_ID, customer, False) for customer in customers])
-            self.subscriptions.extend(len(customers))
-            self.subscriptions["cursor"][slots] = TIME_MAX
-            self.customer_subscription[first : len(self.customers.values)] = slots
-            self._set_defaults(slots, np.arange(first, first + len(customers)), customers)
+    def _add_customers(self, customers: list[str]) -> None:
+        first = len(self.customers)
+        self.customers.extend(customers)
+        self._make_room(len(self.customers))
+        if self.catalogue.default_timelines:
+            known = self.catalogue.documents.customers
+            self._set_defaults(np.arange(first, len(self.customers)), [c for c in customers if c in known])
 
-    def _default_subscription(self, number: int, customer: str) -> int:
-        slot = self.subscription(DEFAULT_ID, customer, own=False)
-        self._set_defaults(np.array([slot]), np.array([number]), [customer])
-        return slot
+    def _make_room(self, customers: int) -> None:
+        self.customer_subscription = _grown(self.customer_subscription, customers, NO_SUBSCRIPTION)
+        self.customer_default = _grown(self.customer_default, customers, NO_SUBSCRIPTION)
+        self.customer_newest = _grown(self.customer_newest, customers, TIME_MIN)
+        self.customer_events = _grown(self.customer_events, customers, 0)
 
-    def _set_defaults(self, slots: NDArray[np.int64], numbers: NDArray[np.int64], customers: list[str]) -> None:
-        """Default subscriptions are as the catalogue has them for their customers."""
+    def _set_defaults(self, numbers: NDArray[np.int64], named: Sequence[str]) -> None:
+        """Customers stand under their default subscription, as the catalogue has it. `named`: those of them that a
+        document names: all others have the same timeline, and the same calendar."""
         table, catalogue = self.subscriptions, self.catalogue
+        fresh = numbers[self.customer_default[numbers] == NO_SUBSCRIPTION]
+        self.customer_default[fresh] = self._add_subscriptions(len(fresh))
+        slots = self.customer_default[numbers]
+        self.customer_subscription[numbers] = slots
         table["customer"][slots] = numbers
         table["start"][slots], table["end"][slots] = TIME_MIN, TIME_MAX
-        # All customers that no document names have the same timeline, and those that none names the same calendar.
-        timelines, calendars = catalogue.default_timelines, catalogue.documents.customers
-        table["timeline"][slots] = _each(
-            customers, timelines, lambda customer: self.timelines.number(catalogue.default_timeline(customer))
-        )
-        table["calendar"][slots] = _each(
-            customers, calendars, lambda customer: self.calendars.number(catalogue.default_calendar(customer))
-        )
+        table["timeline"][slots] = self.timelines.number(catalogue.default_timeline(None))
+        table["calendar"][slots] = self.calendars.number(catalogue.default_calendar(None))
+        for customer, number in zip(named, self.customers.find_all(named).tolist(), strict=True):
+            slot = self.customer_default[number]
+            table["timeline"][slot] = self.timelines.number(catalogue.default_timeline(customer))
+            table["calendar"][slot] = self.calendars.number(catalogue.default_calendar(customer))
 
-    def subscription(self, id: str, customer: str, own: bool) -> int:
-        """The slot of a subscription; a new one is due from no time on."""
-        slot = self.subscription_names.number((self.tenant, id, customer, own))
-        if slot == self.subscriptions.size:
-            self.subscriptions.extend(1)
-            self.subscriptions["cursor"][slot] = TIME_MAX
-            self.subscriptions["timeline"][slot] = self.timelines.number(NEVER)
+    def _add_subscriptions(self, count: int) -> NDArray[np.int64]:
+        """Subscriptions that are due from no time on."""
+        first = self.subscriptions.extend(count)
+        new = slice(first, first + count)
+        self.subscriptions["cursor"][new] = TIME_MAX
+        self.subscriptions["timeline"][new] = self.timelines.number(NEVER)
+        return np.arange(first, first + count)
+
+    def _own_subscription(self, id: str, customer: str) -> int:
+        slot = self._own_slots.get((id, customer))
+        if slot is None:
+            slot = self._own_slots[id, customer] = int(self._add_subscriptions(1)[0])
+            self.own_names[slot] = id, customer
         return slot
+
+    def name_of(self, bill: int) -> tuple[str, str, str, bool]:
+        """What a bill's subscription is known by: (tenant, id, customer, whether it is the customer's own)."""
+        slot = int(self.bills["subscription"][bill])
+        if slot in self.own_names:
+            return self.tenant, *self.own_names[slot], True
+        return self.tenant, DEFAULT_ID, self.customers[int(self.subscriptions["customer"][slot])], False
+
+    def subscription_texts(self, first: int) -> list[str]:
+        """Two for each subscription from `first` on: customer and id."""
+        customers = self.customers.of(self.subscriptions["customer"][first : self.subscriptions.size])
+        found = [DEFAULT_ID] * (2 * len(customers))
+        found[::2] = customers
+        for slot in range(first, self.subscriptions.size) if self.own_names else ():
+            if slot in self.own_names:
+                found[2 * (slot - first) + 1], found[2 * (slot - first)] = self.own_names[slot]
+        return found
 
     def current(self, customer: int) -> list[int]:
         """The subscriptions under which a customer's periods go on: its own, or the default where it has none."""
@@ -295,8 +307,8 @@ class State:
         for sub in catalogue.subscriptions:
             if partition_of(self.tenant, sub.customer, self.partitions) != self.partition:
                 continue
-            slot = self.subscription(sub.id, sub.customer, own=True)
-            number = self.customer(self.tenant, sub.customer)
+            slot = self._own_subscription(sub.id, sub.customer)
+            number = self.customer(sub.customer)
             table["customer"][slot] = number
             table["timeline"][slot] = self.timelines.number(sub.timeline)
             table["calendar"][slot] = self.calendars.number(sub.calendar)
@@ -304,21 +316,21 @@ class State:
             if table["cursor"][slot] == TIME_MAX:
                 table["cursor"][slot] = sub.start
             own.setdefault(number, []).append(slot)
-        self.several.clear()
-        for number, (tenant, customer) in enumerate(self.customers.values):
-            slots = own.get(number, [])
-            default = tenant == self.tenant and bool(catalogue.default_timelines)
-            left = self.subscription_names.find((self.tenant, DEFAULT_ID, customer, False))
-            if default and (not slots or left is not None):
-                # Bills from before it had one of its own still stand under the default.
-                left = self._default_subscription(number, customer)
-            if len(slots) > 1:
-                self.several[number] = slots
-                self.customer_subscription[number] = SEVERAL
-            elif slots:
-                self.customer_subscription[number] = slots[0]
-            else:
-                self.customer_subscription[number] = left if default and left is not None else NO_SUBSCRIPTION
+        size = len(self.customers)
+        self.customer_subscription[:size] = NO_SUBSCRIPTION
+        if catalogue.default_timelines:
+            falls = np.ones(size, dtype=np.bool_)
+            falls[list(own)] = False
+            # Bills from before a customer had one of its own still stand under the default.
+            falls |= self.customer_default[:size] != NO_SUBSCRIPTION
+            named = list(catalogue.documents.customers)
+            number_of = self.customers.find_all(named)
+            numbers = np.flatnonzero(falls)
+            chosen = np.flatnonzero((number_of >= 0) & np.isin(number_of, numbers)).tolist()
+            self._set_defaults(numbers, [named[at] for at in chosen])
+        self.several = {number: slots for number, slots in own.items() if len(slots) > 1}
+        for number, slots in own.items():
+            self.customer_subscription[number] = slots[0] if len(slots) == 1 else SEVERAL
         self._bind_bills()
 
     def _bind_bills(self) -> None:
@@ -329,16 +341,19 @@ class State:
             timeline[rebooked] = self.timelines.number(self.catalogue.rebooked[self.rebooking(rebooked)])
         entry = self.timelines.at(timeline, bills["start"][:size])
         bills["plan"][:size] = self.timelines.plan(entry)
-        charges = self.charges.values
-        rates = [plan.rates for plan in self.catalogue.plans]
-        bill = self.lines["bill"][: self.lines.size]
-        plans, charge = bills["plan"][bill].tolist(), self.lines["charge"][: self.lines.size].tolist()
-        found = [rates[p].get(charges[c], -1) if p >= 0 else -1 for p, c in zip(plans, charge, strict=True)]
-        self.lines["rate"][: self.lines.size] = found
+        plan = bills["plan"][self.lines["bill"][: self.lines.size]].astype(np.int64)
+        pairs = (plan + 1) * len(self.charges.values) + self.lines["charge"][: self.lines.size]
+        known, of = np.unique(pairs, return_inverse=True)
+        found = np.array([self._rate_of(*divmod(pair, len(self.charges.values))) for pair in known.tolist()], _I4)
+        self.lines["rate"][: self.lines.size] = found[of]
+
+    def _rate_of(self, plan: int, charge: int) -> int:
+        """The rate of a charge under a plan, by the plan's number and one; -1 where there is none."""
+        return self.catalogue.plans[plan - 1].rates.get(self.charges.values[charge], -1) if plan else -1
 
     def rebooking(self, bill: int, price_book: str | None = None) -> Rebooking:
         """A bill's subscription under a price book: by default the one under which it was re-rated."""
-        _, id, customer, own = self.subscription_names.values[int(self.bills["subscription"][bill])]
+        _, id, customer, own = self.name_of(bill)
         return Rebooking(price_book or self.books.values[int(self.bills["book"][bill])], customer, id, own)
 
     def rebooked(self) -> list[Rebooking]:
@@ -350,6 +365,10 @@ class State:
         """The plan under which a segment stands; of one whose subscription is gone, that of nobody."""
         plan = int(self.bills["plan"][bill])
         return self.catalogue.plans[plan] if plan >= 0 else NO_PLAN
+
+    def in_order(self, heads: Iterable[int]) -> list[int]:
+        """Periods by their end, then by subscription."""
+        return sorted(heads, key=lambda head: (int(self.bills["until"][head]), self.name_of(head)))
 
     def terms_of(self, head: int) -> Plan:
         """The plan whose terms hold for a whole period: that of its last segment that is no trial."""
@@ -461,6 +480,13 @@ class State:
         table["until"][head] = min(end, int(self.subscriptions["end"][subscription]))
         return bill
 
+    def invoiced_of(self, head: int) -> int:
+        """Where a period's invoices are counted, from now on."""
+        row = int(self.bills["invoiced"][head])
+        if not row:
+            row = self.bills["invoiced"][head] = self.invoiced.extend(1)
+        return row
+
     def cut_period(self, head: int) -> list[int]:
         """Cuts an open period's segments where the subscription's timeline changes now. Returns those that are new.
 
@@ -561,10 +587,11 @@ class State:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of memory in tables and indexes (texts and lists not counted)."""
-        tables = (self.subscriptions, self.bills, self.lines, self.cells, self.ledger)
+        """Bytes of memory in tables and indexes (lists not counted)."""
+        tables = (self.subscriptions, self.bills, self.invoiced, self.lines, self.cells, self.ledger)
         indexes = (self.bill_index, self.line_index, self.cell_index, self.values_seen, self.voided)
-        return sum(t.nbytes for t in (*tables, *indexes, self.customer_texts))
+        customers = (self.customer_subscription, self.customer_default, self.customer_newest, self.customer_events)
+        return sum(t.nbytes for t in (*tables, *indexes, self.customers, *customers))
 
     # Snapshot ----------------------------------------------------------------------------------------------------
 
@@ -578,8 +605,8 @@ class State:
         return {
             "clock": [self.clock, self.closed_before, self.newest],
             "catalogue": encode_document(self.catalogue.documents),
-            "customers": self.customers.values,
-            "subscription_names": self.subscription_names.values,
+            "customers": self.customers.dump(),
+            "own_names": [[slot, *name] for slot, name in self.own_names.items()],
             "calendars": self.calendars.values,
             "charges": self.charges.values,
             "combos": self.combos.values,
@@ -597,8 +624,9 @@ class State:
             "born": list(self.born.items()),
             "arrivals": self.arrivals,
             "corrected_from": self.corrected_from,
-            "customer_newest": self.customer_newest[: len(self.customers.values)].tobytes(),
-            "customer_events": self.customer_events[: len(self.customers.values)].tobytes(),
+            "customer_newest": self.customer_newest[: len(self.customers)].tobytes(),
+            "customer_events": self.customer_events[: len(self.customers)].tobytes(),
+            "customer_default": self.customer_default[: len(self.customers)].tobytes(),
         }
 
     @classmethod
@@ -606,9 +634,9 @@ class State:
         """What `dump` wrote; what is kept of events comes after it (`rating.keeper.keep_again`)."""
         state = cls(partition, partitions, tenant)
         state.clock, state.closed_before, state.newest = dumped["clock"]
-        state.customers = Names([tuple(value) for value in dumped["customers"]])
-        state.customer_subscription = np.full(max(_ROOM, 2 * len(dumped["customers"])), NO_SUBSCRIPTION, np.int32)
-        state.subscription_names = Names([tuple(value) for value in dumped["subscription_names"]])
+        state.customers = Texts.load(dumped["customers"])
+        state.own_names = {slot: (id, customer) for slot, id, customer in dumped["own_names"]}
+        state._own_slots = {name: slot for slot, name in state.own_names.items()}
         state.calendars = Names([Calendar(*value) for value in dumped["calendars"]])
         state.charges, state.shapes = Names(dumped["charges"]), Names(dumped["shapes"])
         state.combos = Names([tuple(value) for value in dumped["combos"]])
@@ -627,11 +655,11 @@ class State:
         state.totals = Totals.load(dumped["totals"])
         state.ticks, state.arrivals = dumped["ticks"], dumped["arrivals"]
         state.corrected_from = dumped["corrected_from"]
-        room, known = len(state.customer_subscription), len(dumped["customers"])
-        state.customer_newest = np.full(room, TIME_MIN, np.int64)
+        known = len(state.customers)
+        state._make_room(known)
         state.customer_newest[:known] = np.frombuffer(dumped["customer_newest"], np.int64)
-        state.customer_events = np.zeros(room, np.int64)
         state.customer_events[:known] = np.frombuffer(dumped["customer_events"], np.int64)
+        state.customer_default[:known] = np.frombuffer(dumped["customer_default"], np.int32)
         state.bills["line"][: state.bills.size] = -1
         state._chain_lines(0)
         state.fired = dict(dumped["fired"])
@@ -640,20 +668,24 @@ class State:
 
 
 _INDEXES: Final = ("bill_index", "line_index", "cell_index", "values_seen", "voided")
-_TABLES: Final = {"subscriptions": SUBSCRIPTIONS, "bills": BILLS, "lines": LINES, "cells": CELLS}
+_TABLES: Final = {
+    "subscriptions": SUBSCRIPTIONS,
+    "bills": BILLS,
+    "invoiced": INVOICED,
+    "lines": LINES,
+    "cells": CELLS,
+}
 
 
-def _each(customers: Sequence[str], named: Container[Any], number_of: Callable[[str], int]) -> list[int] | int:
-    """A number for each customer; of those that are not `named` it is the same one for all, and asked for once."""
-    own = [customer in named for customer in customers]
-    if all(own):
-        return [number_of(customer) for customer in customers]
-    rest = number_of(customers[own.index(False)])
-    return [number_of(c) if is_own else rest for c, is_own in zip(customers, own, strict=True)] if any(own) else rest
+def _grown(column: NDArray[Any], size: int, nothing: int) -> NDArray[Any]:
+    """The column, longer if it must be: `nothing` in what is new."""
+    if size <= len(column):
+        return column
+    return np.append(column, np.full(max(size, len(column) * 3 // 2) - len(column), nothing, column.dtype))
 
 
 def _dump_index(index: HashIndex) -> list[bytes]:
-    keys, values = index.items()
+    keys, values = index.ordered()
     return [keys.tobytes(), values.tobytes()]
 
 

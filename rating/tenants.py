@@ -16,7 +16,7 @@ from rating.totals import Totals
 from schemas.access import DEFAULT_TENANT
 from streams.processor import Fetch
 
-SNAPSHOT_VERSION: Final = 4
+SNAPSHOT_VERSION: Final = 5
 _NOBODY: Final = ""
 """No tenant is called so."""
 

@@ -52,13 +52,12 @@ def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[li
     rows = np.flatnonzero(fresh & is_void)
     if not len(rows) and not len(state.voided):
         return [], counts
-    slot = batch.codes("customer", state.numbers_of, state.customer_texts)
+    slot = batch.codes("customer", state.numbers_of, state.customers)
     found: list[Takeback] = []
     first: dict[tuple[int, int], int] = {}
     for row in rows.tolist():
         named = msgspec.json.decode(batch.data_at(row), type=EventRef)
-        tenant, customer = state.customers.values[slot[row]]
-        raw = event_identity(tenant, customer, named.source, named.id)
+        raw = event_identity(state.tenant, state.customers[int(slot[row])], named.source, named.id)
         low, high = np.frombuffer(raw, dtype=np.uint64).tolist()
         key = np.array([[low, high]], dtype=np.uint64)
         place, new = state.voided.add(key)

@@ -5,18 +5,18 @@
 
 /* Each key's place; where it is not held the complement of the empty place where it would be. Returns how many are not
  * held. `held` (if any): the values of the places; they are asked for, too, as the caller is going to read them. */
-EXPORT int64_t tx_index_seek(const Key *table, int64_t bits, const uint32_t *held, const Key *keys, int64_t count,
+EXPORT int64_t tx_index_seek(const Key *table, int64_t size, const uint32_t *held, const Key *keys, int64_t count,
                              int64_t *places) {
     int64_t home[AHEAD], missing = 0;
     for (int64_t start = 0; start < count; start += AHEAD) {
         const int64_t width = count - start < AHEAD ? count - start : AHEAD;
         for (int64_t i = 0; i < width; i++) {
-            home[i] = home_of(held_key(keys[start + i]), bits);
+            home[i] = home_of(held_key(keys[start + i]), size);
             __builtin_prefetch(&table[home[i]]);
             if (held) __builtin_prefetch(&held[home[i]]);
         }
         for (int64_t i = 0; i < width; i++) {
-            const int64_t at = seek(table, bits, held_key(keys[start + i]), home[i]);
+            const int64_t at = seek(table, size, held_key(keys[start + i]), home[i]);
             places[start + i] = at;
             missing += at < 0;
         }
@@ -29,7 +29,7 @@ EXPORT int64_t tx_index_seek(const Key *table, int64_t bits, const uint32_t *hel
  *
  * `rows`: room for as many as are missing. Returns how many are new; `fresh` (noughts before) marks their rows, and
  * `places` are all places then. `values` and `brought` may be null; if not, a new key gets its row's value. */
-EXPORT int64_t tx_index_add(Key *table, int64_t bits, const Key *keys, int64_t count, int64_t *places, uint8_t *fresh,
+EXPORT int64_t tx_index_add(Key *table, int64_t size, const Key *keys, int64_t count, int64_t *places, uint8_t *fresh,
                             int64_t *rows, uint32_t *values, const uint32_t *brought) {
     int64_t waiting = 0, added = 0;
     for (int64_t row = 0; row < count; row++) {
@@ -53,7 +53,7 @@ EXPORT int64_t tx_index_add(Key *table, int64_t bits, const Key *keys, int64_t c
         waiting = 0;
         for (int64_t i = 0; i < lost; i++) {
             const int64_t row = rows[i];
-            places[row] = seek(table, bits, held_key(keys[row]), ~places[row]);
+            places[row] = seek(table, size, held_key(keys[row]), ~places[row]);
             if (places[row] < 0) rows[waiting++] = row;
         }
     }
@@ -64,11 +64,11 @@ EXPORT int64_t tx_index_add(Key *table, int64_t bits, const Key *keys, int64_t c
  *
  * `from`, `at`: room for as many as are held. */
 EXPORT void tx_index_move(const Key *old, const uint32_t *old_values, int64_t old_size, Key *table, uint32_t *values,
-                          int64_t bits, int64_t *from, int64_t *at) {
+                          int64_t size, int64_t *from, int64_t *at) {
     int64_t waiting = 0;
     for (int64_t place = 0; place < old_size; place++) {
         if (is_empty(old[place])) continue;
-        const int64_t home = home_of(old[place], bits);
+        const int64_t home = home_of(old[place], size);
         if (is_empty(table[home])) {
             table[home] = old[place];
             values[home] = old_values[place];
@@ -79,7 +79,7 @@ EXPORT void tx_index_move(const Key *old, const uint32_t *old_values, int64_t ol
     }
     while (waiting) {
         int64_t going = 0;
-        for (int64_t i = 0; i < waiting; i++) at[i] = ~seek(table, bits, old[from[i]], at[i]);
+        for (int64_t i = 0; i < waiting; i++) at[i] = ~seek(table, size, old[from[i]], at[i]);
         for (int64_t i = 0; i < waiting; i++) {
             const int64_t place = from[i], there = at[i];
             if (is_empty(table[there])) {

@@ -1,4 +1,4 @@
-/* The hash index of rating/index.py as the other units probe it: `size` = 2^bits slots of two words, (0, 0) empty.
+/* The hash index of rating/index.py as the other units probe it: `size` slots of two words, (0, 0) empty.
  *
  * The twin is `rating.index.HashIndex`: the same homes, the same probing, the same places. */
 #pragma once
@@ -20,19 +20,18 @@ static inline int same(Key a, Key b) { return a.low == b.low && a.high == b.high
 /* The key as it is held: (0, 0) marks an empty place. */
 static inline Key held_key(Key key) { return unlikely(is_empty(key)) ? NOUGHT_KEY : key; }
 
-/* `bits` is 5 to 63, so that the shift is below 64. */
-static inline int64_t home_of(Key key, int64_t bits) {
+/* Below `size`, which has 32 bits. */
+static inline int64_t home_of(Key key, int64_t size) {
     uint64_t mixed = (key.low * MIX_LOW) ^ (key.high * MIX_HIGH);
     mixed ^= mixed >> 32;
     mixed *= MIX_LOW;
-    return (int64_t)(mixed >> (64 - bits));
+    return (int64_t)(((mixed >> 32) * (uint64_t)size) >> 32);
 }
 
 /* From `at` on, the place that holds the key, or the complement (below nought) of the empty one where it would be.
- * It ends: a table always has empty places (it is at most 60 % full). */
-static inline int64_t seek(const Key *table, int64_t bits, Key key, int64_t at) {
-    const int64_t mask = ((int64_t)1 << bits) - 1;
-    for (;; at = (at + 1) & mask) {
+ * It ends: a table always has empty places (it is at most 70 % full). */
+static inline int64_t seek(const Key *table, int64_t size, Key key, int64_t at) {
+    for (;; at = at + 1 < size ? at + 1 : 0) {
         if (same(table[at], key)) return at;
         if (is_empty(table[at])) return ~at;
     }

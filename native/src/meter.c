@@ -62,7 +62,7 @@ typedef struct {
     const int64_t *ends;                   /* of subscriptions */
     int64_t step;                          /* the bytes of a row of their table */
     const Key *table;                      /* the index of bills */
-    int64_t bits;
+    int64_t size;
     const uint32_t *values;
     int64_t *start, *end, *bill;           /* what is found; a bill that is not there is -1 */
 } Periods;
@@ -97,13 +97,13 @@ EXPORT int64_t tx_periods(const Periods *in) {
             if (in->since[pair] < start) in->since[pair] = start;
             keys[i].low = ((uint64_t)in->subscription[pair] << 1) | 1;
             keys[i].high = (uint64_t)in->since[pair];
-            home[i] = home_of(keys[i], in->bits);
+            home[i] = home_of(keys[i], in->size);
             __builtin_prefetch(&in->table[home[i]]);
             __builtin_prefetch(&in->values[home[i]]);
         }
         for (int64_t i = 0; i < width; i++) {
             const int64_t pair = from + i;
-            const int64_t at = in->calendar[pair] < 0 ? -1 : seek(in->table, in->bits, keys[i], home[i]);
+            const int64_t at = in->calendar[pair] < 0 ? -1 : seek(in->table, in->size, keys[i], home[i]);
             in->bill[pair] = at < 0 ? -1 : (int64_t)in->values[at];
         }
     }
@@ -112,7 +112,7 @@ EXPORT int64_t tx_periods(const Periods *in) {
 
 /* The cell of each row: of its bill, a shape of charge, its group and its number there; -1 where there is none yet.
  * Returns how many there are not. */
-EXPORT int64_t tx_find_cells(const Key *table, int64_t bits, const uint32_t *values, int64_t shape, const int64_t *bill,
+EXPORT int64_t tx_find_cells(const Key *table, int64_t size, const uint32_t *values, int64_t shape, const int64_t *bill,
                              const int64_t *combo, const int64_t *number, int64_t count, int64_t *cell) {
     int64_t missing = 0, home[AHEAD];
     Key keys[AHEAD];
@@ -123,12 +123,12 @@ EXPORT int64_t tx_find_cells(const Key *table, int64_t bits, const uint32_t *val
             const Key key = {((uint64_t)bill[row] << 32) | (uint64_t)shape,
                              ((uint64_t)combo[row] << 16) | (uint64_t)number[row]};
             keys[i] = held_key(key);
-            home[i] = home_of(keys[i], bits);
+            home[i] = home_of(keys[i], size);
             __builtin_prefetch(&table[home[i]]);
             __builtin_prefetch(&values[home[i]]);
         }
         for (int64_t i = 0; i < width; i++) {
-            const int64_t at = seek(table, bits, keys[i], home[i]);
+            const int64_t at = seek(table, size, keys[i], home[i]);
             cell[from + i] = at < 0 ? -1 : (int64_t)values[at];
             missing += at < 0;
         }

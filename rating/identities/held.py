@@ -280,10 +280,10 @@ class Held:
     # Snapshots ---------------------------------------------------------------------------------------------------
 
     def in_memory(self) -> dict[int, tuple[Keys, NDArray[np.uint32]]]:
-        """By bucket what no run holds."""
+        """By bucket what no run holds, the same however it was gathered."""
         found = {}
         for number, bucket in self._buckets.items():
-            parts = [table.index.items() for table in bucket.tables] or [HashIndex().items()]
+            parts = [table.index.ordered() for table in bucket.tables] or [HashIndex().items()]
             found[number] = np.concatenate([keys for keys, _ in parts]), np.concatenate([c for _, c in parts])
         return found
 

@@ -126,7 +126,7 @@ def _close_in_time(retold: Retold) -> list[Invoice]:
 
 def _period_of(retold: Retold, head: int) -> _Period:
     state = retold.state
-    _, subscription, _, _ = state.subscription_names.values[int(state.bills["subscription"][head])]
+    _, subscription, _, _ = state.name_of(head)
     return subscription, format_time(int(state.bills["since"][head]))
 
 

@@ -118,11 +118,11 @@ def _compare(retold: Retold, after: int, before: int, past: Past) -> Comparison:
 
 def _lines_then(then: Retold, retold: Retold, head: int) -> list[LineNow]:
     """The lines of the same period in the past state."""
-    name = retold.state.subscription_names.values[int(retold.state.bills["subscription"][head])]
+    name = retold.state.name_of(head)
     start = int(retold.state.bills["since"][head])
     for other in heads_of(then.state, then.number):
         bills = then.state.bills
-        same = then.state.subscription_names.values[int(bills["subscription"][other])] == name
+        same = then.state.name_of(other) == name
         if same and int(bills["since"][other]) == start:
             return list(lines_of(then.state, other))
     return []

@@ -29,9 +29,7 @@ def heads_of(state: State, number: int | None) -> list[int]:
         return []
     bills, size = state.bills, state.bills.size
     owner = state.subscriptions["customer"][bills["subscription"][:size]]
-    mine = np.flatnonzero((owner == number) & (bills["head"][:size] == np.arange(size))).tolist()
-    names = state.subscription_names.values
-    return sorted(mine, key=lambda head: (int(bills["until"][head]), names[bills["subscription"][head]]))
+    return state.in_order(np.flatnonzero((owner == number) & (bills["head"][:size] == np.arange(size))).tolist())
 
 
 def open_heads(state: State, number: int | None) -> list[int]:

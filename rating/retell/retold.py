@@ -78,7 +78,7 @@ class Retold:
     @property
     def number(self) -> int | None:
         """The customer's number in the engine's state; None where nothing is known of it."""
-        return self.state.customers.find((self.tenant, self.customer))
+        return self.state.customers.find(self.customer)
 
     @property
     def now(self) -> int:

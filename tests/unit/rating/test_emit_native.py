@@ -103,7 +103,7 @@ def test_times(start: int, end: int, first: int, last: int) -> None:
 @example('"\\/\b\f\n\r\t\0\x1f\x7f\x80\u2028\U0001f600', "", "", None)
 def test_texts_and_the_identities_made_of_them(customer: str, id: str, model: str | None, kind: str | None) -> None:
     state = NUMBERS
-    state.subscription_names.values[0] = (state.tenant, id, customer, False)
+    state.own_names[0] = (id, customer)
     state.combos.values[1:] = [tuple([model, kind][: len(values)]) for values in state.combos.values[1:]]
     both(state)
 
@@ -111,7 +111,7 @@ def test_texts_and_the_identities_made_of_them(customer: str, id: str, model: st
 @pytest.mark.parametrize("count", range(0, 300, 7))
 def test_identities_of_every_length(state: State, count: int) -> None:
     for more in range(7):
-        state.subscription_names.values[0] = (state.tenant, "id", "x" * (count + more), False)
+        state.own_names[0] = ("id", "x" * (count + more))
         both(state)
 
 
@@ -149,7 +149,7 @@ def test_a_tier_whose_bounds_do_not_fit_is_left_to_the_reference(state: State, m
 
 def test_a_line_longer_than_the_buffer_is_written_alone(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rating.emit_native, "_ROOM", 700)
-    state.subscription_names.values[0] = (state.tenant, "id", "x" * 5000, False)
+    state.own_names[0] = ("id", "x" * 5000)
     both(state)
 
 

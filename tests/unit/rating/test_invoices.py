@@ -57,7 +57,7 @@ def alerts(outputs: list[Output]) -> list[dict[str, Any]]:
 
 
 def left(engine: RatingEngine) -> dict[str, int]:
-    return balances(engine.state, engine.state.customer("default", "acme"))
+    return balances(engine.state, engine.state.customer("acme"))
 
 
 # The invoices of a period sum to the period ---------------------------------------------------------------------------

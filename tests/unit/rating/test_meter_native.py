@@ -1,5 +1,6 @@
 """The compiled steps between an event and its total, each against its twin in Python."""
 
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rating.texts
 from native.library import is_loaded
 from rating import cells, state
 from rating.identities import bloom, run
@@ -72,21 +74,33 @@ def test_rows_are_grouped_alike(data: st.DataObject, sizes: list[int], rows: int
         max_size=5,
     )
 )
-def test_texts_have_the_numbers_that_were_said_of_them(batches: list[list[list[str]]]) -> None:
-    texts, numbers = Texts(), dict[str, int]()
+def test_texts_are_known_by_number_in_the_order_in_which_they_came(batches: list[list[list[str]]]) -> None:
+    texts, twin, numbers = Texts(), Texts(), dict[str, int]()
 
-    def number_them(fresh: list[str]) -> list[int]:
+    def add(fresh: list[str]) -> None:
         assert not any(text in numbers for text in fresh)
-        return [numbers.setdefault(text, 7 * len(numbers)) for text in fresh]
+        numbers.update(zip(fresh, count(len(numbers))))
+        texts.extend(fresh)
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(rating.texts, "_NATIVE_ENTER", None)
+            twin.extend(fresh)
 
     for batch in batches:
         columns = [pa.array(column, pa.string()).dictionary_encode().cast(TEXTS) for column in batch if column]
         if columns:
-            found = texts.codes([*columns, columns[0].slice(1)], number_them)
+            found = texts.codes([*columns, columns[0].slice(1)], add)
             assert found is not None
             rows = [text for column in batch if column for text in column] + columns[0].to_pylist()[1:]
             assert found.tolist() == [numbers[text] for text in rows]
-    assert texts.nbytes > 0
+    loaded, asked = Texts.load(texts.dump()), [*reversed(numbers), "none of them"]
+    assert loaded.dump() == twin.dump()
+    for one in (texts, loaded):
+        assert list(one) == [one[number] for number in range(len(one))] == list(numbers)
+        assert one.find_all(asked).tolist() == [*range(len(one))[::-1], -1]
+        assert one.find("none of them") is None and [one.find(text) for text in numbers] == list(range(len(one)))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rating.texts, "_NATIVE_FIND", None)
+        assert twin.find_all(asked).tolist() == [*range(len(numbers))[::-1], -1]
 
 
 def test_many_texts_are_found_again() -> None:
@@ -94,7 +108,7 @@ def test_many_texts_are_found_again() -> None:
     names = [f"customer-{number:07}" for number in range(30_000)]
     for part in range(0, len(names), 4000):
         column = pa.array(names[: part + 4000]).dictionary_encode().cast(TEXTS)
-        found = texts.codes([column], lambda fresh: [int(name[9:]) for name in fresh])
+        found = texts.codes([column], texts.extend)
         assert found is not None and found.tolist() == list(range(min(len(names), part + 4000)))
 
 

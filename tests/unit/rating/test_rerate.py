@@ -141,7 +141,7 @@ def test_the_same_prices_change_nothing_whatever_they_are(case: Thrown) -> None:
         log.tick(case.as_of)
     run(log, engine)
     before = engine.snapshot()
-    for number, (_, customer) in enumerate(engine.state.customers.values):
+    for number, customer in enumerate(engine.state.customers):
         log.rerate("2000-01-01T00:00:00Z", customer)
         outputs = engine.process(log.entries[-1:]).outputs
         # What came after a close waits for the next tick, or for this.
@@ -163,7 +163,7 @@ def test_other_prices_come_to_what_they_would_have_come_to_from_the_beginning(ca
     changed.catalogue(dearer)
     engine = open_engine()
     outputs = run(changed, engine)
-    for _, customer in engine.state.customers.values:
+    for customer in engine.state.customers:
         changed.rerate("2000-01-01T00:00:00Z", customer)
         outputs += engine.process(changed.entries[-1:]).outputs
     assert final_lines(outputs) == final_lines(run(known))
