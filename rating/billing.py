@@ -198,7 +198,7 @@ class Biller(Naming):
         state = self.state
         for bill in later_segments(state, int(state.lines["bill"][line])):
             other = sibling(state, line, bill)
-            if other is not None:
+            if other is not None and state.lines["revision"][other]:  # else it waits for an event that is still to come
                 born = state.born.get(other, -1)
                 self.rerate(other, sum(arrival > born for arrival in arrivals), offset)
 
