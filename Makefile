@@ -11,12 +11,12 @@ PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup native kafka-jars demo demo-kafka test check bench chaos lock simulate-faults clean
+.PHONY: help setup kafka-jars demo demo-kafka test check bench chaos lock simulate-faults clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-setup: native ## Make .venv and install the locked packages (PYTHON=... chooses the interpreter)
+setup: $(STAMP) ## Make .venv and install the locked packages (PYTHON=... chooses the interpreter)
 
 # Two steps on purpose: the locked packages are checked against their hashes, the project itself has none.
 $(STAMP): pyproject.toml requirements.lock
@@ -32,20 +32,16 @@ $(STAMP): pyproject.toml requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 
-# Its name holds a hash of its sources: built again where they have changed, found where they have not.
-native: $(STAMP)
-	@$(BIN)/python -m native.build >/dev/null
-
-kafka-jars: native ## Fetch the Kafka broker that tests and demo-kafka start (needs Java 17 and Maven once)
+kafka-jars: $(STAMP) ## Fetch the Kafka broker that tests and demo-kafka start (needs Java 17 and Maven once)
 	@$(BIN)/python infra/kafka/broker.py fetch
 
-demo: native ## From usage events to an invoice in one process, nothing else needed
+demo: $(STAMP) ## From usage events to an invoice in one process, nothing else needed
 	@$(BIN)/taximeter demo
 
 demo-kafka: kafka-jars ## The same on a real Kafka broker with Faust workers
 	@$(BIN)/taximeter demo-kafka
 
-check: native ## Format, lint, types, import arrows and unit tests: under a minute
+check: $(STAMP) ## Format, lint, types, import arrows and unit tests: under a minute
 	@echo "==> ruff format";  $(BIN)/ruff format --check .
 	@echo "==> ruff check";   $(BIN)/ruff check .
 	@echo "==> mypy";         $(BIN)/mypy
@@ -56,10 +52,10 @@ test: check kafka-jars ## Everything: check, then all tests, those on a real Kaf
 	@echo "==> all tests"
 	@$(BIN)/python -m pytest tests -q --ignore=tests/unit $(PARALLEL)
 
-simulate-faults: native ## Many seeded stories of faults against the oracle (SEEDS=10000 FROM=0 JOBS=2)
+simulate-faults: $(STAMP) ## Many seeded stories of faults against the oracle (SEEDS=10000 FROM=0 JOBS=2)
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --from $(or $(FROM),0) --jobs $(or $(JOBS),2)
 
-bench: native ## Measure speed on this machine
+bench: $(STAMP) ## Measure speed on this machine
 	@$(BIN)/python -m benchmarks
 
 CHAOS_ARGS ?= --report docs/evidence/chaos.md

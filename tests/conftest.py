@@ -10,12 +10,6 @@ from typing import Any
 
 import pytest
 
-from native import build
-
-# Before any module of ours looks for it; a test that would run without it fails instead.
-build.build()
-os.environ.setdefault("TAXIMETER_NATIVE", "require")
-
 ROOT = Path(__file__).resolve().parent.parent
 
 
