@@ -79,7 +79,7 @@ async def run_day(run: Run, facts: DayFacts, place: Place) -> int:
         run.console.print("The month is closed. Asking for every bill, and calculating each of them again …")
         begun = time.monotonic()
         expected = await asyncio.to_thread(_calculate, run.events_file)
-        outputs = await queries.everything(sorted({customer for customer, _ in expected.bills}))
+        outputs = await queries.everything(sorted({customer for customer, _ in expected.bills}), closed)
     found = await asyncio.to_thread(differences, expected, outputs)
     run.console.print("The largest bills:\n")
     show_bills(run.console, outputs)
@@ -118,8 +118,8 @@ async def _send(run: Run, place: Place, door: DoorClient, queries: Queries, tota
         await send_all(batches(run.events_file, BATCH), door.take, totals, _CONCURRENCY, before)
         await queries.reach(top[0], totals.token)
         seconds = totals.seconds
-        await queries.watch(seen, top)
-        view.show(totals, seen)
+        await queries.watch(seen, top, totals.token)
+        view.show(totals, seen, last=True)
         return seconds
     finally:
         watching.cancel()

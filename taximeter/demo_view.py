@@ -31,8 +31,8 @@ class View(Protocol):
 
     def __exit__(self, *_: object) -> None: ...
 
-    def show(self, totals: Totals, seen: Seen) -> None:
-        """The state of things now."""
+    def show(self, totals: Totals, seen: Seen, last: bool = False) -> None:
+        """The state of things now; `last`: at the end."""
         ...
 
     def say(self, text: str) -> None:
@@ -65,9 +65,9 @@ class PlainView:
     def __exit__(self, *_: object) -> None:
         pass
 
-    def show(self, totals: Totals, seen: Seen) -> None:
+    def show(self, totals: Totals, seen: Seen, last: bool = False) -> None:
         now = time.monotonic()
-        if now - self._last < _LINE_EVERY_S or not seen.spend:
+        if not last and (now - self._last < _LINE_EVERY_S or not seen.spend):
             return
         self._last = now
         top = max(seen.spend.items(), key=lambda item: item[1], default=("", Decimal(0)))
@@ -100,7 +100,7 @@ class LiveView:
     def __exit__(self, *_: object) -> None:
         self._live.__exit__(None, None, None)
 
-    def show(self, totals: Totals, seen: Seen) -> None:
+    def show(self, totals: Totals, seen: Seen, last: bool = False) -> None:
         self._measure(totals)
         self._live.update(self._screen(totals, seen), refresh=True)
 

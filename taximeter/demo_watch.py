@@ -14,6 +14,7 @@ from taximeter.demo_day import PERIOD_START
 _PAGE: Final = 1000
 _AT_ONCE: Final = 8
 _PATIENCE_S: Final = 180
+_WAIT_MS: Final = 30_000
 _TRIES: Final = 4
 _PAUSE_S: Final = 0.25
 
@@ -31,6 +32,11 @@ class Seen:
     """Threshold invoices by id, in the order in which they were seen."""
 
 
+def _up_to(position: str | None) -> dict[str, str]:
+    """The parameters of a question whose answer must include a position."""
+    return {"position": position, "wait_ms": str(_WAIT_MS)} if position else {}
+
+
 class Queries:
     """The questions to one spend server."""
 
@@ -39,9 +45,10 @@ class Queries:
         self._url = url
         self._turns = asyncio.Semaphore(_AT_ONCE)
 
-    async def watch(self, seen: Seen, customers: list[str]) -> None:
-        """Asks once for the threshold invoices so far, and then for the spend of some customers."""
-        invoices = await self._all("invoices", kind="threshold")
+    async def watch(self, seen: Seen, customers: list[str], position: str | None = None) -> None:
+        """Asks once for the threshold invoices so far (with a position: up to it at least), and then for the spend of
+        some customers."""
+        invoices = await self._all("invoices", kind="threshold", **_up_to(position))
         fresh = [invoice for invoice in invoices if invoice["id"] not in seen.invoices]
         for invoice in sorted(fresh, key=lambda invoice: str(invoice["because"]["event"]["id"])):
             seen.invoices[invoice["id"]] = invoice
@@ -55,18 +62,21 @@ class Queries:
 
     async def reach(self, customer: str, position: str) -> None:
         """Waits until the queries include a position. Raises: AnswerMissing."""
-        for _ in range(_PATIENCE_S // 30):
-            response = await self._ask(f"/v1/customers/{customer}/spend", {"position": position, "wait_ms": "30000"})
+        for _ in range(_PATIENCE_S * 1000 // _WAIT_MS):
+            response = await self._ask(f"/v1/customers/{customer}/spend", _up_to(position))
             if response.status_code == 200:
                 return
             if response.status_code != 504:
                 break
         raise AnswerMissing(f"the spend queries did not reach {position}: {response.text[:300]}")
 
-    async def everything(self, customers: list[str]) -> Outputs:
-        """All line items, invoices, alerts and rejections, page by page, and the spend of these customers."""
+    async def everything(self, customers: list[str], position: str) -> Outputs:
+        """All line items, invoices, alerts and rejections up to a position, page by page, and the spend of these
+        customers. The spend is asked for once the listings include the position, so it does as well."""
         listings = ("line-items", "invoices", "alerts", "rejections")
-        line_items, invoices, alerts, rejections = await asyncio.gather(*map(self._all, listings))
+        line_items, invoices, alerts, rejections = await asyncio.gather(
+            *(self._all(listing, **_up_to(position)) for listing in listings)
+        )
         spend = await asyncio.gather(*map(self.spend, customers))
         return Outputs(line_items, invoices, alerts, rejections, dict(zip(customers, spend, strict=True)))
 
