@@ -32,8 +32,10 @@ from rating.identities.work import Background, Job, Worker
 from rating.index import HashIndex, Keys, without_nought
 
 IN_MEMORY_MAX: Final = 120_000
+_GROWTH: Final = 2.0
+"""A table grows from nothing to what goes to disk within minutes: its time counts, and not its spare room."""
 ROWS_MAX: Final = 32_768
-"""How many rows may be added before `tend`: with these a full table does not reach the length at which it doubles."""
+"""How many rows may be added before `tend`: with these a full table does not come to need a longer one."""
 MERGED_AT_ONCE: Final = 8
 WAITING_MAX: Final = 4
 RETRY_SECONDS: Final = 10.0
@@ -158,8 +160,8 @@ class Held:
     def _open_table(self, number: int) -> HashIndex:
         bucket = self._buckets.setdefault(number, _Bucket(number))
         if not bucket.tables or bucket.tables[-1].job is not None:
-            room = self.place.in_memory_max if self.place is not None and bucket.runs else 0
-            bucket.tables.append(_Table(HashIndex(room)))
+            room = self.place.in_memory_max + ROWS_MAX if self.place is not None and bucket.runs else 0
+            bucket.tables.append(_Table(HashIndex(room, growth=_GROWTH)))
         return bucket.tables[-1].index
 
     def drop(self, number: int) -> None:
