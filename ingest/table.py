@@ -88,7 +88,12 @@ class Table:
         held = {id(one): one for part in parts for one in part.held}
         return cls(np.concatenate([part.rows for part in parts]), tuple(held.values()))
 
-    def put(self, positions: Words, column: int, texts: Sequence[bytes | None]) -> None:
+    @classmethod
+    def empty(cls, count: int) -> "Table":
+        """So many rows of noughts."""
+        return cls(np.zeros((count, WORDS), np.int64), ())
+
+    def put(self, positions: Words | slice, column: int, texts: Sequence[bytes | None]) -> None:
         """Writes texts of our own into rows; None is absent."""
         buffer = np.frombuffer(b"".join(text or b"" for text in texts) + b"\0", np.uint8)
         sizes = np.array([0 if text is None else len(text) for text in texts], np.int64)

@@ -42,7 +42,7 @@ EXIT_FAILED: Final = 70
 
 _LINGER_MS: Final = 1.0
 """A step's outputs come at once: this long is enough to send them in a few large requests, not in many small ones."""
-_BUNDLES: Final = 16
+_BUNDLES: Final = 64
 """Of which a full step is made, and which wait for the next. What finds no room stays with the consumer, and comes in
 larger ones."""
 _STOP_TIMEOUT_S: Final = 10.0
@@ -248,9 +248,12 @@ class Worker:
 
         async def work(stream: Any) -> None:
             async for events in stream.take_events(most, within=limits.wait_s):
+                begun = time.monotonic()
                 await or_stop(f"work on {name}", self._work(events))
                 # 8. acknowledge: Faust does so when the loop goes on, and commits some time later
                 fault("after_step")
+                entries = sum(len(event.message.value) for event in events)
+                await asyncio.sleep(limits.pause(entries, time.monotonic() - begun))
 
         app.agent(topic, name=binding.processor.name, concurrency=1)(work)
 

@@ -181,8 +181,22 @@ def test_parts_of_requests_are_packed_together_as_by_the_twin() -> None:
     found = made()
     with in_python():
         assert found == made()
-    mixed = Rows.joined([routed(["a"]), Rows(*routed(["b"]).lists())])
-    assert mixed.id == ["a", "b"]
+
+
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(st.lists(documents(), min_size=1, max_size=3), st.booleans()), min_size=2, max_size=4))
+def test_lists_among_tables_are_packed_as_lists_are(parts: list[tuple[list[bytes], bool]]) -> None:
+    router = Router("tenant", VIEW, 1)
+    events = [refuse_unroutable(parse_texts(bodies), router, [NOW] * 3, None)[0] for bodies, _ in parts]
+    rows = [Routed(one, router, [NOW] * len(one)).rows for one in events]
+    lists = [Rows(*one.lists()) for one in rows]
+    mixed = Rows.joined([Rows(*one.lists()) if plain else one for one, (_, plain) in zip(rows, parts, strict=True)])
+    assert mixed == Rows.joined(lists)
+    assert mixed.data_bytes == Rows.joined(lists).data_bytes
+    if len(mixed):
+        assert encode_packs("tenant", mixed, VIEW.extractor) == encode_packs(
+            "tenant", Rows.joined(lists), VIEW.extractor
+        )
 
 
 def test_a_table_outlives_the_body_and_is_not_changed_by_what_follows() -> None:
