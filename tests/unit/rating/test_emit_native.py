@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import rating.emit_native
+from native.library import is_loaded
 from rating.billing import Biller
 from rating.emit_native import Texts, Writer, encode_by_library
 from rating.exact import wide_of
@@ -20,6 +21,7 @@ from schemas.times import DAY, parse_time
 from streams.processor import Block
 from tests.unit.rating.engines import Log, event, open_engine
 
+pytestmark = pytest.mark.skipif(not is_loaded(), reason="the compiled library is not there")
 THROWS = settings(max_examples=100, deadline=None, derandomize=True)
 BOOK = """
 meters: {sum: {event: use, aggregate: sum, value: $.n, dimensions: {model: $.model, kind: $.kind}}}
