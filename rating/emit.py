@@ -20,13 +20,13 @@ from schemas import topics
 from schemas.entry import Rerate
 from schemas.rejection import Rejection, Where
 from schemas.times import format_time
-from streams.processor import Output
+from streams.processor import Output, Outputs
 
 _BY_HAND_BELOW = 32 if WRITE is None else 1
 """Fewer lines than this are not worth columns."""
 
 
-def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[Output]:
+def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) -> Outputs:
     """Each line that has something to say: a nought one only where it takes an earlier one back."""
     table = state.lines
     quantity, amount = table["quantity"][lines], table["amount"][lines]
@@ -34,7 +34,7 @@ def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) ->
     lines = lines[~nought | (table["written"][lines] == 1)]
     table["written"][lines] = 1
     if len(lines) < _BY_HAND_BELOW:
-        return [encode_by_hand(state, biller, line) for line in lines.tolist()]
+        return Outputs(encode_by_hand(state, biller, line) for line in lines.tolist())
     hand = np.array([rate.by_hand or rate.bounded for rate in state.catalogue.rates] + [True], dtype=np.bool_)
     bill = table["bill"][lines]
     segmented = (state.bills["head"][bill] != bill) | (state.bills["next"][bill] >= 0)
@@ -42,7 +42,7 @@ def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) ->
     if WRITE is not None:
         return encode_by_library(state, biller, np.concatenate([lines[~by_hand], lines[by_hand]]))
     found = encode_by_columns(state, biller, lines[~by_hand])
-    return [*found, *(encode_by_hand(state, biller, line) for line in lines[by_hand].tolist())]
+    return Outputs([*found, *(encode_by_hand(state, biller, line) for line in lines[by_hand].tolist())])
 
 
 def encode_refusal(asked: Rerate, message: str, where: Where) -> Output:

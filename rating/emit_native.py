@@ -7,12 +7,10 @@ nothing but the 16 bytes of its identity. `native/src/emit.c` writes; its twin i
 
 import ctypes
 from collections.abc import Iterator, Sequence
-from functools import partial
-from itertools import chain, repeat
-from typing import Any, Final
+from itertools import chain
+from typing import Any, Final, NamedTuple
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
@@ -26,12 +24,12 @@ from schemas import topics
 from schemas.identity import IDENTITY_BYTES
 from schemas.numbers import NumberError, parse_scaled
 from schemas.output import TierAmount
-from streams.processor import Output
+from streams.processor import Block, Outputs, Part
 
 WRITE: Final = function("tx_write_lines", ctypes.c_int64, ctypes.c_void_p)
 
 _ROOM: Final = 1 << 20
-"""Bytes of the buffer: what stays near the processor is written, and cut, faster than what does not."""
+"""Bytes of the buffer: what stays near the processor is written, and copied, faster than what does not."""
 _ROWS: Final = 1 << 12
 _KEY_BYTES: Final = len("li_") + 2 * IDENTITY_BYTES
 _LINE_COLUMNS: Final = (
@@ -42,7 +40,6 @@ _CELL_COLUMNS: Final = ("number", "next", "quantity", "amount")
 _BILL_COLUMNS: Final = ("subscription", "plan", "head", "next", "start", "end")
 _TEXTS: Final = ("fixed", "subscriptions", "charges", "combos", "rates", "plans", "tables", "tiers")
 _WHOLE, _BLOCKS_DOWN, _SILENT, _UNIT_BELOW = 1, 2, 4, 8
-_make_output = partial(tuple.__new__, Output)  # as `Output._make`, without its check
 
 
 class _Texts(ctypes.Structure):
@@ -67,16 +64,43 @@ class _Emission(ctypes.Structure):
     ]
 
 
-def encode_by_library(state: State, biller: Biller, lines: NDArray[np.int64]) -> list[Output]:
+class Written(NamedTuple):
+    """Lines as they are written: the keys, a row for each; all texts; where each text ends, after a nought.
+
+    An empty text is of a line that is left for others to write."""
+
+    keys: NDArray[np.uint8]
+    values: bytes
+    ends: NDArray[np.int64]
+
+    @property
+    def left(self) -> list[int]:
+        """Which lines are left."""
+        return np.flatnonzero(self.ends[1:] == self.ends[:-1]).tolist()
+
+    def blocks(self, first: int, end: int) -> list[Block]:
+        """Some of the lines as one block; none, where there are none."""
+        if first == end:
+            return []
+        ends = self.ends[first : end + 1]
+        return [Block(topics.LINE_ITEMS, _KEY_BYTES, self.keys[first:end].tobytes(), self.values, ends)]
+
+
+def encode_by_library(state: State, biller: Biller, lines: NDArray[np.int64]) -> Outputs:
     """The lines as they are written, in their order."""
     if state.heads is None:
         state.heads = Writer(state)
-    outputs: list[Output] = []
-    for written, left in state.heads.write(lines):
-        for at in left:
-            written[at] = encode_by_hand(state, biller, int(lines[len(outputs) + at]))
-        outputs += written
-    return outputs
+    parts: list[Part] = []
+    done = 0
+    for written in state.heads.write(lines):
+        count, first = len(written.keys), 0
+        for at in written.left:
+            parts += written.blocks(first, at)
+            parts.append(encode_by_hand(state, biller, int(lines[done + at])))
+            first = at + 1
+        parts += written.blocks(first, count)
+        done += count
+    return Outputs(parts)
 
 
 class Texts:
@@ -143,22 +167,23 @@ class Writer:
         texts = (self._subscriptions, self._charges, self._combos)
         return self._ids.nbytes + self._combo_first.nbytes + sum(t.bytes.nbytes + t.ends.nbytes for t in texts)
 
-    def write(self, lines: NDArray[np.int64]) -> Iterator[tuple[list[Output], list[int]]]:
-        """The lines as they are written, in order and in parts; and which of a part are empty, for others to write."""
+    def write(self, lines: NDArray[np.int64]) -> Iterator[Written]:
+        """The lines as they are written, in order and in parts."""
         assert WRITE is not None
         self._keep_up()
         lines = np.ascontiguousarray(lines, dtype=np.int64)
-        room, done = _ROOM, 0
+        out, done = np.empty(_ROOM, dtype=np.uint8), 0
         keys = np.empty((min(len(lines), _ROWS), _KEY_BYTES), dtype=np.uint8)
-        offsets = np.zeros(len(keys) + 1, dtype=np.int64)
+        ends = np.zeros(len(keys) + 1, dtype=np.int64)
         while done < len(lines):
-            part, out = lines[done : done + _ROWS], np.empty(room, dtype=np.uint8)
-            self._point({"lines": part, "out": out, "keys": keys, "ends": offsets[1:]})
-            self._call.count, self._call.room = len(part), room
+            part = lines[done : done + _ROWS]
+            self._point({"lines": part, "out": out, "keys": keys, "ends": ends[1:]})
+            self._call.count, self._call.room = len(part), len(out)
             written = WRITE(ctypes.byref(self._call))
             if not written:  # a line that does not fit alone
-                room *= 2
-            yield _cut(out, offsets[: written + 1], keys[:written])
+                out = np.empty(2 * len(out), dtype=np.uint8)
+                continue
+            yield Written(keys[:written], out[: ends[written]].tobytes(), ends[: written + 1].copy())
             done += written
 
     def _keep_up(self) -> None:
@@ -199,15 +224,6 @@ class Writer:
 def _address(array: NDArray[Any]) -> int:
     address: int = array.__array_interface__["data"][0]  # as `array.ctypes.data`, in a third of the time
     return address
-
-
-def _cut(out: NDArray[np.uint8], offsets: NDArray[np.int64], keys: NDArray[np.uint8]) -> tuple[list[Output], list[int]]:
-    """One output for each text of the buffer, and which of them are empty."""
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(out)]
-    texts = pl.Series(pa.Array.from_buffers(pa.large_binary(), len(keys), buffers)).to_list()
-    ids = keys.view(f"S{_KEY_BYTES}")[:, 0].tolist()
-    outputs = list(map(_make_output, zip(repeat(topics.LINE_ITEMS), ids, texts)))
-    return outputs, np.flatnonzero(offsets[1:] == offsets[:-1]).tolist()
 
 
 # What does not change under one catalogue ----------------------------------------------------------------------------

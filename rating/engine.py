@@ -41,7 +41,7 @@ from schemas.entry import Documents, Entry, decode_catalogue, decode_rerate, dec
 from schemas.faults import encode_document
 from schemas.rejection import Where
 from schemas.times import DAY, HOUR
-from streams.processor import Counts, Fetch, Output, Step, Summary, no_files
+from streams.processor import Counts, Fetch, Output, Outputs, Part, Step, Summary, no_files
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +139,7 @@ class _Work:
         self.counts = Counts()
         self.rejections: list[Output] = []
 
-    def outputs(self) -> list[Output]:
+    def outputs(self) -> list[Part]:
         """Everything that is to be said; the totals move on. Once, at the end of the step."""
         items = encode_line_items(self.state, self.biller, self.biller.changed_lines())
         made = Counts(
@@ -150,7 +150,7 @@ class _Work:
         )
         self.counts = self.counts.plus(made)
         self.state.totals.add(self.counts)
-        return [*items, *self.biller.outputs, *self.rejections]
+        return [*items.parts, *self.biller.outputs, *self.rejections]
 
 
 class _Works:
@@ -324,7 +324,7 @@ class RatingEngine:
     # Outputs -----------------------------------------------------------------------------------------------------
 
     def _emit(self, works: _Works, read: int) -> Step:
-        outputs: list[Output] = []
+        outputs: list[Part] = []
         done = Counts(entries=read)
         for work in works:
             outputs += work.outputs()
@@ -337,7 +337,7 @@ class RatingEngine:
         outputs += reconcile(self.tenants, [work.state for work in works], tables=due)
         self._tell()
         summary = Summary(**msgspec.structs.asdict(done), through=totals.as_counts())
-        return Step(outputs, summary)
+        return Step(Outputs(outputs), summary)
 
     def _tell(self) -> None:
         if self._observer is not None:

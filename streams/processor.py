@@ -4,11 +4,15 @@ A processor is a deterministic fold over the entries of one partition's log. It 
 random number: the same entries in the same steps give the same state, the same outputs and the same summary.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol, TypeAlias, overload
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from schemas.entry import Entry
 
@@ -19,6 +23,73 @@ class Output(NamedTuple):
     topic: str
     key: bytes
     value: bytes
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Block:
+    """Many outputs of one topic, at least one, one behind the other in memory; each is made when it is asked for.
+
+    Output k has the key `keys[k * width : (k + 1) * width]` and the value `values[ends[k] : ends[k + 1]]`. A host may
+    take all of them at once, from where they stand (`ends` has no gaps in memory). None of them is for
+    `taximeter.events`, whose outputs say where they go one by one.
+    """
+
+    topic: str
+    width: int
+    keys: bytes
+    values: bytes
+    ends: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.ends) - 1
+
+    def __iter__(self) -> Iterator[Output]:
+        topic, width, keys, values = self.topic, self.width, self.keys, self.values
+        for at, (begin, end) in enumerate(pairwise(self.ends.tolist())):
+            yield Output(topic, keys[at * width : (at + 1) * width], values[begin:end])
+
+    def with_values(self, values: Sequence[bytes]) -> "Block":
+        """The same keys with other values."""
+        ends = np.cumsum([0, *map(len, values)], dtype=np.int64)
+        return Block(self.topic, self.width, self.keys, b"".join(values), ends)
+
+
+Part: TypeAlias = Output | Block
+
+
+class Outputs(Sequence[Output]):
+    """Outputs in their order, of which many may stand in blocks."""
+
+    def __init__(self, parts: Iterable[Part] = ()) -> None:
+        self.parts: Sequence[Part] = list(parts)
+        self._count = sum(len(part) if isinstance(part, Block) else 1 for part in self.parts)
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[Output]:
+        for part in self.parts:
+            if isinstance(part, Block):
+                yield from part
+            else:
+                yield part
+
+    @overload
+    def __getitem__(self, at: int) -> Output: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Output]: ...
+    def __getitem__(self, at: int | slice) -> Output | list[Output]:
+        return list(self)[at]
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]  # as a list has none
+
+
+def parts_of(outputs: Sequence[Output]) -> Sequence[Part]:
+    """The outputs in their order, in blocks where they stand in blocks."""
+    return outputs.parts if isinstance(outputs, Outputs) else outputs
 
 
 class Counts(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -87,7 +158,7 @@ class Summary(Counts, frozen=True, omit_defaults=True):
 class Step(NamedTuple):
     """The result of processing some entries: what to emit, in this order, and what was done."""
 
-    outputs: list[Output]
+    outputs: Sequence[Output]
     summary: Summary
 
 

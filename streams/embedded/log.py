@@ -33,7 +33,7 @@ from streams.embedded.writer import Key, Transaction, Writer
 from streams.faults_hook import fault
 from streams.journal import Batch, Done, Open, encode_record
 from streams.log import Positions, TopicRecord
-from streams.processor import Output
+from streams.processor import Block, Output, parts_of
 
 VALUE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes of one entry, key or value."""
@@ -343,15 +343,15 @@ class SqliteLog:
             keys,
         )
 
-    def _packed(self, topic: str, partition: int, records: Iterable[Record]) -> tuple[Key, list[PackedRow]]:
+    def _packed(self, topic: str, partition: int, records: Iterable[Record | Block]) -> tuple[Key, list[PackedRow]]:
         if topic == topics.EVENTS:
             raise ValueError(f"{topic} holds entries: use append")
         return self._key(topic, partition), list(pack(records))
 
     def _packed_outputs(self, partition: int, outputs: Sequence[Output]) -> dict[Key, list[PackedRow]]:
-        by_topic: dict[str, list[Record]] = {}
-        for topic, key, value in outputs:
-            by_topic.setdefault(topic, []).append((key, value))
+        by_topic: dict[str, list[Record | Block]] = {}
+        for part in parts_of(outputs):
+            by_topic.setdefault(part.topic, []).append(part if isinstance(part, Block) else part[1:])
         return dict(self._packed(topic, partition, records) for topic, records in by_topic.items())
 
     @contextmanager

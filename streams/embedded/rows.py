@@ -9,10 +9,16 @@ SQLite keeps no checksums of its pages, so every row has one of ours (`row_check
 import struct
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
+from ctypes import c_char_p, c_int64, c_void_p
+from itertools import chain, islice
 from typing import Final, NamedTuple
 
 import msgspec
+import numpy as np
 import pyarrow
+
+from native.library import function
+from streams.processor import Block
 
 _HEADER: Final = struct.Struct(">BI")
 _PLACE: Final = struct.Struct(">QQ")
@@ -20,6 +26,11 @@ _PLAIN: Final = 0
 _ZSTD: Final = 1
 _WORTH_IT_BYTES: Final = 256  # shorter bodies are left as they are
 _ROW_BYTES_MAX: Final = 4 * 1024 * 1024  # of the body, so that a reader never needs much more than this at once
+
+_LENGTHS_BYTES: Final = 10  # what MessagePack needs to say how long a key and a value are, at most
+_VALUE_BYTES_END: Final = 1 << 32  # MessagePack cannot say more, and its Python refuses it
+_BLOCK: Final = (c_char_p, c_int64, c_char_p, c_void_p)
+_NATIVE_PACK: Final = function("tx_pack_records", c_int64, *_BLOCK, c_int64, c_int64, c_void_p)
 
 _decoder: Final = msgspec.msgpack.Decoder(list[bytes])
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -43,23 +54,28 @@ class PackedRow(NamedTuple):
     """Of the value alone: see `row_checksum`."""
 
 
-def pack(records: Iterable[Record]) -> Iterator[PackedRow]:
-    """Rows that hold the records in their order; a row holds at least one and about 4 MiB at most."""
-    flat: list[bytes] = []
-    size = 0
-    for record in records:
-        flat += record
-        size += len(record[0]) + len(record[1])
-        if size >= _ROW_BYTES_MAX:
-            yield _pack(flat)
-            flat, size = [], 0
-    if flat:
-        yield _pack(flat)
+def pack(records: Iterable[Record | Block]) -> Iterator[PackedRow]:
+    """Rows that hold the records in their order, also those of blocks; a row holds one at least, and about 4 MiB at
+    most."""
+    row = _Row()
+    for given in records:
+        count = len(given) if isinstance(given, Block) else 1
+        taken = 0
+        while taken < count:
+            taken = row.take_block(given, taken) if isinstance(given, Block) else row.take(given)
+            if row.bytes >= _ROW_BYTES_MAX:
+                yield row.packed()
+                row = _Row()
+    if row.records:
+        yield row.packed()
 
 
 def pack_row(records: Iterable[Record]) -> PackedRow:
     """The records as one row, whatever its size."""
-    return _pack([part for record in records for part in record])
+    row = _Row()
+    for record in records:
+        row.take(record)
+    return row.packed()
 
 
 def unpack(value: bytes) -> Sequence[Record]:
@@ -74,11 +90,59 @@ def unpack(value: bytes) -> Sequence[Record]:
     return list(zip(flat[::2], flat[1::2], strict=True))
 
 
-def _pack(flat: list[bytes]) -> PackedRow:
-    body = _encoder.encode(flat)
-    value = _HEADER.pack(_PLAIN, len(body)) + body
-    if len(body) > _WORTH_IT_BYTES:
-        packed: bytes = pyarrow.Codec("zstd", compression_level=1).compress(body, asbytes=True)
-        if len(packed) < len(body):
-            value = _HEADER.pack(_ZSTD, len(body)) + packed
-    return PackedRow(len(flat) // 2, value, zlib.crc32(value))
+class _Row:
+    """One row in the making."""
+
+    def __init__(self) -> None:
+        self.records = 0
+        self.bytes = 0
+        """Of keys and values."""
+        self._pieces: list[bytes | memoryview] = []
+        """Encoded."""
+        self._flat: list[bytes] = []
+        """Keys and values that come after the pieces."""
+
+    def take(self, record: Record) -> int:
+        """Adds a record. Returns 1."""
+        self._flat += record
+        self.records += 1
+        self.bytes += len(record[0]) + len(record[1])
+        return 1
+
+    def take_block(self, block: Block, first: int) -> int:
+        """Adds records of a block from `first` on, until the row is full. Returns which is the next to be taken."""
+        before = block.ends + np.arange(len(block.ends)) * block.width  # bytes of keys and values before each record
+        full = int(np.searchsorted(before, before[first] + _ROW_BYTES_MAX - self.bytes))
+        end = min(full, len(block))
+        size = int(before[end] - before[first])
+        if _NATIVE_PACK is None or size >= _VALUE_BYTES_END:
+            self._flat += chain.from_iterable(output[1:] for output in islice(block, first, end))
+        else:
+            out = np.empty(size + (end - first) * _LENGTHS_BYTES, np.uint8)
+            at = block.ends.ctypes.data, first, end, out.ctypes.data
+            written = _NATIVE_PACK(block.keys, block.width, block.values, *at)
+            self._pieces += (self._encoded(), out[:written].data)
+            self._flat = []
+        self.records += end - first
+        self.bytes += size
+        return end
+
+    def packed(self) -> PackedRow:
+        """The row as it is stored."""
+        body = b"".join((_array_head(2 * self.records), *self._pieces, self._encoded()))
+        value = _HEADER.pack(_PLAIN, len(body)) + body
+        if len(body) > _WORTH_IT_BYTES:
+            packed: bytes = pyarrow.Codec("zstd", compression_level=1).compress(body, asbytes=True)
+            if len(packed) < len(body):
+                value = _HEADER.pack(_ZSTD, len(body)) + packed
+        return PackedRow(self.records, value, zlib.crc32(value))
+
+    def _encoded(self) -> bytes:
+        return _encoder.encode(self._flat)[len(_array_head(len(self._flat))) :]
+
+
+def _array_head(count: int) -> bytes:
+    """What MessagePack writes before an array of so many."""
+    if count < 1 << 4:
+        return bytes([0x90 | count])
+    return struct.pack(">BH", 0xDC, count) if count < 1 << 16 else struct.pack(">BI", 0xDD, count)

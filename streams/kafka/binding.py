@@ -6,7 +6,8 @@ from typing import Final
 
 from schemas import topics
 from streams.kafka.source import SourceMessage
-from streams.processor import Output, Processor, StepObserver
+from streams.kafka.wire import Message, MessageBlock
+from streams.processor import Output, Part, Processor, StepObserver
 
 _SINGLE: Final = frozenset(topic.name for topic in topics.REGISTRY if topic.partitions == 1)
 
@@ -38,12 +39,15 @@ class Binding:
             raise ValueError(f"found ticks for {self.source}, expected them only for {topics.EVENTS}")
 
 
-def route(output: Output, partition: int) -> int:
-    """The partition that an output goes to: that of the entries it came from, with two exceptions.
+def addressed(part: Part, partition: int) -> Message | MessageBlock:
+    """An output, or a block of them, and where it goes: the partition of the entries it came from, with two exceptions.
 
     An output to `taximeter.events` says its partition in its key (`b"3"`): customers are bound to partitions.
-    A topic that has one partition is always its partition 0.
+    A topic that has one partition is always its partition 0. Raises: ValueError, for a block for `taximeter.events`.
     """
-    if output.topic == topics.EVENTS:
-        return int(output.key)
-    return 0 if output.topic in _SINGLE else partition
+    to = 0 if part.topic in _SINGLE else partition
+    if isinstance(part, Output):
+        return Message(part.topic, int(part.key) if part.topic == topics.EVENTS else to, part.key, part.value)
+    if part.topic == topics.EVENTS:
+        raise ValueError(f"found a block for {part.topic}, expected single outputs, which say their partition")
+    return MessageBlock(to, part)

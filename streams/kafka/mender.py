@@ -11,9 +11,9 @@ from collections.abc import AsyncIterator
 from schemas import topics
 from schemas.entry import Entry
 from streams.journal import Done, JournalError, Open, Place, RecordDamaged, decode_record, encode_record
-from streams.kafka.binding import Binding, route
+from streams.kafka.binding import Binding, addressed
 from streams.kafka.ownership import StepLimits, entry_of
-from streams.kafka.producer import KafkaProducer, Message
+from streams.kafka.producer import KafkaProducer
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.source import LogReader
 from streams.mending import Cut, Damage, Item, Mended, mend
@@ -169,7 +169,7 @@ class _Mender:
             at = await self._append(Open(epoch, writer_name()))
             if at != expected:
                 raise JournalError(f"{self._name}: found another writer at work: stop the workers, then repair")
-            messages = [Message(o.topic, route(o, self._partition), o.key, o.value) for o in outputs]
+            messages = [addressed(output, self._partition) for output in outputs]
             offsets = await self._producer.produce_many(messages)
             pairs = zip(messages, offsets, strict=True)
             emitted = {m.topic: offset + 1 for m, offset in pairs if m.partition == self._partition}

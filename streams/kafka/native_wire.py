@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from ctypes import POINTER, c_char_p, c_int, c_int64, c_size_t, c_void_p
 from itertools import groupby
 from operator import itemgetter
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import confluent_kafka.cimpl
 import numpy as np
@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from native.library import function
 from streams.kafka.settings import KafkaSettings
-from streams.kafka.wire import POLL_S, Sending
+from streams.kafka.wire import POLL_S, Message, MessageBlock, Sending
 from streams.log import LogUnavailable
 
 _PRODUCER: Final = 0  # RD_KAFKA_PRODUCER
@@ -101,34 +101,73 @@ def is_there() -> bool:
     return _KAFKA is not None
 
 
+class _Run(NamedTuple):
+    """Records that follow each other to the same place, from `first` to `end`; their slots point into the bytes."""
+
+    topic: str
+    partition: int
+    first: int
+    end: int
+    values: bytes
+    keys: bytes
+
+
 class _Begun:
-    """One sending's memory, which C writes: a header (`call_t`) and a slot for each record (`slot_t`)."""
+    """One sending's memory, which C writes: a header (`call_t`) and a slot for each record (`slot_t`).
+
+    The bytes of a block are sent from where they stand; those of single messages are joined first."""
 
     def __init__(self, sending: Sending) -> None:
         self.sending = sending
-        messages = sending.messages
-        count = len(messages)
-        topics, partitions, keys, values = zip(*messages, strict=True)
-        self.values, self.keys = b"".join(values), b"".join(filter(None, keys))
-        self.header = np.array([count, 0, 0], np.int64)
-        self.slots: NDArray[np.int64] = np.empty((count, _SLOT_FIELDS), np.int64)
-        call, index, value, value_size, key, key_size, offset = self.slots.T
-        call[:], index[:], offset[:] = self.header.ctypes.data, np.arange(count), -1
-        value_size[:] = np.fromiter(map(len, values), np.int64, count)
-        key_size[:] = np.fromiter((-1 if key is None else len(key) for key in keys), np.int64, count)
-        value[:] = value_size.cumsum() - value_size
-        key[:] = np.maximum(key_size, 0).cumsum() - np.maximum(key_size, 0)
-        self.runs = list(_runs(topics, partitions))
+        self.header = np.array([sending.count, 0, 0], np.int64)
+        self.slots: NDArray[np.int64] = np.empty((sending.count, _SLOT_FIELDS), np.int64)
+        call, index, *_, offset = self.slots.T
+        call[:], index[:], offset[:] = self.header.ctypes.data, np.arange(sending.count), -1
+        self.runs: list[_Run] = []
+        singles: list[Message] = []
+        for message in sending.messages:
+            if isinstance(message, Message):
+                singles.append(message)
+            else:
+                self._add(singles)
+                self._add_block(message)
+                singles = []
+        self._add(singles)
         self.pushed = 0
         """How many records librdkafka was given."""
         self.silent = 0
         """Records of which no report will ever come: never given, or lost with their producer."""
         self.abandoned = False
 
+    def _add(self, messages: Sequence[Message]) -> None:
+        if not messages:
+            return
+        topics, partitions, keys, values = zip(*messages, strict=True)
+        first, count = self._filled, len(messages)
+        _, _, value, value_size, key, key_size, _ = self.slots[first : first + count].T
+        value_size[:] = np.fromiter(map(len, values), np.int64, count)
+        key_size[:] = np.fromiter((-1 if key is None else len(key) for key in keys), np.int64, count)
+        value[:] = value_size.cumsum() - value_size
+        key[:] = np.maximum(key_size, 0).cumsum() - np.maximum(key_size, 0)
+        joined = b"".join(values), b"".join(filter(None, keys))
+        self.runs += (_Run(*where, first + at, first + end, *joined) for where, at, end in _runs(topics, partitions))
+
+    def _add_block(self, message: MessageBlock) -> None:
+        block = message.block
+        first, count = self._filled, len(block)
+        _, _, value, value_size, key, key_size, _ = self.slots[first : first + count].T
+        value[:], value_size[:] = block.ends[:-1], np.diff(block.ends)
+        key[:], key_size[:] = np.arange(count) * block.width, block.width
+        self.runs.append(_Run(block.topic, message.partition, first, first + count, block.values, block.keys))
+
+    @property
+    def _filled(self) -> int:
+        return self.runs[-1].end if self.runs else 0
+
     @property
     def offsets(self) -> list[int]:
-        """Where each record came to stand; -1 where that is not known."""
-        return self.slots[:, -1].tolist()
+        """Where the last record of each message came to stand; -1 where that is not known."""
+        return self.slots[np.array(self.sending.ends) - 1, -1].tolist()
 
     @property
     def missing(self) -> int:
@@ -137,16 +176,16 @@ class _Begun:
 
     def fall_silent(self) -> None:
         """The producer has ended: of what it was given, no report will come any more."""
-        still_to_push = 0 if self.abandoned else len(self.sending.messages) - self.pushed
+        still_to_push = 0 if self.abandoned else self.sending.count - self.pushed
         self.silent = self.missing - still_to_push
 
 
-def _runs(topics: Sequence[str], partitions: Sequence[int]) -> Iterator[tuple[str, int, int, int]]:
-    """Topic, partition, first and last + 1 of messages that follow each other to the same place."""
+def _runs(topics: Sequence[str], partitions: Sequence[int]) -> Iterator[tuple[tuple[str, int], int, int]]:
+    """Topic and partition, and the first and the last + 1 of messages that follow each other to the same place."""
     places = enumerate(zip(topics, partitions, strict=True))
-    for (topic, partition), run in groupby(places, key=itemgetter(1)):
+    for place, run in groupby(places, key=itemgetter(1)):
         numbers = [number for number, _ in run]
-        yield topic, partition, numbers[0], numbers[-1] + 1
+        yield place, numbers[0], numbers[-1] + 1
 
 
 class NativeWire:
@@ -193,32 +232,32 @@ class NativeWire:
 
     def push(self, begun: _Begun, start: int) -> int:
         """See `Wire`."""
-        for topic, partition, first, end in begun.runs:
-            at = max(first, start)
-            if at < end:
+        for run in begun.runs:
+            at = max(run.first, start)
+            if at < run.end:
                 with self._lock:
-                    taken, error = self._send(begun, topic, partition, at, end)
+                    taken, error = self._send(begun, run, at)
                     begun.pushed = at + taken
                 if error == _QUEUE_FULL:
                     return begun.pushed
                 if error:
                     self._look_whether_broken()
-                    raise LogUnavailable(f"Kafka refused a record for {topic}: {self._said(error)}")
-        return len(begun.sending.messages)
+                    raise LogUnavailable(f"Kafka refused a record for {run.topic}: {self._said(error)}")
+        return begun.sending.count
 
-    def _send(self, begun: _Begun, topic: str, partition: int, start: int, end: int) -> tuple[int, int]:
-        """How many records of a run were taken, and the error of the next. Raises: LogUnavailable."""
+    def _send(self, begun: _Begun, run: _Run, start: int) -> tuple[int, int]:
+        """How many records of a run, from `start` on, were taken, and the error of the next. Raises: LogUnavailable."""
         if self._handle is None:
             raise LogUnavailable("Kafka takes no records: the producer is closed")
         kafka = self._kafka
         send = _Send(
             kafka.produce,
             kafka.last_error,
-            self._topic(topic),
-            partition,
-            end - start,
-            begun.values,
-            begun.keys,
+            self._topic(run.topic),
+            run.partition,
+            run.end - start,
+            run.values,
+            run.keys,
             begun.slots[start:].ctypes.data,
             0,
         )
@@ -234,7 +273,7 @@ class NativeWire:
     def abandon(self, begun: _Begun) -> None:
         """See `Wire`. Its memory is kept until all that was taken is reported."""
         with self._lock:
-            begun.silent, begun.abandoned = begun.silent + len(begun.sending.messages) - begun.pushed, True
+            begun.silent, begun.abandoned = begun.silent + begun.sending.count - begun.pushed, True
 
     def _look_whether_broken(self) -> None:
         text = ctypes.create_string_buffer(_TEXT_BYTES)
@@ -269,7 +308,7 @@ class NativeWire:
         _, error, failed = begun.header.tolist()
         sending = begun.sending
         if error:
-            message = sending.messages[failed]
+            message = sending.message_of(failed)
             place = f"{self._settings.topic(message.topic)} partition {message.partition}"
             sending.error = f"{place}: {self._said(error)}"
             self._look_whether_broken()

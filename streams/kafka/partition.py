@@ -14,7 +14,7 @@ from schemas.entry import Entry
 from streams.durations import Durations
 from streams.faults_hook import fault
 from streams.journal import Batch, Done, JournalError, Record, Verdict
-from streams.kafka.binding import Binding, route
+from streams.kafka.binding import Binding, addressed
 from streams.kafka.order import Order
 from streams.kafka.order import Verdict as OrderVerdict
 from streams.kafka.ownership import (
@@ -26,9 +26,8 @@ from streams.kafka.ownership import (
     entry_of,
     record_of,
 )
-from streams.kafka.producer import Message
 from streams.kafka.source import LogReader, SourceMessage
-from streams.processor import Output
+from streams.processor import Output, parts_of
 from streams.snapshots import Snapshot, SnapshotError
 
 IDLE: Final = "waiting for entries"
@@ -322,7 +321,7 @@ class Partition:
 
     async def _emit(self, outputs: Sequence[Output]) -> dict[str, int]:
         """Emits in order and waits for all. Returns, by topic, the offset after the last one in this partition."""
-        messages = [Message(o.topic, route(o, self.partition), o.key, o.value) for o in outputs]
+        messages = [addressed(part, self.partition) for part in parts_of(outputs)]
         offsets = await self._with.producer.produce_many(messages)
         return {
             message.topic: offset + 1

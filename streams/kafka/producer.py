@@ -2,13 +2,13 @@
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable
 from typing import Any, Final
 
 from streams.kafka.avro import writing
 from streams.kafka.native_wire import NativeWire, is_there
 from streams.kafka.settings import KafkaSettings
-from streams.kafka.wire import Message, PlainWire, Sending, Wire
+from streams.kafka.wire import Message, MessageBlock, Messages, PlainWire, Sending, Wire
 from streams.log import LogUnavailable
 
 __all__ = ["KafkaProducer", "Message"]
@@ -54,8 +54,9 @@ class KafkaProducer:
         """Appends one record, waits until it is durable, and returns its offset. Raises: LogUnavailable."""
         return (await self.produce_many([Message(topic, partition, key, value)]))[0]
 
-    async def produce_many(self, messages: Sequence[Message]) -> list[int]:
-        """Appends records, waits until all are durable, and returns their offsets in the same order.
+    async def produce_many(self, messages: Messages) -> list[int]:
+        """Appends records, waits until all are durable, and returns the offset of each message, in the same order; of
+        a block, that of its last record.
 
         Records of one partition stand in the order given. Raises: LogUnavailable when any was not taken in time;
         the others may then have been written.
@@ -65,12 +66,12 @@ class KafkaProducer:
         if self._translation is not None:
             messages = await asyncio.to_thread(self._translated, messages)
         future: asyncio.Future[list[int]] = self._loop.create_future()
-        begun = self._wire.begin(Sending(messages, future))
-        await self._push(begun, len(messages))
+        sending = Sending(messages, future)
+        await self._push(self._wire.begin(sending), sending.count)
         return await future
 
     async def _push(self, begun: Any, count: int) -> None:
-        """Hands all messages over, as the queue has room. Raises: LogUnavailable."""
+        """Hands all records over, as the queue has room. Raises: LogUnavailable."""
         try:
             start, heard = self._wire.push(begun, 0), self._loop.time()
             while start < count:
@@ -84,11 +85,10 @@ class KafkaProducer:
             self._wire.abandon(begun)
             raise
 
-    def _translated(self, messages: Sequence[Message]) -> list[Message]:
+    def _translated(self, messages: Messages) -> Messages:
         """Outputs as this deployment writes them. Off the event loop: heartbeats go on meanwhile."""
         assert self._translation is not None
-        encode = self._translation.encode
-        return [message._replace(value=encode(message.topic, message.value)) for message in messages]
+        return [_encoded(message, self._translation.encode) for message in messages]
 
     def _poll(self) -> None:
         while not self._closing.is_set():
@@ -105,6 +105,13 @@ class KafkaProducer:
         self._closing.set()
         await asyncio.to_thread(self._thread.join)
         await asyncio.sleep(0)  # what was settled last is handed over in the loop's next turn
+
+
+def _encoded(message: Message | MessageBlock, encode: Callable[[str, bytes], bytes]) -> Message | MessageBlock:
+    if isinstance(message, Message):
+        return message._replace(value=encode(message.topic, message.value))
+    values = [encode(topic, value) for topic, _, value in message.block]
+    return message._replace(block=message.block.with_values(values))
 
 
 def _settle(settled: list[Sending]) -> None:

@@ -4,14 +4,17 @@ Two do the same: `PlainWire`, by confluent-kafka, and `streams.kafka.native_wire
 """
 
 import asyncio
+from bisect import bisect_right
 from collections.abc import Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, Protocol
+from itertools import accumulate
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
 from confluent_kafka import KafkaException, Producer
 
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogUnavailable
+from streams.processor import Block
 
 POLL_S: Final = 0.1
 """How long `Wire.poll` waits for the first report."""
@@ -26,14 +29,56 @@ class Message(NamedTuple):
     value: bytes
 
 
-class Sending:
-    """Messages that one caller waits for together. `offsets` and `error` are known when a poll has returned it."""
+class MessageBlock(NamedTuple):
+    """Records to append to one partition of one topic."""
 
-    def __init__(self, messages: Sequence[Message], future: "asyncio.Future[list[int]]") -> None:
+    partition: int
+    block: Block
+
+    @property
+    def topic(self) -> str:
+        """As `Message.topic`."""
+        return self.block.topic
+
+
+Messages: TypeAlias = Sequence[Message | MessageBlock]
+
+
+def singles(messages: Messages) -> list[Message]:
+    """Every record as a message of its own."""
+    found: list[Message] = []
+    for message in messages:
+        if isinstance(message, Message):
+            found.append(message)
+        else:
+            found += (Message(topic, message.partition, key, value) for topic, key, value in message.block)
+    return found
+
+
+def ends_of(messages: Messages) -> list[int]:
+    """How many records there are up to the end of each message."""
+    return list(accumulate(1 if isinstance(message, Message) else len(message.block) for message in messages))
+
+
+class Sending:
+    """Messages, one or more, that one caller waits for together. `offsets` (of each message; of a block, that of its
+    last record) and `error` are known when a poll has returned it."""
+
+    def __init__(self, messages: Messages, future: "asyncio.Future[list[int]]") -> None:
         self.messages = messages
-        self.offsets = [-1] * len(messages)
+        self.ends = ends_of(messages)
+        self.offsets: list[int] = []
         self.error: str | None = None
         self._future = future
+
+    @property
+    def count(self) -> int:
+        """How many records there are."""
+        return self.ends[-1]
+
+    def message_of(self, record: int) -> Message | MessageBlock:
+        """The message that a record belongs to."""
+        return self.messages[bisect_right(self.ends, record)]
 
     def settle(self) -> None:
         """Answers the caller, on its event loop."""
@@ -53,7 +98,7 @@ class Wire(Protocol):
         ...
 
     def push(self, begun: Any, start: int) -> int:
-        """Queues messages from `start` on, in order. Returns which is the first that the full queue has not taken.
+        """Queues records from `start` on, in order. Returns which is the first that the full queue has not taken.
 
         Raises: LogUnavailable where one is refused; those before it may be written.
         """
@@ -73,11 +118,13 @@ class Wire(Protocol):
 
 
 class _Begun:
-    """How many of a sending's messages are not reported yet."""
+    """A sending's records one by one, where they came to stand, and how many are not reported yet."""
 
     def __init__(self, sending: Sending) -> None:
         self.sending = sending
-        self.missing = len(sending.messages)
+        self.messages = singles(sending.messages)
+        self.offsets = [-1] * len(self.messages)
+        self.missing = len(self.messages)
 
 
 class PlainWire:
@@ -96,7 +143,7 @@ class PlainWire:
 
     def push(self, begun: _Begun, start: int) -> int:
         """See `Wire`."""
-        messages = begun.sending.messages
+        messages = begun.messages
         for index in range(start, len(messages)):
             message = messages[index]
             try:
@@ -119,12 +166,13 @@ class PlainWire:
 
     def _delivered(self, begun: _Begun, index: int, error: Any, record: Any) -> None:
         if error is None:
-            begun.sending.offsets[index] = record.offset()
+            begun.offsets[index] = record.offset()
         else:
             self._broken = self._broken or error.fatal()
             begun.sending.error = f"{record.topic()} partition {record.partition()}: {error.str()}"
         begun.missing -= 1
         if begun.missing == 0:
+            begun.sending.offsets = [begun.offsets[end - 1] for end in begun.sending.ends]
             self._settled.append(begun.sending)
 
     def poll(self) -> list[Sending]:

@@ -17,8 +17,10 @@ from streams.kafka.admin import ensure_topics
 from streams.kafka.native_wire import NativeWire, is_there
 from streams.kafka.producer import KafkaProducer, Message
 from streams.kafka.settings import KafkaSettings
+from streams.kafka.wire import MessageBlock, ends_of, singles
 from streams.log import LogUnavailable
 from tests.kafka.deployment import Deployment
+from tests.unit.streams.blocks import block
 
 pytestmark = [
     pytest.mark.kafka,
@@ -31,6 +33,13 @@ def _wired(native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if native and not is_there():
         pytest.skip("the library is left out")
     monkeypatch.setattr(producer_module, "is_there", lambda: native)
+
+
+def _with_room(room: int, native: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The producers made from now on have a queue for that many records."""
+    name = "NativeWire" if native else "PlainWire"
+    wire, small = getattr(producer_module, name), {"queue.buffering.max.messages": room}
+    monkeypatch.setattr(producer_module, name, lambda settings, config: wire(settings, config | small))
 
 
 def records(settings: KafkaSettings, topic: str, partition: int) -> list[tuple[bytes | None, bytes]]:
@@ -69,6 +78,28 @@ async def test_every_record_stands_where_its_offset_says(deployment: Deployment)
         assert stored[place] == mine
 
 
+@pytest.mark.parametrize("room", [7, 100_000])
+async def test_a_block_stands_as_its_records(
+    native: bool, room: int, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where the queue has no room for a whole one (`room`, in records)."""
+    _with_room(room, native, monkeypatch)
+    dice, messages = random.Random(6), list[Message | MessageBlock]()
+    for _ in range(40):
+        partition = dice.randrange(2)
+        single = Message(topics.LINE_ITEMS, partition, b"single", dice.randbytes(9))
+        made = [(dice.randbytes(35), dice.randbytes(dice.choice((0, 1, 600)))) for _ in range(dice.randrange(1, 30))]
+        messages += [single, MessageBlock(partition, block(topics.LINE_ITEMS, made))][dice.randrange(2) :]
+    producer = KafkaProducer(deployment.settings)
+    offsets = await producer.produce_many(messages)
+    await producer.close()
+    for partition in range(2):
+        mine = [one for one in zip(messages, offsets, strict=True) if one[0].partition == partition]
+        stored = records(deployment.settings, topics.LINE_ITEMS, partition)
+        assert stored == [(one.key, one.value) for one in singles([message for message, _ in mine])]
+        assert [offset + 1 for _, offset in mine] == ends_of([message for message, _ in mine])
+
+
 async def test_many_callers_at_once_get_their_own_offsets(deployment: Deployment) -> None:
     producer = KafkaProducer(deployment.settings)
     calls = [[Message(topics.EVENTS, 0, None, b"%d-%d" % (call, n)) for n in range(20)] for call in range(50)]
@@ -95,10 +126,7 @@ async def test_a_record_that_is_refused_fails_its_call_alone(deployment: Deploym
 async def test_a_full_queue_is_waited_for(
     native: bool, deployment: Deployment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    name = "NativeWire" if native else "PlainWire"
-    wire = getattr(producer_module, name)
-    small = {"queue.buffering.max.messages": 7}
-    monkeypatch.setattr(producer_module, name, lambda settings, config: wire(settings, config | small))
+    _with_room(7, native, monkeypatch)
     producer = KafkaProducer(deployment.settings)
     values = [b"%d" % n for n in range(40)]
     offsets = await producer.produce_many([Message(topics.EVENTS, n % 2, None, v) for n, v in enumerate(values)])

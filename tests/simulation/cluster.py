@@ -18,6 +18,7 @@ from streams.journal import Batch, Done, Open, decode_record
 from streams.kafka.producer import Message
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.source import SourceMessage
+from streams.kafka.wire import Messages, ends_of, singles
 from streams.log import LogUnavailable
 from tests.simulation.loop import PROCESS, Process
 from tests.simulation.world import World
@@ -128,11 +129,12 @@ class SimulatedProducer:
         """See `KafkaProducer.produce`."""
         return (await self.produce_many([Message(topic, partition, key, value)]))[0]
 
-    async def produce_many(self, messages: Sequence[Message]) -> list[int]:
+    async def produce_many(self, given: Messages) -> list[int]:
         """See `KafkaProducer.produce_many`."""
         await self._process.awake()
-        if not messages:
+        if not given:
             return []
+        messages = singles(given)
         self._watch(messages)
         call = _Call(self._process.loop.create_future(), [-1] * len(messages), 0)
         for at, message in enumerate(messages):
@@ -145,7 +147,7 @@ class SimulatedProducer:
         for message in messages:
             if message.topic == topics.JOURNAL:
                 self._journalled[message.partition] = type(decode_record(message.value)).__name__
-        return offsets
+        return [offsets[end - 1] for end in ends_of(given)]
 
     def _watch(self, messages: Sequence[Message]) -> None:
         """What is sent here was journalled before, by an owner, and is not yet said to be done.

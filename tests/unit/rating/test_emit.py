@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 
 import rating.emit
 import rating.stages
+from native.library import is_loaded
 from rating.cells import Contributions
 from rating.fold import fold_columns
 from rating.state import State
@@ -25,6 +26,7 @@ THROWS = settings(
     deadline=None,
     suppress_health_check=list(HealthCheck),
 )
+needs_library = pytest.mark.skipif(not is_loaded(), reason="the compiled library is not there")
 WIDE = """
 meters:
   sum: {event: use, aggregate: sum, value: $.n, dimensions: {model: $.model, kind: $.kind}}
@@ -100,6 +102,7 @@ def all_written(way: str, log: Log) -> Any:
         return all_outputs(log)
 
 
+@needs_library
 @THROWS
 @given(cases())
 def test_line_items_by_columns_and_by_the_library_are_those_by_hand(case: Thrown) -> None:
@@ -109,6 +112,7 @@ def test_line_items_by_columns_and_by_the_library_are_those_by_hand(case: Thrown
     assert all_written("columns", log) == hand
 
 
+@needs_library
 @THROWS
 @given(cases())
 def test_the_library_writes_in_the_order_of_its_twin(case: Thrown) -> None:
@@ -119,6 +123,7 @@ def test_the_library_writes_in_the_order_of_its_twin(case: Thrown) -> None:
         assert run(log) == found
 
 
+@needs_library
 @pytest.mark.parametrize("batch", [40, 400])
 def test_every_model_by_columns_and_by_the_library_is_by_hand(batch: int) -> None:
     log = Log().catalogue(WIDE).events(wide_events(), batch).tick("2026-11-30T00:00:00Z")

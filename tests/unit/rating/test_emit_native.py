@@ -10,6 +10,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import rating.emit_native
+from native.library import is_loaded
 from rating.billing import Biller
 from rating.emit_native import Texts, Writer, encode_by_library
 from rating.exact import wide_of
@@ -17,8 +18,10 @@ from rating.items import encode_by_hand
 from rating.state import State
 from schemas.numbers import ONE, SCALED_MAX
 from schemas.times import DAY, parse_time
+from streams.processor import Block
 from tests.unit.rating.engines import Log, event, open_engine
 
+pytestmark = pytest.mark.skipif(not is_loaded(), reason="the compiled library is not there")
 THROWS = settings(max_examples=100, deadline=None, derandomize=True)
 BOOK = """
 meters: {sum: {event: use, aggregate: sum, value: $.n, dimensions: {model: $.model, kind: $.kind}}}
@@ -156,6 +159,24 @@ def test_a_line_longer_than_the_buffer_is_written_alone(state: State, monkeypatc
 def test_parts_are_cut_and_joined(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(rating.emit_native, "_ROWS", 2)
     both(state)
+
+
+def test_lines_stand_in_blocks_that_hold_nothing_else(state: State) -> None:
+    lines = np.resize(np.arange(2), 10_000)
+    outputs = encode_by_library(state, Biller(state), lines)
+    blocks = [part for part in outputs.parts if isinstance(part, Block)]
+    assert len(blocks) == len(outputs.parts) > 1
+    assert sum(len(block.values) for block in blocks) == sum(len(output.value) for output in outputs)
+    assert sum(len(block.keys) for block in blocks) == sum(len(output.key) for output in outputs)
+
+
+def test_lines_that_are_left_stand_at_their_places_among_blocks(state: State) -> None:
+    left = line_of(state, "down")  # it names one dimension twice
+    first, second, third, *_ = (line for line in range(state.lines.size) if line != left)
+    lines = np.array([first, left, left, second, third, left, first])
+    outputs = encode_by_library(state, Biller(state), lines)
+    assert [len(part) if isinstance(part, Block) else 0 for part in outputs.parts] == [1, 0, 0, 2, 0, 1]
+    assert outputs == [encode_by_hand(state, Biller(state), line) for line in lines.tolist()]
 
 
 def test_what_is_new_since_the_last_time_is_written_too() -> None:

@@ -1,13 +1,15 @@
 """Kafka settings: what both clients get, and what is refused."""
 
+import numpy as np
 import pytest
 
 from schemas import topics
-from streams.kafka.binding import Binding, route
+from streams.kafka.binding import Binding, addressed
 from streams.kafka.ownership import StepLimits
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.source import SourceMessage
-from streams.processor import Output
+from streams.kafka.wire import Message, MessageBlock
+from streams.processor import Block, Output
 
 
 def test_both_clients_get_the_same_security_under_their_names() -> None:
@@ -52,9 +54,17 @@ def test_what_cannot_be_is_refused(options: dict[str, object]) -> None:
 
 
 def test_outputs_stay_in_their_partition_except_entries_and_single_topics() -> None:
-    assert route(Output(topics.LINE_ITEMS, b"li_1", b""), 3) == 3
-    assert route(Output(topics.EVENTS, b"1", b""), 3) == 1
-    assert route(Output(topics.CATALOGUE, b"book", b""), 3) == 0
+    places = (topics.LINE_ITEMS, b"li_1", 3), (topics.EVENTS, b"1", 1), (topics.CATALOGUE, b"book", 0)
+    for topic, key, partition in places:
+        assert addressed(Output(topic, key, b"value"), 3) == Message(topic, partition, key, b"value")
+
+
+def test_a_block_stays_in_its_partition_too_and_is_never_of_entries() -> None:
+    for topic, partition in ((topics.LINE_ITEMS, 3), (topics.CATALOGUE, 0)):
+        block = Block(topic, 1, b"ab", b"12", np.arange(3))
+        assert addressed(block, 3) == MessageBlock(partition, block)
+    with pytest.raises(ValueError, match="expected single outputs"):
+        addressed(Block(topics.EVENTS, 1, b"12", b"", np.zeros(3, np.int64)), 3)
 
 
 def test_ticks_only_for_the_events() -> None:
