@@ -13,7 +13,21 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.table import DATA, Table
+from ingest.table import (
+    ARRIVED,
+    CONTENT,
+    CUSTOMER,
+    DATA,
+    EXTENSIONS,
+    ID,
+    IDENTITY,
+    MOMENT,
+    SOURCE,
+    SUBJECT,
+    TYPE,
+    WORDS,
+    Table,
+)
 from schemas.limits import EVENT_DEPTH_MAX, REJECTED_EVENT_BYTES_MAX
 from schemas.rejection import Code, Rejection, Where
 
@@ -194,14 +208,30 @@ class Rows(_Columns):
         """The bytes of all rows' data."""
         return int(self.table.sizes(DATA).sum()) if self.table is not None else sum(map(len, self.data))
 
+    def tabled(self) -> Table:
+        """The same as a table."""
+        if self.table is not None:
+            return self.table
+        table = Table(np.zeros((len(self), WORDS), np.int64), ())
+        every = np.arange(len(self))
+        for column, texts in (
+            (CUSTOMER, self.customer), (SUBJECT, self.subject), (SOURCE, self.source), (TYPE, self.type), (ID, self.id),
+        ):  # fmt: skip
+            table.put(every, column, [text.encode() for text in texts])
+        table.put(every, DATA, self.data)
+        table.put(every, EXTENSIONS, [None if text is None else text.encode() for text in self.extensions])
+        table.rows[:, IDENTITY:CONTENT] = np.frombuffer(b"".join(self.identity), np.int64).reshape(-1, 2)
+        for column, numbers in ((CONTENT, self.content), (MOMENT, self.time), (ARRIVED, self.arrived)):
+            table.rows[:, column] = numbers
+        return table
+
     @classmethod
     def joined(cls, parts: "Sequence[Rows]") -> "Rows":
         """All rows of the parts, in order."""
         if len(parts) == 1:
             return parts[0]
-        tables = [part.table for part in parts if part.table is not None]
-        if len(tables) == len(parts):
-            return cls(table=Table.joined(tables))
+        if any(part.table is not None for part in parts):  # then lists of a few events are no reason to leave it
+            return cls(table=Table.joined([part.tabled() for part in parts]))
         columns = zip(*(part.lists() for part in parts), strict=True)
         return cls(*([item for part in column for item in part] for column in columns))
 

@@ -70,7 +70,7 @@ class Router:
         except KeyError:
             if len(known) > _CACHED_MAX:
                 known.clear()
-            known.update((subject, self._find(subject)) for subject in set(subjects) - known.keys())
+            known.update((subject, self._find(subject)) for subject in set(subjects) if subject not in known)
             return [known[subject] for subject in subjects]
 
     def hashers(self, customers: Sequence[str], sources: Sequence[str]) -> list[blake2b]:
@@ -82,7 +82,7 @@ class Router:
         except KeyError:
             if len(known) > _CACHED_MAX:
                 known.clear()
-            known.update((pair, identity_hasher(self.tenant, *pair)) for pair in set(pairs) - known.keys())
+            known.update((pair, identity_hasher(self.tenant, *pair)) for pair in set(pairs) if pair not in known)
             return [known[pair] for pair in pairs]
 
     def _find(self, subject: str) -> Route | None:

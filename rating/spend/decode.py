@@ -8,6 +8,8 @@ What is fixed the first time (a rejection, an alert) has a revision that falls w
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -133,6 +135,7 @@ class _Rejected(msgspec.Struct, frozen=True):
     meter: str | None = None
 
 
+_TOPIC_OF = attrgetter("topic")
 _LINE = msgspec.json.Decoder(_Line)
 _INVOICE = msgspec.json.Decoder(Invoice)
 _REJECTED = msgspec.json.Decoder(_Rejected)
@@ -141,9 +144,10 @@ _REJECTED = msgspec.json.Decoder(_Rejected)
 def stage(records: Sequence[TopicRecord]) -> Staged:
     """The new rows that some records bring. Raises: StoreError, naming the record that cannot be read."""
     by_topic: dict[str, list[TopicRecord]] = {}
-    for record in records:
-        if record.value:  # an empty value is a tombstone of a compacted topic: nothing to keep
-            by_topic.setdefault(record.topic, []).append(record)
+    for topic, group in groupby(records, key=_TOPIC_OF):
+        # an empty value is a tombstone of a compacted topic: nothing to keep
+        if found := [record for record in group if record.value]:
+            by_topic.setdefault(topic, []).extend(found)
     staged: Staged = {}
     for topic, read in _READERS.items():
         if topic in by_topic:

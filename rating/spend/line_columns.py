@@ -74,4 +74,6 @@ def _text_column(rows: Rows, word: int) -> pa.Array:
 
 
 def _decimal_column(rows: Rows, word: int) -> pa.Array:
-    return pa.Array.from_buffers(DECIMAL, len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows[:, word : word + 2]))])
+    return pa.Array.from_buffers(
+        DECIMAL, len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows[:, word : word + 2]))]
+    )

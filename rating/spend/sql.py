@@ -48,7 +48,7 @@ from schemas.entry import TICK
 from schemas.event import VOID_TYPE
 from schemas.identity import event_identity
 from schemas.numbers import parse_scaled
-from streams.log import TopicRecord
+from streams.log import TopicRecord, bytes_of
 
 _UNASKED: Final = ("id", "revision", "sort_key", "body", "tenant", "customer")
 _LINE_COLUMNS: Final = ", ".join(name for name in LINE_ITEMS.names if name not in _UNASKED)
@@ -168,7 +168,7 @@ class SqlStore(ABC):
             {at: next for at, next in positions.items() if before.positions.get(at) != next}
         )
         after = Reached(positions, {**before.progress, **progress}, {**before.changes, **changes})
-        return Step(staged, after, sum(len(record.value) for record in fresh))
+        return Step(staged, after, bytes_of(fresh))
 
     def catalogue(self, tenant: str, partition: int) -> bytes | None:
         """The newest catalogue (JSON) of a tenant in that partition of the source, else in any."""
@@ -404,7 +404,7 @@ class SqlStore(ABC):
         changed = {}
         own_of: dict[int, list[TopicRecord]] = {record.partition: [] for record in records}
         for record in records:
-            if record.topic in (topics.JOURNAL, topics.EVENTS):
+            if record.topic != topics.LINE_ITEMS:
                 own_of[record.partition].append(record)
         for partition, own in own_of.items():
             known = self._taken.progress.get(partition, Progress())

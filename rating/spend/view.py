@@ -19,7 +19,7 @@ from rating.spend.proof import Verdict, news, reconcile
 from rating.spend.store import TOPICS, SpendStore, StoreFull, StoreUnavailable
 from schemas import topics
 from streams.durations import Durations
-from streams.log import Source, TopicRecord
+from streams.log import Source, TopicRecord, bytes_of
 
 
 class ApplyObserver(Protocol):
@@ -162,10 +162,10 @@ class SpendView:
         loop = asyncio.get_running_loop()
         while True:
             records = list(await ahead.get())
-            size = sum(len(record.value) for record in records)
+            size = bytes_of(records)
             while len(records) < TAKE_RECORDS_MAX and size < TAKE_BYTES_MAX and not ahead.empty():
                 more = ahead.get_nowait()
-                size += sum(len(record.value) for record in more)
+                size += bytes_of(more)
                 records += more
             async with self._moved:
                 await self._moved.wait_for(lambda: self.store.unwritten < UNWRITTEN_BYTES_MAX)

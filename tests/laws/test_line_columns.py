@@ -118,7 +118,9 @@ def test_what_is_of_another_form_is_left_to_python(before: bytes, after: bytes) 
     assert _python([spoiled])["id"] == ["li_1"]
 
 
-@pytest.mark.parametrize("value", [b"{}", b"", b'{"id":1}', msgspec.json.encode(line()).replace(b'events":1', b'events":1.0')])
+@pytest.mark.parametrize(
+    "value", [b"{}", b"", b'{"id":1}', msgspec.json.encode(line()).replace(b'events":1', b'events":1.0')]
+)
 def test_a_line_item_that_is_none_is_named(value: bytes) -> None:
     assert line_columns([msgspec.json.encode(line()), value]) is None
     with pytest.raises(StoreError, match="line-items, partition 0, offset 1"):

@@ -181,8 +181,20 @@ def test_parts_of_requests_are_packed_together_as_by_the_twin() -> None:
     found = made()
     with in_python():
         assert found == made()
-    mixed = Rows.joined([routed(["a"]), Rows(*routed(["b"]).lists())])
-    assert mixed.id == ["a", "b"]
+
+
+@given(st.lists(st.tuples(st.text(min_size=1, max_size=3), st.booleans()), min_size=1, max_size=4), st.booleans())
+def test_lists_and_a_table_are_joined_as_lists_are(few: list[tuple[str, bool]], is_first: bool) -> None:
+    table = routed([f"e{i}" for i in range(9)])
+    assert table.table is not None
+    lists = [list(column) for column in table.pick([0] * len(few)).lists()]
+    lists[Rows.NAMES.index("id")] = [id for id, _ in few]
+    lists[Rows.NAMES.index("extensions")] = ['{"region":"é"}' if extended else None for _, extended in few]
+    parts = [Rows(*lists), table] if is_first else [table, Rows(*lists)]
+    joined, expected = Rows.joined(parts), Rows.joined([Rows(*part.lists()) for part in parts])
+    assert joined.table is not None and expected.table is None
+    assert joined == expected and joined.data_bytes == expected.data_bytes
+    assert encode_packs("tenant", joined, VIEW.extractor) == encode_packs("tenant", expected, VIEW.extractor)
 
 
 def test_a_table_outlives_the_body_and_is_not_changed_by_what_follows() -> None:
