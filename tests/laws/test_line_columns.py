@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rating.spend import decode
@@ -67,12 +67,14 @@ needs_library = pytest.mark.skipif(decode.line_columns([msgspec.json.encode(line
 
 
 @needs_library
+@settings(deadline=None)
 @given(st.lists(lines(), min_size=1, max_size=20))
 def test_what_the_engine_writes_is_read_the_same(values: list[bytes]) -> None:
     assert _library(values) == _python(values)
 
 
 @needs_library
+@settings(deadline=None)
 @given(st.lists(lines(TEXT), min_size=1, max_size=5))
 def test_texts_of_any_kind_are_read_the_same_or_left(values: list[bytes]) -> None:
     found = _library(values)
@@ -86,6 +88,7 @@ SPOILING = [
 
 
 @needs_library
+@settings(deadline=None)
 @given(lines(), st.sampled_from(SPOILING), st.data())
 def test_a_damaged_line_item_is_refused_or_read_the_same(value: bytes, spoil: bytes, data: st.DataObject) -> None:
     at = data.draw(st.integers(0, len(value)))

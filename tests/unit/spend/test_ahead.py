@@ -1,7 +1,7 @@
 """Steps that are joined to one write."""
 
 import pyarrow as pa
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rating.spend.ahead import join_staged
@@ -9,6 +9,7 @@ from rating.spend.ahead import join_staged
 ROWS = st.lists(st.tuples(st.sampled_from(["", "a", "b", "é"]), st.integers(1, 3) | st.just(2**62)), max_size=8)
 
 
+@settings(deadline=None)
 @given(st.lists(ROWS, min_size=2, max_size=4))
 def test_of_each_identity_the_highest_revision_stays_and_the_first_of_several(
     steps: list[list[tuple[str, int]]],
