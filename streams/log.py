@@ -1,7 +1,10 @@
 """What every log offers, embedded or Kafka: appending entries to the source, and reading topics by position."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from operator import attrgetter
 from typing import NamedTuple, Protocol
+
+_VALUE_OF = attrgetter("value")
 
 Positions = Mapping[tuple[str, int], int]
 """(topic, partition) -> the offset of the first record that has not been read."""
@@ -34,6 +37,11 @@ class TopicRecord(NamedTuple):
     end: int
     key: bytes
     value: bytes
+
+
+def bytes_of(records: Iterable[TopicRecord]) -> int:
+    """Of all values."""
+    return sum(map(len, map(_VALUE_OF, records)))
 
 
 class Source(Protocol):

@@ -7,6 +7,7 @@ positions) is written once for all the steps that it joins.
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
 
 from rating.spend.decode import Staged
@@ -43,12 +44,7 @@ def join_staged(steps: Sequence[Staged]) -> Staged:
 
 
 def _newest(rows: pa.Table) -> pa.Table:
-    newest: dict[str, tuple[int, int]] = {}
-    revisions = rows["revision"].to_pylist()
-    for at, (id, revision) in enumerate(zip(rows["id"].to_pylist(), revisions, strict=True)):
-        known = newest.get(id)
-        if known is None or known[0] < revision:
-            newest[id] = revision, at
-    if len(newest) == rows.num_rows:
-        return rows
-    return rows.take(pa.array([at for _, at in newest.values()], pa.int64()))
+    codes = rows["id"].combine_chunks().dictionary_encode().indices.to_numpy()  # in the order in which they come
+    order = np.lexsort((-rows["revision"].to_numpy(), codes))
+    first = np.diff(codes[order], prepend=-1) != 0
+    return rows if first.all() else rows.take(pa.array(order[first]))

@@ -8,11 +8,14 @@ What is fixed the first time (a rejection, an alert) has a revision that falls w
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from itertools import groupby
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
 import pyarrow as pa
 
+from rating.spend.line_columns import line_columns
 from rating.spend.mends import names_rejection, stage_mends
 from rating.spend.store import StoreError
 from schemas import entry, topics
@@ -132,6 +135,7 @@ class _Rejected(msgspec.Struct, frozen=True):
     meter: str | None = None
 
 
+_TOPIC_OF = attrgetter("topic")
 _LINE = msgspec.json.Decoder(_Line)
 _INVOICE = msgspec.json.Decoder(Invoice)
 _REJECTED = msgspec.json.Decoder(_Rejected)
@@ -140,9 +144,10 @@ _REJECTED = msgspec.json.Decoder(_Rejected)
 def stage(records: Sequence[TopicRecord]) -> Staged:
     """The new rows that some records bring. Raises: StoreError, naming the record that cannot be read."""
     by_topic: dict[str, list[TopicRecord]] = {}
-    for record in records:
-        if record.value:  # an empty value is a tombstone of a compacted topic: nothing to keep
-            by_topic.setdefault(record.topic, []).append(record)
+    for topic, group in groupby(records, key=_TOPIC_OF):
+        # an empty value is a tombstone of a compacted topic: nothing to keep
+        if found := [record for record in group if record.value]:
+            by_topic.setdefault(topic, []).extend(found)
     staged: Staged = {}
     for topic, read in _READERS.items():
         if topic in by_topic:
@@ -206,10 +211,18 @@ def _latest(records: Iterable[TopicRecord], decoder: Callable[[bytes], Any]) -> 
 
 
 def _line_items(records: Sequence[TopicRecord]) -> Staged:
+    columns = line_columns([record.value for record in records]) or _line_columns_python(records)
+    starts = columns["period_start"].dictionary_encode()
+    keys = pa.array([_sort_text(start) for start in starts.dictionary.to_pylist()], _TEXT)
+    return {"line_items": _table({**columns, "sort_key": keys.take(starts.indices)}, LINE_ITEMS)}
+
+
+def _line_columns_python(records: Sequence[TopicRecord]) -> dict[str, Any]:
+    """What `line_columns` gives, of line items in every form. Raises: StoreError."""
     lines, bodies = _latest(records, _LINE.decode)
     last_event = pa.array([line.last_event for line in lines], _TEXT).cast(pa.timestamp("us", "UTC")).cast(_WHOLE)
-    columns = {
-        **_output_columns(lines, bodies, [_span_key(line.period.start) for line in lines]),
+    return {
+        **_output_columns(lines, bodies, []),
         **_period_columns(lines),
         "charge": [line.charge for line in lines],
         "dimensions": pa.array([bytes(line.dimensions) for line in lines], pa.binary()).cast(_TEXT),
@@ -218,7 +231,6 @@ def _line_items(records: Sequence[TopicRecord]) -> Staged:
         "events": [line.events for line in lines],
         "last_event": last_event,
     }
-    return {"line_items": _table(columns, LINE_ITEMS)}
 
 
 def _invoices(records: Sequence[TopicRecord]) -> Staged:
@@ -376,7 +388,7 @@ def _period_columns(found: Sequence[Any]) -> dict[str, Any]:
         "customer": [output.customer for output in found],
         "subscription": [output.subscription for output in found],
         "currency": [output.currency for output in found],
-        "period_start": [_micros(output.period.start) for output in found],
+        "period_start": pa.array([_micros(output.period.start) for output in found], _WHOLE),
         "period_end": [_micros(output.period.end) for output in found],
     }
 
@@ -397,9 +409,12 @@ def _decimals(texts: Sequence[str]) -> pa.Array:
 _micros = lru_cache(maxsize=4096)(parse_time)
 
 
-@lru_cache(maxsize=4096)
 def _span_key(start: str) -> str:
-    return f"{parse_time(start):020d}"
+    return _sort_text(_micros(start))
+
+
+def _sort_text(time: int) -> str:
+    return f"{time:020d}"
 
 
 def _level_key(because: Because | None) -> str:

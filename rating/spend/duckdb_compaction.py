@@ -18,8 +18,9 @@ ROWS_MIN: Final = 200_000
 
 _logger = logging.getLogger(__name__)
 
+_MADE: Final = "SELECT sql FROM duckdb_tables() WHERE table_name = 'line_items'"
 _NEWEST: Final = """
-CREATE OR REPLACE TABLE line_items_kept AS SELECT * FROM line_items WHERE rowid IN
+INSERT INTO line_items_kept SELECT * FROM line_items WHERE rowid IN
 (SELECT arg_max(rowid, revision) FROM line_items WHERE rowid < {end} GROUP BY id)
 """
 
@@ -66,6 +67,8 @@ class Compaction:
         try:
             with self._writing:
                 (end,) = cursor.execute("SELECT coalesce(max(rowid), -1) + 1 FROM line_items").fetchone() or (0,)
+            (made,) = cursor.execute(_MADE).fetchone() or ("",)
+            cursor.execute(f"CREATE OR REPLACE TABLE line_items_kept {made[made.index('(') :]}")
             cursor.execute(_NEWEST.format(end=int(end)))
             with self._writing:
                 cursor.begin()

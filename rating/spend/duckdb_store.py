@@ -20,6 +20,8 @@ from rating.spend.store import Listing, Place, Row, StoreDamaged, StoreError, St
 _TABLE = re.compile(r"\{(\w+)\}")
 _APPENDED = ("events", "line_items", "controls")
 _VALUE = re.compile(r"\{:(\w+)\}")
+_WAL = "128MB"
+"""So much is appended before DuckDB moves it into its tables: each time, it writes the last row group of each again."""
 _STREAM_ROWS = 50_000
 _LOCKED = "Could not set lock"
 FORMAT = 3
@@ -46,7 +48,10 @@ class DuckdbStore(SqlStore):
     ) -> None:
         """`path`: the file, or `:memory:`. `memory` and `threads` bound what DuckDB takes, `index_bytes_max` what the
         index takes beside it."""
-        settings: dict[str, str | bool | int | float | list[str]] = {"memory_limit": memory}
+        settings: dict[str, str | bool | int | float | list[str]] = {
+            "memory_limit": memory,
+            "checkpoint_threshold": _WAL,
+        }
         if threads is not None:
             settings["threads"] = threads
         self._cursors = Lock()

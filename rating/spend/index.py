@@ -18,10 +18,13 @@ from threading import Lock
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from rating.spend.columns import scaled
+from rating.spend.columns import distinct, scaled
+from schemas.paths import DECIMAL
 
 BYTES_MAX: Final = 512 * 1024 * 1024
 """What an index may take, as it counts itself: more than two million line items."""
@@ -41,9 +44,20 @@ Key = tuple[str, str]
 Pairs = tuple[tuple[str, str | None], ...]
 """A line item's dimensions and their values."""
 
-_PACKED: Final = struct.Struct("<qii16sqq?")  # revision, series, item, amount, events, last event, billable
+_PACKED: Final = struct.Struct("<qii16sqq?")
+_FIELDS: Final = np.dtype(
+    [
+        ("revision", "<i8"), ("series", "<i4"), ("item", "<i4"), ("amount", "V16"), ("events", "<i8"), ("last", "<i8"),
+        ("billable", "?"),
+    ]
+)  # fmt: skip
+"""The same as `_PACKED`, for many at once."""
 _REVISION: Final = struct.Struct("<q")
 _NEVER: Final = -(2**63)
+_ID_BEGIN: Final = b"li_"
+_ID_LENGTH: Final = 35
+_DIGITS: Final = np.array([b"0123456789abcdef".find(letter) for letter in range(256)], np.int8).view(np.uint8)
+"""What each letter of an identifier is as a hexadecimal digit; 255 where it is none."""
 _DIMENSIONS = msgspec.json.Decoder(dict[str, str | None])
 _THRESHOLD: Final = '"kind":"threshold"'
 
@@ -126,10 +140,10 @@ class Contents(NamedTuple):
 class Account:
     """One customer's part of the index. `moves` rises with every change, and is odd within one."""
 
-    __slots__ = ("_bills", "_crossings", "_labels", "_lines", "moves", "used")
+    __slots__ = ("_bills", "_crossings", "_lines", "labels", "moves", "used")
 
     def __init__(self, labels: _Labels) -> None:
-        self._labels = labels
+        self.labels = labels
         self._lines: dict[bytes, bytes] = {}
         self._bills: dict[str, tuple[int, Bill]] = {}
         self._crossings: dict[str, Crossing] = {}
@@ -152,7 +166,7 @@ class Account:
             time.sleep(0)  # another thread is at its few instructions
 
     def _unpacked(self, packed: list[bytes]) -> list[Line]:
-        series, items, number = self._labels.series, self._labels.items, int.from_bytes
+        series, items, number = self.labels.series, self.labels.items, int.from_bytes
         make = Line._make
         return [
             make((*series[at], *items[item], number(amount, "little", signed=True), events, _time(last)))
@@ -170,39 +184,37 @@ class Account:
 
     def join(self, other: "Account") -> int:
         """Takes over what the other has and this has not, or in a lower revision. Returns the bytes that it adds."""
-        size = self._size()
-        revision, known = _REVISION.unpack_from, self._lines.get
-        lines = {
-            name: packed
-            for name, packed in other._lines.items()
-            if (old := known(name)) is None or revision(old) < revision(packed)
-        }
+        lines, known = other._lines, self._lines
+        if known:
+            revision = _REVISION.unpack_from
+            lines = {
+                name: packed
+                for name, packed in lines.items()
+                if (old := known.get(name)) is None or revision(old) < revision(packed)
+            }
+        if not other._bills and not other._crossings:  # as a rule
+            size = len(known)
+            self.moves += 1
+            known.update(lines)
+            self.moves += 1
+            return LINE_BYTES * (len(known) - size)
+        whole = self._size()
         bills = {id: one for id, one in other._bills.items() if id not in self._bills or self._bills[id][0] < one[0]}
         crossings = {id: one for id, one in other._crossings.items() if id not in self._crossings}
         self.moves += 1
-        self._lines.update(lines)
+        known.update(lines)
         self._bills.update(bills)
         self._crossings.update(crossings)
         self.moves += 1
-        return self._size() - size
+        return self._size() - whole
 
-    def _keep_lines(self, id: str, revision: int, *values: Any) -> None:
-        """Keeps a line item, unless a revision as high is there."""
-        name = _short(id)
-        known = self._lines.get(name)
-        if known is not None and _REVISION.unpack_from(known)[0] >= revision:
-            return
-        currency, subscription, start, end, charge, dimensions, quantity, amount, events, last = values
-        labels = self._labels
-        self._lines[name] = _PACKED.pack(
-            revision,
-            labels.series_of((currency, subscription, start, end)),
-            labels.item_of((charge, dimensions)),
-            amount.to_bytes(16, "little", signed=True),
-            events,
-            _NEVER if last is None else last,
-            bool(quantity or amount),
-        )
+    def keep_lines(self, lines: Iterable[tuple[bytes, bytes]]) -> None:
+        """Keeps line items (see `_pack`), unless a revision as high is there."""
+        known, revision = self._lines, _REVISION.unpack_from
+        for name, packed in lines:
+            old = known.get(name)
+            if old is None or revision(old) < revision(packed):
+                known[name] = packed
 
     def _keep_bills(self, id: str, revision: int, *values: Any) -> None:
         known = self._bills.get(id)
@@ -282,7 +294,7 @@ class SpendIndex:
             rows_read = 0
             for name, columns in COLUMNS.items():
                 for rows in read(name, columns):
-                    _merge(name, rows, opened)
+                    _merge(name, rows, opened, self._labels)
                     rows_read += rows.num_rows
                     if rows_read * BILL_BYTES > self.bytes_max and _size(opened) + self.nbytes > self.bytes_max:
                         self._forget()
@@ -299,7 +311,7 @@ class SpendIndex:
             news = _Opened(lambda: Account(self._labels))
             for name in COLUMNS:
                 if name in staged:
-                    _merge(name, staged[name], news)
+                    _merge(name, staged[name], news, self._labels)
             for key, new in news.items():
                 self._join(key, new)
             self._keep_bound()
@@ -333,7 +345,7 @@ class SpendIndex:
             self._arriving.setdefault(key, []).append(mine)
             for staged in self._unwritten:
                 for name in COLUMNS.keys() & staged.keys():
-                    _merge(name, _only(key, staged[name]), _Opened(lambda: mine))
+                    _merge(name, _only(key, staged[name]), _Opened(lambda: mine), self._labels)
         try:
             found = {name: list(read(name, columns)) for name, columns in COLUMNS.items()}
         except BaseException:
@@ -345,14 +357,19 @@ class SpendIndex:
             there = self._accounts.get(key)
             if there is not None:  # another thread has asked for it, too, and was sooner
                 return there
-            for name, parts in found.items():
-                for rows in parts:
-                    _merge(name, rows, _Opened(lambda: mine))
-            mine.used = next(self._clock)
-            self._bytes += mine.nbytes
-            self._accounts[key] = mine
-            self._keep_bound()
-            return mine
+            if mine.labels is self._labels:
+                return self._loaded(key, mine, found)
+        return self.load(key, read)  # the texts were let go meanwhile, and its numbers with them
+
+    def _loaded(self, key: Key, mine: Account, found: Mapping[str, Sequence[Rows]]) -> Account:
+        for name, parts in found.items():
+            for rows in parts:
+                _merge(name, rows, _Opened(lambda: mine), self._labels)
+        mine.used = next(self._clock)
+        self._bytes += mine.nbytes
+        self._accounts[key] = mine
+        self._keep_bound()
+        return mine
 
     def _arrived(self, key: Key, account: Account) -> None:
         self._arriving[key].remove(account)
@@ -385,12 +402,89 @@ def _size(accounts: Mapping[Key, Account]) -> int:
     return sum(account.nbytes for account in accounts.values())
 
 
-def _merge(name: str, rows: Rows, opened: _Opened) -> None:
+def _merge(name: str, rows: Rows, opened: _Opened, labels: _Labels) -> None:
     """Keeps rows of a table in the accounts that they belong to."""
+    if name == "line_items":
+        _merge_lines(rows, opened, labels)
+        return
     columns = (_VALUES.get(column, _plain)(rows[column]) for column in COLUMNS[name])
     keep = _KEEP[name]
     for tenant, customer, *values in zip(*columns, strict=True):
         keep(opened[tenant, customer], *values)
+
+
+def _merge_lines(rows: Rows, opened: _Opened, labels: _Labels) -> None:
+    """The same of line items, column by column: row by row they are only handed out."""
+    if not rows.num_rows:
+        return
+    keys: list[Key] = []
+
+    def enter(key: Key) -> int:
+        keys.append(key)
+        return len(keys) - 1
+
+    owners = _numbered(rows, ("tenant", "customer"), enter)
+    order = np.argsort(owners, kind="stable")
+    names, packed = _names(rows["id"]), _pack(rows, labels)
+    lines = [(names[at], packed[at]) for at in order.tolist()]
+    ends = np.cumsum(np.bincount(owners, minlength=len(keys))).tolist()
+    begin = 0
+    for key, end in zip(keys, ends, strict=True):
+        opened[key].keep_lines(lines[begin:end])
+        begin = end
+
+
+def _numbered(rows: Rows, columns: Sequence[str], number: Callable[[Any], int]) -> npt.NDArray[np.int64]:
+    """What `number` says of each row's values in these columns; it is asked once for each that is different."""
+    values, codes = zip(*(distinct(_joined(rows[column])) for column in columns), strict=True)
+    mixed = codes[0]
+    for more, own in zip(values[1:], codes[1:], strict=True):
+        mixed = np.unique(mixed, return_inverse=True)[1] * len(more) + own  # below rows times rows
+    _, first, inverse = np.unique(mixed, return_index=True, return_inverse=True)
+    different = ([of[code] for code in own[first].tolist()] for of, own in zip(values, codes, strict=True))
+    return np.array([number(each) for each in zip(*different, strict=True)], np.int64)[inverse]
+
+
+def _pack(rows: Rows, labels: _Labels) -> list[bytes]:
+    """Line items as `_PACKED` has them."""
+    amount, quantity = (_halves(_joined(rows[name])) for name in ("amount", "quantity"))
+    packed = np.empty(len(amount), _FIELDS)
+    packed["revision"] = _joined(rows["revision"]).to_numpy()
+    packed["series"] = _numbered(rows, ("currency", "subscription", "period_start", "period_end"), labels.series_of)
+    packed["item"] = _numbered(rows, ("charge", "dimensions"), labels.item_of)
+    packed["amount"] = amount.view("V16")[:, 0]
+    packed["events"] = _joined(rows["events"]).to_numpy()
+    packed["last"] = _joined(rows["last_event"]).fill_null(_NEVER).to_numpy()
+    packed["billable"] = (amount | quantity).any(axis=1)
+    return _cut(packed.tobytes(), _PACKED.size)
+
+
+def _halves(column: pa.Array) -> npt.NDArray[np.int64]:
+    """The two halves of scaled numbers, the low one first."""
+    if column.type != DECIMAL:
+        raise TypeError(f"found a column of {column.type}, expected {DECIMAL}")
+    found = np.frombuffer(column.buffers()[1], np.int64).reshape(-1, 2)
+    return found[column.offset : column.offset + len(column)]
+
+
+def _names(column: Rows) -> list[bytes]:
+    """`_short` of each."""
+    ids = _joined(column).cast(pa.string())
+    ends = np.frombuffer(ids.buffers()[1], np.int32)[ids.offset : ids.offset + len(ids) + 1]
+    if (np.diff(ends) == _ID_LENGTH).all():
+        letters = np.frombuffer(ids.buffers()[2], np.uint8)[ends[0] : ends[-1]].reshape(-1, _ID_LENGTH)
+        digits = _DIGITS[letters[:, len(_ID_BEGIN) :]]
+        if (letters[:, : len(_ID_BEGIN)] == np.frombuffer(_ID_BEGIN, np.uint8)).all() and (digits < 16).all():
+            return _cut((digits[:, 0::2] << 4 | digits[:, 1::2]).tobytes(), 16)
+    return [_short(id) for id in ids.to_pylist()]
+
+
+def _cut(whole: bytes, size: int) -> list[bytes]:
+    return [whole[at : at + size] for at in range(0, len(whole), size)]
+
+
+def _joined(column: Rows) -> pa.Array:
+    return column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
 
 
 def _only(key: Key, rows: pa.Table) -> pa.Table:
@@ -402,11 +496,8 @@ def _plain(column: Any) -> list[Any]:
     return column.to_pylist()
 
 
-_VALUES: Final[dict[str, Callable[[Any], list[Any]]]] = {
-    "quantity": scaled, "amount": scaled, "subtotal": scaled, "total": scaled,
-}  # fmt: skip
+_VALUES: Final[dict[str, Callable[[Any], list[Any]]]] = {"subtotal": scaled, "total": scaled}
 _KEEP: Final[dict[str, Callable[..., None]]] = {
-    "line_items": Account._keep_lines,
     "invoices": Account._keep_bills,
     "alerts": Account._keep_alerts,
 }

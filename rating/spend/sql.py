@@ -9,6 +9,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import groupby
+from operator import itemgetter
 from typing import Any, Final
 
 import msgspec
@@ -47,7 +48,7 @@ from schemas.entry import TICK
 from schemas.event import VOID_TYPE
 from schemas.identity import event_identity
 from schemas.numbers import parse_scaled
-from streams.log import TopicRecord
+from streams.log import TopicRecord, bytes_of
 
 _UNASKED: Final = ("id", "revision", "sort_key", "body", "tenant", "customer")
 _LINE_COLUMNS: Final = ", ".join(name for name in LINE_ITEMS.names if name not in _UNASKED)
@@ -150,11 +151,11 @@ class SqlStore(ABC):
         before = self._taken
         positions = dict(before.positions)
         fresh: list[TopicRecord] = []
-        for record in records:
-            at = (record.topic, record.partition)
-            if record.offset >= positions.get(at, 0):
-                positions[at] = record.end
-                fresh.append(record)
+        for at, group in groupby(records, key=_PLACE_OF):  # of one place they come in their order
+            own = list(group)
+            reached = positions.get(at, 0)
+            fresh += own if own[0].offset >= reached else (record for record in own if record.offset >= reached)
+            positions[at] = max(reached, own[-1].end)
         if not fresh:
             return None
         progress = self._advanced(fresh, positions)
@@ -167,7 +168,7 @@ class SqlStore(ABC):
             {at: next for at, next in positions.items() if before.positions.get(at) != next}
         )
         after = Reached(positions, {**before.progress, **progress}, {**before.changes, **changes})
-        return Step(staged, after, sum(len(record.value) for record in fresh))
+        return Step(staged, after, bytes_of(fresh))
 
     def catalogue(self, tenant: str, partition: int) -> bytes | None:
         """The newest catalogue (JSON) of a tenant in that partition of the source, else in any."""
@@ -401,9 +402,11 @@ class SqlStore(ABC):
     ) -> dict[int, Progress]:
         """The progress of the partitions where it changes."""
         changed = {}
-        by_partition = sorted(records, key=lambda record: record.partition)  # stable: each one's order stays
-        for partition, group in groupby(by_partition, key=lambda record: record.partition):
-            own = list(group)
+        own_of: dict[int, list[TopicRecord]] = {record.partition: [] for record in records}
+        for record in records:
+            if record.topic != topics.LINE_ITEMS:
+                own_of[record.partition].append(record)
+        for partition, own in own_of.items():
             known = self._taken.progress.get(partition, Progress())
             before = _begun(known, own, self._taken.positions.get((topics.EVENTS, partition), 0))
             read = {topic: positions.get((topic, partition), 0) for topic in TOPICS}
@@ -513,6 +516,8 @@ _OF_THRESHOLD: Final = 'body LIKE \'%"kind":"threshold"%\''
 """No text of an alert can hold these letters elsewhere: quotes in a text are escaped."""
 _STRETCH: Final = "log_partition = {:partition} AND log_offset >= {:start} AND log_offset < {:end}"
 _ARRIVAL: Final = "log_offset, identity, subject, source, type, id, time, arrived, data, extensions"
+_PLACE_OF: Final = itemgetter(0, 1)
+"""Topic and partition of a record."""
 _PLACE: Final = "identity, log_partition, log_offset, log_index"
 _EVENT_ORDER: Final = "arrived, log_partition, log_offset, log_index"
 

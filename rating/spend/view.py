@@ -19,7 +19,7 @@ from rating.spend.proof import Verdict, news, reconcile
 from rating.spend.store import TOPICS, SpendStore, StoreFull, StoreUnavailable
 from schemas import topics
 from streams.durations import Durations
-from streams.log import Source, TopicRecord
+from streams.log import Source, TopicRecord, bytes_of
 
 
 class ApplyObserver(Protocol):
@@ -34,15 +34,19 @@ Of = Literal["now", "spend", "usage", "both"]
 """What a position is of: `spend` (outputs of the engine, in the tables), `now` (the same in memory, where the spend
 query has them from), `usage` (raw events, in the tables), or `both` tables."""
 
-TAKE_RECORDS_MAX: Final = 5_000
-TAKE_BYTES_MAX: Final = 8 * 1024 * 1024
+TAKE_RECORDS_MAX: Final = 50_000
+TAKE_BYTES_MAX: Final = 32 * 1024 * 1024
 """Taken in at once: no new records are added above these bounds."""
 
-UNWRITTEN_BYTES_MAX: Final = 64 * 1024 * 1024
+UNWRITTEN_BYTES_MAX: Final = 128 * 1024 * 1024
 """So much may be ahead of the tables; then the feed waits for a write."""
 
 WRITE_S: Final = 0.1
 """How soon, at the least, a write follows the one before: more is written in one go."""
+
+WRITE_PAUSE_S: Final = 1.0
+"""After a long write the pause is twice as long as it was, and at most this: a line item that changes all the time is
+written once for all of it. It ends when half of what may be unwritten is."""
 
 CHECK_S: Final = 60.0
 
@@ -158,10 +162,10 @@ class SpendView:
         loop = asyncio.get_running_loop()
         while True:
             records = list(await ahead.get())
-            size = sum(len(record.value) for record in records)
+            size = bytes_of(records)
             while len(records) < TAKE_RECORDS_MAX and size < TAKE_BYTES_MAX and not ahead.empty():
                 more = ahead.get_nowait()
-                size += sum(len(record.value) for record in more)
+                size += bytes_of(more)
                 records += more
             async with self._moved:
                 await self._moved.wait_for(lambda: self.store.unwritten < UNWRITTEN_BYTES_MAX)
@@ -185,7 +189,14 @@ class SpendView:
                 await loop.run_in_executor(writing, self._compare)
             self.applying = False
             await self._has_moved()
-            await asyncio.sleep(WRITE_S - (loop.time() - begun))
+            took = loop.time() - begun
+            await self._pause(max(WRITE_S - took, min(2 * took, WRITE_PAUSE_S)))
+
+    async def _pause(self, seconds: float) -> None:
+        """Waits so long, or until there is much to write."""
+        with suppress(TimeoutError):
+            async with asyncio.timeout(seconds), self._moved:
+                await self._moved.wait_for(lambda: self.store.unwritten > UNWRITTEN_BYTES_MAX // 2)
 
     async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
         """Writes, again and again while there is no room or no server for it: queries go on with what is there."""

@@ -62,6 +62,9 @@ class HostSettings:
     step_entries_max: int = 4096
     step_events_max: int = 100_000
     step_bytes_max: int = 32 * 1024 * 1024
+    step_interval_seconds: float = 0.02
+    """Steps of a partition begin so far apart, unless more waits than one may take: a step costs some milliseconds
+    whatever is in it, and a line item is written once for each. What comes after a pause is worked in at once."""
     snapshot_seconds: float = 60.0
     """A snapshot is due this long after the last one, if anything has changed since."""
     snapshot_offsets: int = 2_000_000
@@ -315,7 +318,9 @@ class _Partition:
                 raise LogUnavailable(self._log.failure)
             entries = self._read()
             if entries:
+                begun = time.monotonic()
                 self._step(state, entries)
+                self._gather(begun)
             elif not self._stopping.is_set():
                 self.work.does(IDLE)
                 self.woken.wait(max(0.0, self._snapshot_due - time.monotonic()))
@@ -420,6 +425,13 @@ class _Partition:
             events_max=settings.step_events_max,
             bytes_max=settings.step_bytes_max,
         )
+
+    def _gather(self, begun: float) -> None:
+        """Lets entries gather until the next step may begin. `begun`: when the last one did."""
+        waiting = self._log.end(topics.EVENTS, self.number) - self.position
+        if waiting < self._settings.step_events_max:
+            self.work.does(IDLE)
+            self._stopping.wait(max(0.0, begun + self._settings.step_interval_seconds - time.monotonic()))
 
     def _step(self, state: PartitionProcessor, entries: list[Entry]) -> None:
         """One commit, in the steps of `streams.journal`."""

@@ -111,6 +111,21 @@ def test_what_arrives_is_worked_in_without_waiting(log: SqliteLog, snapshots: Sn
     assert latest(outputs(log, 0)) == {"key": 20}
 
 
+@pytest.mark.parametrize("events_max", [100_000, 1])
+def test_steps_begin_apart_unless_more_waits_than_one_takes(
+    log: SqliteLog, snapshots: SnapshotStore, events_max: int
+) -> None:
+    settings = replace(SETTINGS, step_interval_seconds=0.5, step_events_max=events_max)
+    with running(log, snapshots, settings) as host:
+        began = time.monotonic()
+        for number in range(20):
+            end = send(log, 0, [(f"{number}", "key", 1)])
+        assert host.wait_until({0: end}, 20)
+        steps, took = host.state()[0].steps, time.monotonic() - began
+    assert steps == 20 if events_max == 1 else steps <= 1 + took / 0.5
+    assert latest(outputs(log, 0)) == {"key": 20}
+
+
 def test_waiting_for_what_does_not_come_ends(log: SqliteLog, snapshots: SnapshotStore) -> None:
     with running(log, snapshots) as host:
         assert not host.wait_until({0: 1}, 0.05)

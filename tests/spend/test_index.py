@@ -2,8 +2,10 @@
 
 import gc
 import tracemalloc
+from collections.abc import Sequence
 from threading import Event, Thread
 
+import pyarrow as pa
 import pytest
 
 from rating.spend.decode import stage
@@ -107,6 +109,29 @@ def test_a_read_that_fails_leaves_nothing_behind(monkeypatch: pytest.MonkeyPatch
     store.apply(batch(log, 2))
     assert asked(store) == "2"
     store.close()
+
+
+def test_an_account_whose_texts_are_let_go_while_it_is_read_is_read_again() -> None:
+    """Its numbers would stand for other texts."""
+    log = Log()
+    log.append(topics.LINE_ITEMS, line("li_a", customer="c1", charge="first"))
+    kept, log = stage(log.records), Log()
+    for number in range(20):
+        log.append(topics.LINE_ITEMS, line(f"li_{number}", customer="c2", charge=f"other-{number}"))
+    more, index = stage(log.records), SpendIndex(bytes_max=20_000)
+    reads: list[str] = []
+
+    def read(name: str, columns: Sequence[str]) -> list[pa.Table]:
+        if not reads:  # as another thread may do it meanwhile
+            index.take(more)
+            index._forget()
+            index.take(more)
+        reads.append(name)
+        return [kept[name]] if name in kept else []
+
+    (found,) = index.load(("default", "c1"), read).read().lines
+    assert (found.charge, found.subscription, found.amount) == ("first", "acme-launch", 15 * 10**11)
+    assert len(reads) == 2 * len(COLUMNS)
 
 
 def asked(store: SpendStore) -> str:

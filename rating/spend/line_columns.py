@@ -1,0 +1,79 @@
+"""Line items (JSON) as columns, by the library: `native/src/lines.c`. Its twin is in `rating.spend.decode`."""
+
+import ctypes
+import os
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from native.library import function
+from schemas.paths import DECIMAL
+
+_WORDS: Final = 25
+_WORD: Final = 8
+_TEXTS: Final = ("body", "id", "tenant", "customer", "subscription", "charge", "dimensions", "currency")
+"""Two words each, from the first on: where it stands, and how long it is."""
+_WHOLE: Final = ("revision", "period_start", "period_end", "events", "last_event")
+_DECIMALS: Final = ("quantity", "amount")
+_ABSENT: Final = -1
+_BYTES_MAX: Final = 2**31 - 1
+"""Of all texts of a column."""
+_SEED: Final = int.from_bytes(os.urandom(8), "little")
+"""Of the process: nobody outside can choose texts whose hashes meet."""
+
+_size = function("tx_read_lines_size", ctypes.c_int64, ctypes.c_int64)
+_read = function(
+    "tx_read_lines", ctypes.c_int64, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64,
+    ctypes.c_void_p, ctypes.c_void_p,
+)  # fmt: skip
+_texts = function(
+    "tx_texts", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
+)
+
+Rows = NDArray[np.int64]
+
+
+def line_columns(values: Sequence[bytes]) -> dict[str, pa.Array] | None:
+    """By name, what a store needs of each line item: of each identity the highest revision, the first of several.
+
+    None where the library is left out, or one of them is not as the engine writes them (a text with an escape, say).
+    """
+    if _size is None or _read is None or not values:
+        return None
+    sizes = np.fromiter(map(len, values), np.int64, len(values))
+    if int(sizes.sum()) > _BYTES_MAX:
+        return None
+    joined = b"".join(values)
+    scratch = np.empty(-(-_size(len(values)) // _WORD), np.int64)
+    rows = np.empty((len(values), _WORDS), np.int64)
+    count = _read(joined, sizes.ctypes.data, len(values), _SEED, scratch.ctypes.data, rows.ctypes.data)
+    if count < 0:
+        return None
+    rows = rows[:count]
+    whole = 2 * len(_TEXTS)
+    columns: dict[str, Any] = {name: _text_column(rows, 2 * at) for at, name in enumerate(_TEXTS)}
+    columns |= {name: pa.array(rows[:, whole + at]) for at, name in enumerate(_WHOLE)}
+    last = rows[:, whole + _WHOLE.index("last_event")]
+    columns["last_event"] = pa.array(last, mask=last == _ABSENT)
+    scaled = whole + len(_WHOLE)
+    return columns | {name: _decimal_column(rows, scaled + 2 * at) for at, name in enumerate(_DECIMALS)}
+
+
+def _text_column(rows: Rows, word: int) -> pa.Array:
+    assert _texts is not None
+    count, first = len(rows), rows.ctypes.data + _WORD * word
+    ends = np.zeros(count + 1, np.int32)
+    sizes = np.ascontiguousarray(rows[:, word + 1])
+    np.cumsum(sizes, out=ends[1:])
+    data = np.empty(int(ends[-1]), np.uint8)
+    _texts(first, count, _WORDS, sizes.ctypes.data, data.ctypes.data)
+    return pa.StringArray.from_buffers(count, pa.py_buffer(ends), pa.py_buffer(data))
+
+
+def _decimal_column(rows: Rows, word: int) -> pa.Array:
+    return pa.Array.from_buffers(
+        DECIMAL, len(rows), [None, pa.py_buffer(np.ascontiguousarray(rows[:, word : word + 2]))]
+    )
