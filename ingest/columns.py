@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.table import DATA, Table
+from ingest.table import CONTENT, DATA, IDENTITY, Table
 from schemas.limits import EVENT_DEPTH_MAX, REJECTED_EVENT_BYTES_MAX
 from schemas.rejection import Code, Rejection, Where
 
@@ -193,6 +193,13 @@ class Rows(_Columns):
     def data_bytes(self) -> int:
         """The bytes of all rows' data."""
         return int(self.table.sizes(DATA).sum()) if self.table is not None else sum(map(len, self.data))
+
+    @property
+    def keys(self) -> tuple[Any, Any]:
+        """Identities and contents, as `ingest.memory` takes them: no object is made of a table's."""
+        if self.table is not None:
+            return self.table.rows[:, IDENTITY:CONTENT], self.table.rows[:, CONTENT]
+        return self.identity, self.content
 
     @classmethod
     def joined(cls, parts: "Sequence[Rows]") -> "Rows":
