@@ -62,8 +62,8 @@ class Route(NamedTuple):
 class RouteTable:
     """Routes as the compiled half reads them.
 
-    `rows`: subject -> its place in `customers`, or `NOWHERE`. `customers`: for each place where the customer's text stands, its
-    bytes, and the partition. `held`: what these texts stand in; a table that names them keeps it.
+    `rows`: subject -> its place in `customers`, or `NOWHERE`. `customers`: for each place where the customer's text
+    stands, its bytes, and the partition. `held`: what these texts stand in; a table that names them keeps it.
     """
 
     def __init__(self) -> None:

@@ -34,7 +34,7 @@ class Routed:
         """Every subject must have a route. `arrived`: when all events have arrived, or each of them; microseconds."""
         self.events = events
         self.rows: Rows
-        self.partitions: Sequence[int] | NDArray[np.int64]
+        self.partitions: list[int] | NDArray[np.int64]
         self.rows, self.partitions = (
             _route_lists(events, router, arrived)
             if events.table is None
@@ -43,10 +43,11 @@ class Routed:
 
     def by_partition(self) -> dict[int, Rows]:
         """The rows of each partition, in the order of the request."""
-        found = sorted(set(self.partitions)) if isinstance(self.partitions, list) else np.unique(self.partitions).tolist()
-        if len(found) == 1:
-            return {found[0]: self.rows}
-        return {partition: self.rows.pick(self.of(partition)) for partition in found}
+        each = self.partitions
+        first = each[0]
+        if each.count(first) == len(each) if isinstance(each, list) else (each == first).all():
+            return {int(first): self.rows}
+        return {partition: self.rows.pick(self.of(partition)) for partition in np.unique(each).tolist()}
 
     def of(self, partition: int) -> NDArray[np.int64]:
         """Which events belong to a partition."""
@@ -73,9 +74,7 @@ def _route_lists(events: Events, router: Router, arrived: int | Sequence[int]) -
     return rows, [route.partition for route in routes]
 
 
-def _route_table(
-    table: Table, router: Router, arrived: int | Sequence[int]
-) -> tuple[Rows, NDArray[np.int64]]:
+def _route_table(table: Table, router: Router, arrived: int | Sequence[int]) -> tuple[Rows, NDArray[np.int64]]:
     """The same for a table, which is left as it is."""
     assert _route is not None
     subjects, codes = table.distinct(SUBJECT)
@@ -84,9 +83,7 @@ def _route_table(
     came = np.full(len(table), arrived, np.int64) if isinstance(arrived, int) else np.array(arrived, np.int64)
     tenant = router.tenant.encode()
     routed = Table(table.rows.copy(), (*table.held, known.held))
-    _route(
-        routed.address, len(routed), tenant, len(tenant), codes.ctypes.data, customers.ctypes.data, came.ctypes.data
-    )
+    _route(routed.address, len(routed), tenant, len(tenant), codes.ctypes.data, customers.ctypes.data, came.ctypes.data)
     return Rows(table=routed), routed.rows[:, PARTITION]
 
 
