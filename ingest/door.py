@@ -227,7 +227,7 @@ class Door:
         done: Callable[[int, Single], None],
     ) -> None:
         """Says of the events of one partition what became of them, as soon as it is known: none waits for others'."""
-        of = routed.of(partition).tolist()
+        of = range(len(rows)) if rows is routed.rows else routed.of(partition).tolist()
         places = pick(routed.events.at, of)
         try:
             position = encode_position({partition: await end})
@@ -275,7 +275,7 @@ class Door:
         self, routed: Routed, refused: list[Refused], parsed: Parsed, tenant: str, trace: str | None
     ) -> dict[int, int]:
         """Appends the events and publishes the rejections. Returns the position after the events."""
-        by_partition = routed.by_partition() if len(routed.events) else {}
+        by_partition = routed.by_partition()
         ends = [self._batcher.add(tenant, partition, rows, trace) for partition, rows in by_partition.items()]
         if refused:
             rejections = [make_rejection(one, parsed.where(one.at), tenant) for one in refused]

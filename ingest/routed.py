@@ -44,6 +44,8 @@ class Routed:
     def by_partition(self) -> dict[int, Rows]:
         """The rows of each partition, in the order of the request."""
         each = self.partitions
+        if not len(each):
+            return {}
         first = each[0]
         if each.count(first) == len(each) if isinstance(each, list) else (each == first).all():
             return {int(first): self.rows}

@@ -77,7 +77,7 @@ class Lane:
         self._rates = rates
         self._counts = counts
         self._heads: dict[bytes, Head | None] = {}
-        self._before: tuple[_Headers, bytes] = [], b""
+        self._before: tuple[_Headers, dict[int, bytes]] = [], {}
         self._tasks: set[asyncio.Task[None]] = set()
 
     def head(self, data: bytes, at: int) -> Head | None:
@@ -137,14 +137,14 @@ class Lane:
         """An answer's head without its last line, and its body, as they go over the wire. `before`: the headers that
         the server puts into each; `seconds`: how long the request has waited for it."""
         if not isinstance(found, LogUnavailable):
-            status, body = (
-                (found.status, msgspec.json.encode(found.answer())) if isinstance(found, Receipt) else (200, found)
-            )
+            if isinstance(found, Receipt):
+                status, body = found.status, msgspec.json.encode(found.answer())
+            else:
+                status, body = 200, found
             self._counts.note(_METHOD, EVENTS_PATH, status, seconds)
             if self._before[0] is not before:
-                self._before = before, b"%bcontent-type: application/json\r\n" % _lines(before)
-            first = b"HTTP/1.1 %d %b\r\n" % (status, _PHRASES[status])
-            return b"%b%bcontent-length: %d\r\n" % (first, self._before[1], len(body)), body
+                self._before = before, {status: _first(status, before) for status in _PHRASES}
+            return b"%bcontent-length: %d\r\n" % (self._before[1][status], len(body)), body
         self._counts.note(_METHOD, EVENTS_PATH, 503, seconds)
         body, wait = unavailable(self._singles.door, found)
         said = [(b"content-type", PROBLEM), (b"content-length", b"%d" % len(body)), wait]
@@ -204,6 +204,12 @@ def _form(headers: _Headers) -> Form | None:
         return form_of(headers)
     except BodyRefused:
         return None
+
+
+def _first(status: int, before: _Headers) -> bytes:
+    """An answer's lines up to its length."""
+    lines = b"HTTP/1.1 %d %b\r\n%bcontent-type: application/json\r\n"
+    return lines % (status, _PHRASES[status], _lines(before))
 
 
 def _lines(headers: _Headers) -> bytes:
