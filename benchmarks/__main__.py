@@ -57,7 +57,7 @@ JOBS: Final = (
     ),
     Job("growth", "--keys 100000,1000000", "--keys 100000,1000000,10000000 --turns 10"),
     Job("restore", "--lines 100000", "--lines 100000 1000000"),
-    Job("door", "--seconds 3 --repeat 1", "--seconds 20 --repeat 3", on_record=False),
+    Job("door", "--seconds 3 --repeat 1", "--seconds 20 --repeat 3"),
     Job("door", "--inside --seconds 1", "--inside --seconds 10", on_record=False),
     Job("sqlite_log", "--seconds 2", "--seconds 10", on_record=False),
     Job("spend_store", "200000", "1000000", on_record=False),

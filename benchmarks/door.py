@@ -20,6 +20,7 @@ from typing import NamedTuple
 import msgspec
 
 from benchmarks.door_http import KINDS, measure_http
+from benchmarks.result import append, print_table
 from ingest.door import Door, DoorSettings
 from ingest.route import View
 from schemas.limits import BODY_BYTES_MAX
@@ -156,13 +157,18 @@ def main() -> None:
     parser.add_argument("--repeat", type=int, default=3, help="of each case over HTTP")
     parser.add_argument("--rate", type=float, default=7500, help="single events a second whose times are of interest")
     parser.add_argument("--folder", type=Path, help="the disk; by default that of temporary files")
+    parser.add_argument("--json", type=Path, help="append the figures over HTTP to this file")
     parser.add_argument("--inside", action="store_true", help="without HTTP and disk, in this process")
     parser.add_argument("--partitions", type=int, default=4, help="of --inside")
     parser.add_argument("--case", default="", help="of --inside: only cases whose name holds this")
     parser.add_argument("--profile", action="store_true", help="of --inside: print where the time goes")
     given = parser.parse_args()
     if not given.inside:
-        measure_http(given.server, given.seconds, given.repeat, given.rate, given.folder)
+        figures = measure_http(given.server, given.seconds, given.repeat, given.rate, given.folder)
+        print()
+        print_table(figures)
+        if given.json:
+            append(given.json, figures)
         return
     size = len(msgspec.json.encode(make_events(random.Random(1), BODY_EVENTS))) / BODY_EVENTS
     print(f"{size:.0f} bytes an event, {given.partitions} partitions, events per second of one core:")

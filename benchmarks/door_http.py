@@ -6,26 +6,27 @@ answered with 200 is in the log, and the log holds nothing that was not sent.
 """
 
 import contextlib
-import os
 import re
 import sqlite3
-import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final, NamedTuple
 
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from benchmarks.http_load import Load, Running, Sent
+from benchmarks.result import CPU_MICROS, Figure, figure, latencies
+from schemas.entry import EVENTS
 
 SINGLES: Final = Load(0, connections=256)
 BATCHES: Final = Load(0, connections=4, events=1000)
 KINDS: Final = ("door", "ordinary", "serve")
-_TICKS_MAX: Final = 100
-"""Entries without events that `serve` writes meanwhile."""
-_CLOCK_TICKS: Final = os.sysconf("SC_CLK_TCK")
 _BOOK: Final = """
 meters: {tokens: {event: llm.request, aggregate: sum, value: $.tokens, dimensions: {model: $.model}}}
 price_books:
@@ -116,38 +117,70 @@ def run(kind: str, load: Load, *, where: Path | None = None) -> Run:
 
 
 def _check(load: Load, sent: Sent, folder: Path) -> None:
-    """Every event of an answer with 200 is in the log; what is there beyond was on the way at the end."""
+    """Every event of an answer with 200 is in the log, once; what is there beyond was on the way at the end. Counted in
+    the packs themselves, as any reader of Arrow reads them."""
     answered = (sent.before + sent.statuses[200]) * load.events
+    packs: list[pa.ChunkedArray] = []
     with contextlib.closing(sqlite3.connect(folder / "log.sqlite")) as log:
         (number,) = log.execute("SELECT id FROM topics WHERE name = 'taximeter.events'").fetchone()
-        (held,) = log.execute(f"SELECT after FROM topic_{number}_0 ORDER BY position DESC LIMIT 1").fetchone()
+        for (value,) in log.execute(f"SELECT value FROM topic_{number}_0"):
+            if value[1] == EVENTS:
+                packs.append(pa.ipc.open_stream(memoryview(value)[2:]).read_all()["id"])
+    held = sum(map(len, packs))
+    different = pc.count_distinct(pa.chunked_array([chunk for ids in packs for chunk in ids.chunks])).as_py()
     on_the_way = load.connections * load.pipeline * load.events
-    if sent.statuses.keys() - {200} or not answered <= held <= answered + on_the_way + _TICKS_MAX:
-        sys.exit(f"a wrong result is no result: {answered} events answered, {held} in the log, {dict(sent.statuses)}")
+    if sent.statuses.keys() - {200} or not answered <= held <= answered + on_the_way or different != held:
+        found = f"{held} in the log, {different} of them different, {dict(sent.statuses)}"
+        sys.exit(f"a wrong result is no result: {answered} events answered, {found}")
 
 
 def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / _CLOCK_TICKS
+    """What all threads of a process have had of the CPU: its own clock (Linux: clock_getcpuclockid)."""
+    return time.clock_gettime(~pid << 3 | 2)
 
 
-def measure_http(kinds: Sequence[str], seconds: float, repeat: int, rate: float, where: Path | None) -> None:
-    """Runs each case in turns, prints a line for each run, then each case's medians."""
-    cases = {
-        "single events": SINGLES,
-        "single events, 8 on the way": SINGLES._replace(connections=64, pipeline=8),
-        f"single events at {rate:,.0f}/s": SINGLES._replace(rate=rate),
-        "batches of 1,000": BATCHES,
-    }
-    found: dict[tuple[str, str], list[Run]] = {(kind, name): [] for name in cases for kind in kinds}
+class Case(NamedTuple):
+    """A load, and what it is called; `half`: it is half of what one core must take, and its answers' times count."""
+
+    workload: str
+    load: Load
+    half: bool = False
+
+
+def measure_http(kinds: Sequence[str], seconds: float, repeat: int, rate: float, where: Path | None) -> list[Figure]:
+    """Runs each case in turns, prints a line for each run. Returns the figures."""
+    cases = (
+        Case("batches of 1,000", BATCHES),
+        Case("single events", SINGLES),
+        Case("single events, 8 on the way", SINGLES._replace(connections=64, pipeline=8)),
+        Case("single events", SINGLES._replace(rate=rate), half=True),
+    )
+    found: dict[tuple[str, Case], list[Run]] = {(kind, case): [] for case in cases for kind in kinds}
     for _ in range(repeat):
-        for (kind, name), runs in found.items():
-            runs.append(run(kind, cases[name]._replace(seconds=seconds), where=where))
-            print(f"{kind:<8} {name}: {runs[-1]}", flush=True)
-    print("\nmedians: events/s by the clock, µs of CPU an event, events/s of one core, p99 in ms")
-    for (kind, name), runs in found.items():
-        events = runs[0].load.events
-        rate = statistics.median([one.rate for one in runs]) * events
-        cost = statistics.median([one.cpu_us for one in runs]) / events
-        p99 = statistics.median([one.quantile(0.99) for one in runs])
-        print(f"{kind:<8} {name:<32} {rate:>10,.0f} {cost:>8.2f} {1e6 / cost:>10,.0f} {p99:>8.1f}")
+        for (kind, case), runs in found.items():
+            runs.append(run(kind, case.load._replace(seconds=seconds), where=where))
+            at = f" at {case.load.rate:,.0f}/s" if case.half else ""
+            print(f"{kind:<8} {case.workload}{at}: {runs[-1]}", flush=True)
+    return [one for (kind, case), runs in found.items() for one in _figures(kind, case, runs)]
+
+
+def _figures(kind: str, case: Case, runs: Sequence[Run]) -> list[Figure]:
+    """What some runs of one case say."""
+    workload = case.workload if kind == "door" else f"{case.workload}, {kind}"
+    load = case.load
+    say = partial(
+        figure,
+        "door",
+        workload,
+        checked="the log's packs: each event answered for is there, once",
+        settings={"seconds": runs[0].load.seconds, "connections": load.connections, "on the way": load.pipeline},
+    )
+    if case.half:
+        told = partial(figure, "door", workload, checked="the log's packs: each event answered for is there, once")
+        return latencies(told, "answer", 50, [took for one in runs for took in one.sent.took])
+    return [
+        say("durable", "events/s of one core", [1e6 * load.events / one.cpu_us for one in runs]),
+        say("of the server", CPU_MICROS, [one.cpu_us / load.events for one in runs]),
+        say("by the clock", "events/s", [one.rate * load.events for one in runs]),
+        say("p99, as many as it takes", "ms", [one.quantile(0.99) for one in runs]),
+    ]

@@ -207,6 +207,13 @@ class Rows(_Columns):
         """The bytes of all rows' data."""
         return int(self.table.sizes(DATA).sum()) if self.table is not None else sum(map(len, self.data))
 
+    @property
+    def keys(self) -> tuple[Any, Any]:
+        """Identities and contents, as `ingest.memory` takes them: no object is made of a table's."""
+        if self.table is not None:
+            return self.table.rows[:, IDENTITY:CONTENT], self.table.rows[:, CONTENT]
+        return self.identity, self.content
+
     def tabled(self) -> Table:
         """The rows as a table: to stand among others of that kind, which need no lists then."""
         if self.table is not None:

@@ -175,14 +175,14 @@ class Door:
         with self._step("route"):
             arrived = self.clock()
             router = self._router(tenant)
-            events, refused = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)
-            routed = Routed(events, router, [arrived] * len(events))
-            seen = self._memory.look(routed.identity, routed.content)
+            events, refused = refuse_unroutable(parsed, router, arrived, self.settings.max_ahead)
+            routed = Routed(events, router, arrived)
+            seen = self._memory.look(*routed.rows.keys)
         if (whole and refused) or (new and seen.duplicates):
             raise NotWhole(_receipt(parsed, events, refused, seen, ""))
         with self._step("append") as trace:
             position = await self._commit(routed, refused, parsed, tenant, trace)
-        self._memory.remember(routed.identity, routed.content)
+        self._memory.remember(*routed.rows.keys)
         if self._tracer is not None:
             self._tracer.brought(events.extensions)
         receipt = _receipt(parsed, events, refused, seen, encode_position(position))
@@ -199,15 +199,15 @@ class Door:
         self._batcher.check_room()
         arrived, router = self.clock(), self._router(tenant)
         parsed = parse_texts(texts)
-        events, _ = refuse_unroutable(parsed, router, [arrived] * parsed.total, self.settings.max_ahead)
+        events, _ = refuse_unroutable(parsed, router, arrived, self.settings.max_ahead)
         events = self._admitted(events, tenant)
         if len(events.id) < parsed.total:
             for at in set(range(parsed.total)).difference(events.at):
                 done(at, None)
         if not events.id:
             return
-        routed = Routed(events, router, [arrived] * len(events.id))
-        seen = self._memory.look(routed.identity, routed.content)
+        routed = Routed(events, router, arrived)
+        seen = self._memory.look(*routed.rows.keys)
         ends = [
             self._end_singles(routed, seen, partition, rows, self._batcher.add(tenant, partition, rows), done)
             for partition, rows in routed.by_partition().items()
@@ -227,7 +227,7 @@ class Door:
         done: Callable[[int, Single], None],
     ) -> None:
         """Says of the events of one partition what became of them, as soon as it is known: none waits for others'."""
-        of = [i for i, here in enumerate(routed.partitions) if here == partition]
+        of = range(len(rows)) if rows is routed.rows else routed.of(partition).tolist()
         places = pick(routed.events.at, of)
         try:
             position = encode_position({partition: await end})
@@ -235,7 +235,7 @@ class Door:
             for at in places:
                 done(at, error)
             return
-        self._memory.remember(rows.identity, rows.content)
+        self._memory.remember(*rows.keys)
         self.counts.requests += len(of)
         for i, at, id, source in zip(of, places, rows.id, rows.source, strict=True):
             known = int(i in seen.duplicates)
@@ -275,7 +275,7 @@ class Door:
         self, routed: Routed, refused: list[Refused], parsed: Parsed, tenant: str, trace: str | None
     ) -> dict[int, int]:
         """Appends the events and publishes the rejections. Returns the position after the events."""
-        by_partition = routed.by_partition() if routed.identity else {}
+        by_partition = routed.by_partition()
         ends = [self._batcher.add(tenant, partition, rows, trace) for partition, rows in by_partition.items()]
         if refused:
             rejections = [make_rejection(one, parsed.where(one.at), tenant) for one in refused]

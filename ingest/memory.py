@@ -9,9 +9,12 @@ from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from native.library import function
 from schemas.identity import IDENTITY_BYTES
+
+Words = NDArray[np.int64]
 
 
 class Seen:
@@ -30,6 +33,7 @@ _NOTHING = Seen()
 
 _WORDS: Final = 2
 """Of an identity, 8 bytes each."""
+_WORD: Final = 8
 
 
 class _State(ctypes.Structure):
@@ -42,20 +46,30 @@ class _State(ctypes.Structure):
     ]
 
 
+class _Given(ctypes.Structure):
+    """The events at hand, as `native/src/known.c` has them."""
+
+    _fields_ = [
+        *((name, ctypes.c_void_p) for name in ("identities", "contents")),
+        *((name, ctypes.c_int64) for name in ("identity_step", "content_step", "count")),
+    ]
+
+
 def _function(name: str, result: Any, *arguments: Any) -> Callable[..., Any] | None:
     """A function of the library that keeps Python's lock: giving it up takes longer than what these do."""
     found: Any = function(name, result, *arguments)
     return found and ctypes.PYFUNCTYPE(result, *arguments)(ctypes.cast(found, ctypes.c_void_p).value or 0)
 
 
-_ARGUMENTS: Final = (ctypes.c_void_p, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64)
+_ARGUMENTS: Final = (ctypes.c_void_p, ctypes.POINTER(_Given), ctypes.c_void_p, ctypes.c_int64)
 _look = _function("tx_known_look", ctypes.c_int64, *_ARGUMENTS, ctypes.c_void_p)
 _remember = _function("tx_known_remember", None, *_ARGUMENTS, ctypes.c_void_p, ctypes.c_void_p)
 
 
 class CompiledMemory:
     """`PlainMemory` in two tables of fixed size, 24 bytes a slot: 48 to 96 bytes for each identity of `size`, touched
-    as they fill. Identities are of `IDENTITY_BYTES`, contents of 32 bits."""
+    as they fill. Identities are of `IDENTITY_BYTES`, contents of 32 bits. What it is given are lists or, so that no
+    object is made of an event, columns of an array: two words for each identity, one for each content."""
 
     def __init__(self, size: int) -> None:
         self._half = max(size // 2, 1)
@@ -71,42 +85,52 @@ class CompiledMemory:
     def __len__(self) -> int:
         return int(self._state.young_count + self._state.old_count)
 
-    def look(self, identity: Sequence[bytes], content: Sequence[int]) -> Seen:
+    def look(self, identity: Sequence[bytes] | Words, content: Sequence[int] | Words) -> Seen:
         """See `PlainMemory.look`."""
         assert _look is not None
-        count = len(identity)
-        verdicts = np.empty(count, np.uint8)
-        given, contents, scratch = _given(identity, content)
-        if not _look(self._address, given, contents.ctypes.data, count, *_of(scratch), verdicts.ctypes.data):
+        held = _arrays(identity, content)
+        verdicts, scratch = np.empty(len(content), np.uint8), _scratch(len(content))
+        if not _look(self._address, _given(*held), *_of(scratch), verdicts.ctypes.data):
             return _NOTHING
         seen = Seen()
         seen.duplicates.update(np.flatnonzero(verdicts).tolist())
         seen.conflicts.update(np.flatnonzero(verdicts == _CONFLICT).tolist())
         return seen
 
-    def remember(self, identity: Sequence[bytes], content: Sequence[int]) -> None:
+    def remember(self, identity: Sequence[bytes] | Words, content: Sequence[int] | Words) -> None:
         """See `PlainMemory.remember`."""
         assert _remember is not None
-        for at in range(0, len(identity), self._half):
-            given, contents, scratch = _given(identity[at : at + self._half], content[at : at + self._half])
-            room = np.empty((2, len(contents)), np.int64)
-            _remember(
-                self._address, given, contents.ctypes.data, len(contents), *_of(scratch), room[0].ctypes.data,
-                room[1].ctypes.data,
-            )  # fmt: skip
+        identities, contents = _arrays(identity, content)
+        for at in range(0, len(contents), self._half):
+            part = slice(at, at + self._half)
+            given = _given(identities[part], contents[part])
+            scratch, room = _scratch(given.count), np.empty((2, given.count), np.int64)
+            _remember(self._address, given, *_of(scratch), room.ctypes.data, room[1].ctypes.data)
 
 
 _CONFLICT: Final = 2
 
 
-def _given(identity: Sequence[bytes], content: Sequence[int]) -> tuple[bytes, Any, Any]:
-    """Both as the compiled half reads them, and the scratch that it needs for so many."""
+def _arrays(identity: Sequence[bytes] | Words, content: Sequence[int] | Words) -> tuple[Words, Words]:
+    """Both as columns of arrays, which they may be already."""
+    if isinstance(identity, np.ndarray) and isinstance(content, np.ndarray):
+        return identity, content
     joined = b"".join(identity)
     assert len(joined) == IDENTITY_BYTES * len(content), "identities are of one length"
-    return joined, np.array(content, np.int64), np.zeros(_power_of_two(2 * len(content)), np.int32)
+    return np.frombuffer(joined, np.int64).reshape(-1, _WORDS), np.array(content, np.int64)
 
 
-def _of(scratch: Any) -> tuple[int, int]:
+def _given(identities: Words, contents: Words) -> _Given:
+    """Both as the compiled half reads them: they must live until it has."""
+    steps = identities.strides[0] // _WORD, contents.strides[0] // _WORD
+    return _Given(identities.ctypes.data, contents.ctypes.data, *steps, len(contents))
+
+
+def _scratch(count: int) -> NDArray[np.int32]:
+    return np.zeros(_power_of_two(2 * count), np.int32)
+
+
+def _of(scratch: NDArray[np.int32]) -> tuple[int, int]:
     return scratch.ctypes.data, len(scratch) - 1
 
 

@@ -4,6 +4,9 @@ from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from schemas.catalogue import Catalogue
 from schemas.expressions import ExpressionError, is_path, value_paths
 from schemas.identity import IDENTIFIER, identity_hasher, partition_of
@@ -12,6 +15,10 @@ from schemas.paths import Extractor
 
 _CACHED_MAX: Final = 100_000
 """Subjects, and pairs of customer and source, that a router remembers; full, it begins anew."""
+
+
+NOWHERE: Final = -1
+"""The place of a subject that has no route."""
 
 
 class View:
@@ -52,6 +59,39 @@ class Route(NamedTuple):
     partition: int
 
 
+class RouteTable:
+    """Routes as the compiled half reads them.
+
+    `rows`: subject -> its place in `customers`, or `NOWHERE`. `customers`: for each place where the customer's text
+    stands, its bytes, and the partition. `held`: what these texts stand in; a table that names them keeps it.
+    """
+
+    def __init__(self) -> None:
+        self.rows: dict[bytes, int] = {}
+        self.customers = np.empty((64, 3), np.int64)
+        self.held: list[NDArray[np.uint8]] = []
+        self._count = 0
+
+    def add(self, routes: Mapping[bytes, Route | None]) -> None:
+        """Adds routes of subjects that are not there."""
+        found = {subject: route for subject, route in routes.items() if route is not None}
+        texts = [route.customer.encode() for route in found.values()]
+        buffer = np.frombuffer(b"".join(texts) + b"\0", np.uint8)
+        sizes = np.array(list(map(len, texts)), np.int64)
+        start, end = self._count, self._count + len(found)
+        if end > len(self.customers):
+            wider = np.empty((2 * end, 3), np.int64)
+            wider[:start] = self.customers[:start]
+            self.customers = wider
+        new = self.customers[start:end]
+        new[:, 0], new[:, 1] = buffer.ctypes.data + np.cumsum(sizes) - sizes, sizes
+        new[:, 2] = [route.partition for route in found.values()]
+        self.held.append(buffer)
+        self.rows.update(dict.fromkeys(routes, NOWHERE))
+        self.rows.update(zip(found, range(start, end), strict=True))
+        self._count = end
+
+
 class Router:
     """Finds the routes of one tenant's subjects under one view, and remembers them."""
 
@@ -61,6 +101,7 @@ class Router:
         self._partitions = partitions
         self._routes: dict[str, Route | None] = {}
         self._hashers: dict[tuple[str, str], blake2b] = {}
+        self._table = RouteTable()
 
     def routes(self, subjects: Sequence[str]) -> list[Route | None]:
         """The route of each subject; None where no customer claims it and it cannot be one itself."""
@@ -72,6 +113,18 @@ class Router:
                 known.clear()
             known.update([(subject, self._find(subject)) for subject in set(subjects) if subject not in known])
             return [known[subject] for subject in subjects]
+
+    def table(self, subjects: Sequence[bytes]) -> tuple["RouteTable", NDArray[np.int64]]:
+        """The same as rows of a table, and which of them is each subject's."""
+        known = self._table.rows
+        try:
+            return self._table, np.array([known[subject] for subject in subjects], np.int64)
+        except KeyError:
+            if len(known) > _CACHED_MAX:
+                self._table = RouteTable()
+            known = self._table.rows
+            self._table.add({one: self._find(one.decode()) for one in set(subjects) - known.keys()})
+            return self._table, np.array([known[subject] for subject in subjects], np.int64)
 
     def hashers(self, customers: Sequence[str], sources: Sequence[str]) -> list[blake2b]:
         """What each event's identity begins with (see `schemas.identity.identity_hasher`)."""

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from ingest.columns import ABSENT, Events, Fault, Parsed, Refused, Rows
-from ingest.route import Route, Router, explain_no_route
+from ingest.route import NOWHERE, Router, explain_no_route
 from ingest.table import MICROS, PARTITION, SUBJECT, TYPE, Table
 from native.library import function
 from schemas.event import VOID_TYPE
@@ -20,7 +21,7 @@ from schemas.times import format_time
 
 _route = function(
     "tx_route", None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_char_p, ctypes.c_int64, ctypes.c_void_p,
-    ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_void_p,
+    ctypes.c_void_p, ctypes.c_void_p,
 )  # fmt: skip
 
 
@@ -29,35 +30,34 @@ class Routed:
 
     __slots__ = ("events", "partitions", "rows")
 
-    def __init__(self, events: Events, router: Router, arrived: Sequence[int]) -> None:
-        """Every subject must have a route. `arrived`: each event's arrival, microseconds."""
+    def __init__(self, events: Events, router: Router, arrived: int | Sequence[int]) -> None:
+        """Every subject must have a route. `arrived`: when all events have arrived, or each of them; microseconds."""
         self.events = events
+        self.rows: Rows
+        self.partitions: list[int] | NDArray[np.int64]
         self.rows, self.partitions = (
             _route_lists(events, router, arrived)
             if events.table is None
             else _route_table(events.table, router, arrived)
         )
 
-    @property
-    def identity(self) -> list[bytes]:
-        """Each event's identity."""
-        return self.rows.identity
-
-    @property
-    def content(self) -> list[int]:
-        """The fingerprint of what each event says."""
-        return self.rows.content
-
     def by_partition(self) -> dict[int, Rows]:
         """The rows of each partition, in the order of the request."""
-        found = sorted(set(self.partitions))
-        if len(found) == 1:
-            return {found[0]: self.rows}
-        each = np.array(self.partitions, np.int64)
-        return {partition: self.rows.pick(np.flatnonzero(each == partition)) for partition in found}
+        each = self.partitions
+        if not len(each):
+            return {}
+        first = each[0]
+        if each.count(first) == len(each) if isinstance(each, list) else (each == first).all():
+            return {int(first): self.rows}
+        return {partition: self.rows.pick(self.of(partition)) for partition in np.unique(each).tolist()}
+
+    def of(self, partition: int) -> NDArray[np.int64]:
+        """Which events belong to a partition."""
+        return np.flatnonzero(np.asarray(self.partitions) == partition)
 
 
-def _route_lists(events: Events, router: Router, arrived: Sequence[int]) -> tuple[Rows, list[int]]:
+def _route_lists(events: Events, router: Router, arrived: int | Sequence[int]) -> tuple[Rows, list[int]]:
+    came = [arrived] * len(events) if isinstance(arrived, int) else list(arrived)
     routes = [route for route in router.routes(events.subject) if route is not None]
     customers = [route.customer for route in routes]
     rows = Rows(
@@ -68,38 +68,25 @@ def _route_lists(events: Events, router: Router, arrived: Sequence[int]) -> tupl
         events.source,
         events.type,
         events.id,
-        [at if at != ABSENT else came for at, came in zip(events.micros, arrived, strict=True)],
-        list(arrived),
+        [at if at != ABSENT else arrival for at, arrival in zip(events.micros, came, strict=True)],
+        came,
         events.data,
         events.extensions,
     )
     return rows, [route.partition for route in routes]
 
 
-def _route_table(table: Table, router: Router, arrived: Sequence[int]) -> tuple[Rows, list[int]]:
+def _route_table(table: Table, router: Router, arrived: int | Sequence[int]) -> tuple[Rows, NDArray[np.int64]]:
     """The same for a table, which is left as it is."""
     assert _route is not None
     subjects, codes = table.distinct(SUBJECT)
-    routes = [route for route in _routes(router, subjects) if route is not None]
-    customers = [route.customer.encode() for route in routes]
-    joined = b"".join(customers)
-    buffer = np.frombuffer(joined or b"\0", np.uint8)
-    sizes = np.array(list(map(len, customers)), np.int64)
-    places = buffer.ctypes.data + np.cumsum(sizes) - sizes
-    partitions = np.array([route.partition for route in routes], np.int64)
-    one = len(arrived) > 0 and arrived.count(arrived[0]) == len(arrived)
-    came = np.full(len(arrived), arrived[0], np.int64) if one else np.array(arrived, np.int64)
+    known, places = router.table(subjects)
+    customers = known.customers[places]
+    came = np.full(len(table), arrived, np.int64) if isinstance(arrived, int) else np.array(arrived, np.int64)
     tenant = router.tenant.encode()
-    routed = Table(table.rows.copy(), (*table.held, buffer))
-    _route(
-        routed.address, len(routed), tenant, len(tenant), codes.ctypes.data, places.ctypes.data, sizes.ctypes.data,
-        partitions.ctypes.data, came.ctypes.data,
-    )  # fmt: skip
-    return Rows(table=routed), routed.rows[:, PARTITION].tolist()
-
-
-def _routes(router: Router, subjects: Sequence[bytes]) -> list[Route | None]:
-    return router.routes([subject.decode() for subject in subjects])
+    routed = Table(table.rows.copy(), (*table.held, known.held))
+    _route(routed.address, len(routed), tenant, len(tenant), codes.ctypes.data, customers.ctypes.data, came.ctypes.data)
+    return Rows(table=routed), routed.rows[:, PARTITION]
 
 
 def contents(events: Events) -> list[int]:
@@ -117,15 +104,18 @@ def contents(events: Events) -> list[int]:
 
 
 def refuse_unroutable(
-    parsed: Parsed, router: Router, arrived: Sequence[int], max_ahead: int | None
+    parsed: Parsed, router: Router, arrived: int | Sequence[int], max_ahead: int | None
 ) -> tuple[Events, list[Refused]]:
     """The events that may go in, and all refused ones in order: those of `parsed`, and those that
 
     belong to no possible customer, or are further ahead of their arrival than `max_ahead` (microseconds) allows.
-    `arrived` is by position in the request.
+    `arrived`: when all have arrived, or each of them by position in the request.
     """
     events = parsed.events
-    if not len(events) or (events.table is not None and _is_right(events.table, router, arrived, max_ahead)):
+    if not len(events):
+        return events, parsed.refused
+    latest = None if max_ahead is None else (arrived if isinstance(arrived, int) else min(arrived)) + max_ahead
+    if events.table is not None and _is_right(events.table, router, latest):
         return events, parsed.refused
     wrong: dict[int, Fault] = {}
     for i, route in enumerate(router.routes(events.subject)):
@@ -135,10 +125,11 @@ def refuse_unroutable(
                 wrong[i] = fault
         if route is None and i not in wrong:
             wrong[i] = Fault("invalid_event", "subject", explain_no_route(events.subject[i]))
-    if max_ahead is not None and max(events.micros) > min(arrived) + max_ahead:
+    if max_ahead is not None and latest is not None and max(events.micros) > latest:
         for i, (at, micros) in enumerate(zip(events.at, events.micros, strict=True)):
-            if i not in wrong and micros > arrived[at] + max_ahead:
-                wrong[i] = Fault("time_out_of_bounds", "time", _explain_ahead(events.time[i], arrived[at] + max_ahead))
+            own = latest if isinstance(arrived, int) else arrived[at] + max_ahead
+            if i not in wrong and micros > own:
+                wrong[i] = Fault("time_out_of_bounds", "time", _explain_ahead(events.time[i], own))
     if not wrong:
         return events, parsed.refused
     refused = [
@@ -147,11 +138,13 @@ def refuse_unroutable(
     return events.without(wrong.keys()), sorted([*parsed.refused, *refused], key=lambda one: one.at)
 
 
-def _is_right(table: Table, router: Router, arrived: Sequence[int], max_ahead: int | None) -> bool:
+def _is_right(table: Table, router: Router, latest: int | None) -> bool:
     """Whether nothing of a table can be refused, by its different subjects, its different types and its latest time."""
-    if max_ahead is not None and int(table.rows[:, MICROS].max()) > min(arrived) + max_ahead:
+    if latest is not None and int(table.rows[:, MICROS].max()) > latest:
         return False
-    return VOID_TYPE.encode() not in table.distinct(TYPE)[0] and None not in _routes(router, table.distinct(SUBJECT)[0])
+    if VOID_TYPE.encode() in table.distinct(TYPE)[0]:
+        return False
+    return NOWHERE not in router.table(table.distinct(SUBJECT)[0])[1]
 
 
 def explain_no_void(data: bytes) -> Fault | None:

@@ -135,7 +135,7 @@ async def running(
     """Serves the application while the block runs; yields its URL. Requests at hand are answered at the end.
 
     `around`: puts what stands in front of the application around it. `slow_s`: how long a request's headers may take,
-    and the next request of a connection. `lane`: what takes single events past the application.
+    and the next request of a connection. `lane`: what takes plain requests with events past the application.
 
     Raises: Unready where the address cannot be had.
     """

@@ -119,19 +119,23 @@ static int64_t content_of(const event *e) {
     return (int64_t)(uint32_t)~crc_more(c, e->data.at, e->data.size);
 }
 
+/* A customer and where it belongs: a row of `ingest.route.RouteTable`. */
+typedef struct {
+    span customer;
+    int64_t partition;
+} routed;
+
 /* Fills in what a row says beside its event: whose it is, where it belongs, its identity, its content, its time.
  *
- * `codes`: which of the customers each row has; `customers`: their texts, one behind the other, by `sizes`;
- * `partitions`: where each of them belongs. `arrived`: for each row.
+ * `codes`: which of the customers each row has. `arrived`: for each row.
  */
 EXPORT void tx_route(event *rows, int64_t count, const uint8_t *tenant, int64_t tenant_size, const int32_t *codes,
-                     const int64_t *customers, const int64_t *sizes, const int64_t *partitions,
-                     const int64_t *arrived) {
+                     const routed *customers, const int64_t *arrived) {
     for (int64_t i = 0; i < count; i++) {
         event *e = rows + i;
-        int32_t code = codes[i];
-        e->customer = (span){(const uint8_t *)(intptr_t)customers[code], sizes[code]};
-        e->partition = partitions[code];
+        const routed *to = customers + codes[i];
+        e->customer = to->customer;
+        e->partition = to->partition;
         e->arrived = arrived[i];
         e->moment = e->micros == ABSENT ? arrived[i] : e->micros;
         e->content = content_of(e);

@@ -1,8 +1,10 @@
-"""A connection with a fast lane: requests with one event each are taken without a task, a scope or a route for each.
+"""A connection with a fast lane: events are taken without a scope or a route, and where each request brings one event
+without a task for each.
 
-What a client has sent by now is a *burst*: all the plain requests at the front of it. They go to the lane together and
-are answered in one write. What follows them waits until then, unread. A request of the burst that the lane leaves to
-the ordinary way is given to uvicorn's parser, in its turn, as the client sent it.
+What a client has sent by now is a *burst*: all the plain requests with one event at the front of it, or one request of
+another form. They go to the lane together and are answered in one write. What follows them waits until then, unread. A
+request of the burst that the lane leaves to the ordinary way is given to uvicorn's parser, in its turn, as the client
+sent it.
 
 Who reads the bytes next is decided only between two requests, when uvicorn's parser is at rest (`_between`).
 """
@@ -11,13 +13,12 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from ingest.door import Single
 from taximeter.access.connection import Connection
-from taximeter.access.lane import Head, Lane
+from taximeter.access.lane import Found, Head, Lane
 
 _CLOSE: Final = b"connection: close\r\n\r\n"
 _MOMENT_S: Final = 1.0
-"""So long a small body may come behind its head. After that it goes the ordinary way, where slow ones are watched."""
+"""So long a body may come behind its head. After that it goes the ordinary way, where slow ones are watched."""
 _WHITE: Final = b" \t\r\n"
 
 
@@ -32,7 +33,7 @@ class _Burst:
         self.tenant = tenant
         self.size = size
         self.begun = begun
-        self.found: Sequence[Single] = ()
+        self.found: Sequence[Found] = ()
         self.answered = 0
 
 
@@ -40,6 +41,10 @@ class _Front(NamedTuple):
     """What was found at the front of some bytes: plain requests of one tenant."""
 
     tenant: str
+    head: Head
+    """Of the last one."""
+    together: bool
+    """Whether the texts are events that may be taken together with others; else there is one, a body of any form."""
     texts: list[bytes]
     starts: list[int]
     """Where each begins, and where the last one ends."""
@@ -58,6 +63,8 @@ class FastConnection(Connection):
         self._rest = b""  # what has been read and belongs to nobody yet
         self._late: asyncio.TimerHandle | None = None  # runs while `_rest` waits for the rest of a body
         self._held = 0  # what that body counts for meanwhile
+        self._more: list[bytes] = []  # what has come of it behind `_rest`
+        self._missing = 0  # the bytes of it that have not
         self._in_message = False
         self._upgraded = False
         self._moving = False  # since the timer began a request has come here
@@ -70,7 +77,12 @@ class FastConnection(Connection):
         if self._burst is not None:
             self._rest += data
             self.flow.pause_reading()
-        elif self._late is not None or self._between():
+        elif self._late is not None:
+            self._more.append(data)
+            self._missing -= len(data)
+            if self._missing <= 0:
+                self._read(self._all())
+        elif self._between():
             self._read(self._rest + data)
         else:
             super().data_received(data)
@@ -78,6 +90,13 @@ class FastConnection(Connection):
     def _between(self) -> bool:
         """Whether the next byte is the first of a request, and nothing is at hand."""
         return self.lane is not None and not self._in_message and not self._upgraded and self._is_idle()
+
+    def _all(self) -> bytes:
+        """All that waits for the rest of a body, which is nobody's then."""
+        data = b"".join((self._rest, *self._more))
+        self._rest = b""
+        self._more.clear()
+        return data
 
     def _read(self, data: bytes) -> None:
         """Takes the next burst; where none is at the front, the bytes are uvicorn's."""
@@ -91,11 +110,15 @@ class FastConnection(Connection):
             self._leave(data)
         elif not front.texts:
             self._rest, self._held, self._moving = data, front.size, True
+            self._missing = front.head.size + front.head.length - len(data)
             self._late = self.loop.call_later(_MOMENT_S, self._too_late)
         else:
             self._rest, self._moving = data[front.starts[-1] :], True
             self._burst = _Burst(data, front.starts, front.tenant, front.size, self.loop.time())
-            lane.add(front.tenant, front.texts, self._found)
+            if front.together:
+                lane.add(front.tenant, front.texts, self._found)
+            else:
+                lane.take(front.tenant, front.head.headers, front.texts[0], lambda found: self._found((found,)))
 
     def _leave(self, data: bytes) -> None:
         """Gives bytes to uvicorn's parser."""
@@ -106,7 +129,7 @@ class FastConnection(Connection):
 
     def _too_late(self) -> None:
         self._stop_being_late()
-        data, self._rest = self._rest, b""
+        data = self._all()
         if not self.transport.is_closing():
             self._leave(data)
 
@@ -119,7 +142,7 @@ class FastConnection(Connection):
 
     # What goes out ----------------------------------------------------------------------------------------------
 
-    def _found(self, found: Sequence[Single]) -> None:
+    def _found(self, found: Sequence[Found]) -> None:
         burst = self._burst
         assert burst is not None and self.lane is not None
         self.lane.bodies.give_back(burst.size)
@@ -214,25 +237,30 @@ class FastConnection(Connection):
 
 
 def _front(lane: Lane, data: bytes) -> _Front | None:
-    """The plain requests at the front, whole ones of one tenant. None where there are none; without texts where there
-    is the head of one, which may come in, and its body is not whole."""
+    """The plain requests at the front, whole ones of one tenant, or the one that goes by itself. None where there are
+    none; without texts where there is the head of one, which may come in, and its body is not whole."""
     tenant, texts, starts, size, at = "", list[bytes](), [0], 0, 0
-    head: Head | None
+    last: Head | None = None
     while at < len(data) and (head := lane.head(data, at)) is not None and (found := lane.admit(head)) is not None:
         if texts and found != tenant:
             break
-        tenant = found
         begin = at + head.size
         end = begin + head.length
         if end > len(data):
-            return _Front(tenant, texts, starts, size if texts else head.length)
-        text = data[begin:end].strip(_WHITE)
-        if not text.startswith(b"{"):
+            if not texts:
+                return _Front(found, head, True, [], starts, head.length)
             break
+        body = data[begin:end]
+        text = body.strip(_WHITE)
+        if not (head.may_be_one and text.startswith(b"{")):
+            if not texts:
+                return _Front(found, head, False, [body], [0, end], head.length)
+            break
+        tenant, last = found, head
         texts.append(text)
         starts.append(end)
         size += head.length
         at = end
         if lane.is_bounded(tenant):
             break  # who comes after one that is refused may still find room: they go one by one
-    return _Front(tenant, texts, starts, size) if texts else None
+    return None if last is None else _Front(tenant, last, True, texts, starts, size)

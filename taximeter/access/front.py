@@ -88,7 +88,7 @@ class Front:
         return Layer(app, self.gate, self._bodies, self.rates)
 
     def lane(self, door: Door, counts: RequestCounts) -> Lane:
-        """What takes single events past the application, with the same keys, rates and bounds."""
+        """What takes plain requests with events past the application, with the same keys, rates and bounds."""
         return Lane(Singles(door), self.gate, self._bodies, self.rates, counts)
 
     @contextlib.asynccontextmanager

@@ -1,21 +1,26 @@
-"""The fast lane: what a `POST /v1/events` with one event needs of the layer in front of the routes, and nothing else.
+"""The fast lane: what a `POST /v1/events` needs of the layer in front of the routes, and nothing else.
 
-Only what is beyond doubt goes here: a plain head, a key that may, a rate that is kept, a small body that is one JSON
-object. Of everything else the lane says "not here", and the request goes the ordinary way as if there were no lane.
-So every refusal is worded in one place; the lane itself answers 200, and 503 where the log takes nothing.
+Only what is beyond doubt goes here: a plain head, a key that may, a rate that is kept, a body that is not huge. A small
+one that is one JSON object is taken together with others; any other by itself. Of everything else the lane says "not
+here", and the request goes the ordinary way as if there were no lane. So every refusal of a request is worded in one
+place; the lane itself answers what a receipt says, and 503 where the log takes nothing.
 
 Heads are read by the same parser as uvicorn's, once: a client sends the same bytes again and again, and what they said
 before they say again. Whether the key in them still may is asked each time.
 """
 
-from collections.abc import Sequence
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import httptools
+import msgspec
 
 from ingest.app import EVENTS_PATH, PROBLEM, unavailable
 from ingest.content import BodyRefused, Form, form_of, header
-from ingest.door import OverRate
+from ingest.door import OverRate, Single
+from ingest.receipt import Receipt
 from ingest.singles import Done, Singles
 from schemas.limits import HEADERS_MAX
 from streams.log import LogUnavailable
@@ -26,7 +31,9 @@ from taximeter.access.rates import Rates
 from taximeter.request_counts import RequestCounts
 
 BODY_BYTES_MAX: Final = 16 * 1024
-"""Bytes of a body in the fast lane."""
+"""Bytes of a body that is taken together with others."""
+BATCH_BYTES_MAX: Final = 1024 * 1024
+"""Bytes of any body in the fast lane."""
 _HEAD_BYTES_MAX: Final = 4096
 _HEADS_MAX: Final = 4096
 _METHOD: Final = "POST"
@@ -36,19 +43,27 @@ _NOT_HERE: Final = frozenset({b"transfer-encoding", b"content-encoding", b"expec
 """Headers that a plain head does not have."""
 _KEEP_ALIVE: Final = "keep-alive"
 _LENGTH_DIGITS: Final = 9
+_PHRASES: Final = {200: b"OK", 400: b"Bad Request"}
 
 _Headers = list[tuple[bytes, bytes]]
 
+Found = Single | Receipt
+"""What became of a request; None: nothing was done with it, the ordinary way has to look at it."""
+
+_logger = logging.getLogger(__name__)
+
 
 class Head:
-    """A request's head that may go the fast lane: its headers (names in lower case), its bytes, the body's length."""
+    """A request's head that may go the fast lane: its headers (names in lower case), its bytes, the body's length, and
+    whether the body may be one event that is taken together with others."""
 
-    __slots__ = ("headers", "length", "passed", "size")
+    __slots__ = ("headers", "length", "may_be_one", "passed", "size")
 
-    def __init__(self, headers: _Headers, size: int, length: int) -> None:
+    def __init__(self, headers: _Headers, size: int, length: int, may_be_one: bool) -> None:
         self.headers = headers
         self.size = size
         self.length = length
+        self.may_be_one = may_be_one
         self.passed: Passed | None = None
 
 
@@ -62,7 +77,8 @@ class Lane:
         self._rates = rates
         self._counts = counts
         self._heads: dict[bytes, Head | None] = {}
-        self._before: tuple[_Headers, bytes] = [], b""
+        self._before: tuple[_Headers, dict[int, bytes]] = [], {}
+        self._tasks: set[asyncio.Task[None]] = set()
 
     def head(self, data: bytes, at: int) -> Head | None:
         """The head that begins at `at`; None where it is not whole, or not for this lane."""
@@ -97,16 +113,38 @@ class Lane:
         """See `Singles.add`."""
         self._singles.add(tenant, texts, done)
 
+    def take(self, tenant: str, headers: _Headers, body: bytes, done: Callable[[Found], None]) -> None:
+        """Takes one request's body of any form; `done` is called with what became of it."""
+        task = asyncio.get_running_loop().create_task(self._take(tenant, headers, body, done))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _take(self, tenant: str, headers: _Headers, body: bytes, done: Callable[[Found], None]) -> None:
+        found: Found = None
+        try:
+            found = await self._singles.door.take(body, headers, tenant)
+        except (BodyRefused, OverRate):
+            pass  # said the ordinary way
+        except LogUnavailable as error:
+            found = error
+        except Exception:
+            _logger.exception("a request could not be taken in the fast lane: it goes the ordinary way")
+        done(found)
+
     def answer(
-        self, found: bytes | LogUnavailable, tenant: str, before: _Headers, seconds: float
+        self, found: bytes | LogUnavailable | Receipt, tenant: str, before: _Headers, seconds: float
     ) -> tuple[bytes, bytes]:
         """An answer's head without its last line, and its body, as they go over the wire. `before`: the headers that
         the server puts into each; `seconds`: how long the request has waited for it."""
-        if isinstance(found, bytes):
-            self._counts.note(_METHOD, EVENTS_PATH, 200, seconds)
+        if not isinstance(found, LogUnavailable):
+            if isinstance(found, Receipt):
+                status, body = found.status, msgspec.json.encode(found.answer())
+            else:
+                status, body = 200, found
+            self._counts.note(_METHOD, EVENTS_PATH, status, seconds)
             if self._before[0] is not before:
-                self._before = before, b"HTTP/1.1 200 OK\r\n%bcontent-type: application/json\r\n" % _lines(before)
-            return b"%bcontent-length: %d\r\n" % (self._before[1], len(found)), found
+                self._before = before, {status: _first(status, before) for status in _PHRASES}
+            return b"%bcontent-length: %d\r\n" % (self._before[1][status], len(body)), body
         self._counts.note(_METHOD, EVENTS_PATH, 503, seconds)
         body, wait = unavailable(self._singles.door, found)
         said = [(b"content-type", PROBLEM), (b"content-length", b"%d" % len(body)), wait]
@@ -140,7 +178,7 @@ def _read(text: bytes) -> Head | None:
     except (httptools.HttpParserError, httptools.HttpParserUpgrade):
         return None
     names = {name for name, _ in reader.headers}
-    length = header(reader.headers, b"content-length") or ""
+    length, form = header(reader.headers, b"content-length") or "", _form(reader.headers)
     plain = (
         reader.whole
         and not reader.more
@@ -151,18 +189,27 @@ def _read(text: bytes) -> Head | None:
         and (header(reader.headers, b"connection") or _KEEP_ALIVE).lower() == _KEEP_ALIVE
         and length.isdigit()
         and len(length) <= _LENGTH_DIGITS
-        and 0 < int(length) <= BODY_BYTES_MAX
-        and _may_be_one(reader.headers)
+        and 0 < int(length) <= BATCH_BYTES_MAX
+        and form is not None
     )
-    return Head(reader.headers, len(text), int(length)) if plain else None
+    if not plain:
+        return None
+    may_be_one = form in (Form.ONE, Form.EITHER) and int(length) <= BODY_BYTES_MAX
+    return Head(reader.headers, len(text), int(length), may_be_one)
 
 
-def _may_be_one(headers: _Headers) -> bool:
-    """Whether the body may be one event."""
+def _form(headers: _Headers) -> Form | None:
+    """The form of the body; None where it is none that the door reads."""
     try:
-        return form_of(headers) in (Form.ONE, Form.EITHER)
+        return form_of(headers)
     except BodyRefused:
-        return False
+        return None
+
+
+def _first(status: int, before: _Headers) -> bytes:
+    """An answer's lines up to its length."""
+    lines = b"HTTP/1.1 %d %b\r\n%bcontent-type: application/json\r\n"
+    return lines % (status, _PHRASES[status], _lines(before))
 
 
 def _lines(headers: _Headers) -> bytes:

@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from schemas.identity import partition_of
 from schemas.times import SECOND
 from taximeter.access import lane
-from taximeter.access.lane import BODY_BYTES_MAX
+from taximeter.access.lane import BATCH_BYTES_MAX, BODY_BYTES_MAX
 from taximeter.access.rates import RateSettings
 from tests.access.wires import TEXTS, Server, Wire, settle, until
 from tests.unit.ingest.doors import event, text
@@ -62,6 +62,9 @@ _bodies = st.one_of(
             text(event()).replace(b'"type"', b'"id":"twice","type"'), b"[" * 5000,
         ]
     ),
+    st.lists(_events, max_size=12).map(text),
+    st.lists(_events.map(text) | st.sampled_from([b"", b" ", b"{"]), max_size=12).map(b"\n".join),
+    st.sampled_from([BODY_BYTES_MAX, BATCH_BYTES_MAX]).map(lambda size: text([event()]) + b" " * size),
 )  # fmt: skip
 _KINDS = (
     "application/json", "application/json", "application/cloudevents+json", None, "Application/JSON; charset=UTF-8",
@@ -246,6 +249,26 @@ async def test_what_many_connections_send_goes_into_one_pack_and_each_is_answere
     for n, wire in enumerate(wires):
         assert re.findall(rb'"id":"(\w+)"', wire.sent) == [b"e%d" % n, b"f%d" % n]
         assert wire.writes == 1, "two answers, one write"
+
+
+async def test_a_batch_in_many_pieces_passes_by_the_application_and_is_answered_by_its_receipt() -> None:
+    server = Server(fast=True)
+    wire, connection = server.connect()
+    wrong = event(id="wrong", subject="nobody claims!")
+    for body, status, taken in (
+        (text([event(id=f"e{n}") for n in range(500)]), 200, 500),
+        (text([wrong, event(id="right")]), 200, 1),
+        (text([wrong]), 400, 0),
+    ):
+        request = post(body)
+        for at in range(0, len(request), 5000):
+            wire.feed(request[at : at + 5000])
+        before = wire.sent
+        await settle()
+        assert _statuses(wire.sent.removeprefix(before)) == [status] and b'"accepted":%d,' % taken in wire.sent
+    assert connection.cycle is None, "uvicorn has seen no request"
+    assert [events for *_, events in server.log.entries] == [500, 1] and len(server.log.rejections) == 2
+    assert server.bodies.held == 0
 
 
 async def test_while_a_group_is_on_its_way_the_next_gathers() -> None:

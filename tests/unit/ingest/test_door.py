@@ -1,17 +1,20 @@
 """What the door promises: a verdict for each event, and "accepted" only of what the log has."""
 
 import asyncio
+import ctypes
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ingest import route
 from ingest.door import NotWhole
 from ingest.memory import CompiledMemory, PlainMemory
 from ingest.parse import parse
-from ingest.route import View
+from ingest.route import NOWHERE, Router, View
 from native.library import is_loaded
 from schemas.catalogue import read_catalogue
 from schemas.entry import Entry, decode_tick
@@ -260,17 +263,23 @@ def test_memory_is_bounded_and_never_invents(
     ),
     st.integers(0, 70),
     st.sampled_from([b"\0", b"\xff"]),
+    st.booleans(),
 )
 def test_the_compiled_memory_says_what_the_plain_one_says(
-    requests: list[list[tuple[int, int]]], size: int, rest: bytes
+    requests: list[list[tuple[int, int]]], size: int, rest: bytes, columns: bool
 ) -> None:
+    """Whether it is given lists or the columns of an array."""
     plain, compiled = PlainMemory(size), CompiledMemory(size)
     for request in requests:
         identity = [rest * 7 + bytes([i]) + rest * 7 + bytes([i & 3]) for i, _ in request]
         content = [c for _, c in request]
-        found, expected = compiled.look(identity, content), plain.look(identity, content)
+        rows = np.zeros((len(request), 5), np.int64)
+        rows[:, 1:3] = np.frombuffer(b"".join(identity), np.int64).reshape(-1, 2)
+        rows[:, 4] = content
+        given = (rows[:, 1:3], rows[:, 4]) if columns else (identity, content)
+        found, expected = compiled.look(*given), plain.look(identity, content)
         assert (found.duplicates, found.conflicts) == (expected.duplicates, expected.conflicts)
-        compiled.remember(identity, content)
+        compiled.remember(*given)
         plain.remember(identity, content)
         assert len(compiled) == len(plain)
 
@@ -292,3 +301,17 @@ async def test_a_request_is_taken_whole_or_not_at_all() -> None:
     assert log.ids() == ["a"]
     taken = await door.take_parsed(good, "default", whole=True)
     assert (taken.accepted, list(taken.duplicates)) == (1, [0])
+
+
+@given(st.lists(st.lists(st.integers(0, 300).map(lambda n: f"c{n}" if n % 7 else f"no customer {n}!"), max_size=90)))
+@settings(deadline=None)
+def test_a_table_of_routes_says_what_the_router_says(requests: list[list[str]]) -> None:
+    """While it grows, when it begins anew, and of an earlier one afterwards."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(route, "_CACHED_MAX", 100)
+        router = Router("tenant", View({"no customer 7!": "claimed", "c1": "c2"}), 5)
+        found = [(subjects, *router.table([one.encode() for one in subjects])) for subjects in requests]
+    for subjects, table, places in found:
+        rows = [None if place == NOWHERE else table.customers[place].tolist() for place in places]
+        said = [row and (ctypes.string_at(row[0], row[1]).decode(), row[2]) for row in rows]
+        assert said == router.routes(subjects)
