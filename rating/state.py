@@ -21,6 +21,7 @@ from rating.index import HashIndex
 from rating.kept import Kept
 from rating.ledger import SPEC as LEDGER
 from rating.ledger import Ledger
+from rating.room import longer
 from rating.table import Table
 from rating.texts import Texts
 from rating.timelines import Timelines
@@ -231,16 +232,18 @@ class State:
     def _add_customers(self, customers: list[str]) -> None:
         first = len(self.customers)
         self.customers.extend(customers)
-        self._make_room(len(self.customers))
+        self._make_room(first)
         if self.catalogue.default_timelines:
             known = self.catalogue.documents.customers
             self._set_defaults(np.arange(first, len(self.customers)), [c for c in customers if c in known])
 
-    def _make_room(self, customers: int) -> None:
-        self.customer_subscription = _grown(self.customer_subscription, customers, NO_SUBSCRIPTION)
-        self.customer_default = _grown(self.customer_default, customers, NO_SUBSCRIPTION)
-        self.customer_newest = _grown(self.customer_newest, customers, TIME_MIN)
-        self.customer_events = _grown(self.customer_events, customers, 0)
+    def _make_room(self, first: int) -> None:
+        """The customers from `first` on are new."""
+        of = (first, len(self.customers))
+        self.customer_subscription = _grown(self.customer_subscription, *of, NO_SUBSCRIPTION)
+        self.customer_default = _grown(self.customer_default, *of, NO_SUBSCRIPTION)
+        self.customer_newest = _grown(self.customer_newest, *of, TIME_MIN)
+        self.customer_events = _grown(self.customer_events, *of, 0)
 
     def _set_defaults(self, numbers: NDArray[np.int64], named: Sequence[str]) -> None:
         """Customers stand under their default subscription, as the catalogue has it. `named`: those of them that a
@@ -590,8 +593,9 @@ class State:
         """Bytes of memory in tables and indexes (lists not counted)."""
         tables = (self.subscriptions, self.bills, self.invoiced, self.lines, self.cells, self.ledger)
         indexes = (self.bill_index, self.line_index, self.cell_index, self.values_seen, self.voided)
-        customers = (self.customer_subscription, self.customer_default, self.customer_newest, self.customer_events)
-        return sum(t.nbytes for t in (*tables, *indexes, self.customers, *customers))
+        columns = (self.customer_subscription, self.customer_default, self.customer_newest, self.customer_events)
+        of_customers = len(self.customers) * sum(column.itemsize for column in columns)
+        return of_customers + sum(t.nbytes for t in (*tables, *indexes, self.customers))
 
     # Snapshot ----------------------------------------------------------------------------------------------------
 
@@ -656,7 +660,7 @@ class State:
         state.ticks, state.arrivals = dumped["ticks"], dumped["arrivals"]
         state.corrected_from = dumped["corrected_from"]
         known = len(state.customers)
-        state._make_room(known)
+        state._make_room(0)
         state.customer_newest[:known] = np.frombuffer(dumped["customer_newest"], np.int64)
         state.customer_events[:known] = np.frombuffer(dumped["customer_events"], np.int64)
         state.customer_default[:known] = np.frombuffer(dumped["customer_default"], np.int32)
@@ -677,11 +681,11 @@ _TABLES: Final = {
 }
 
 
-def _grown(column: NDArray[Any], size: int, nothing: int) -> NDArray[Any]:
-    """The column, longer if it must be: `nothing` in what is new."""
-    if size <= len(column):
-        return column
-    return np.append(column, np.full(max(size, len(column) * 3 // 2) - len(column), nothing, column.dtype))
+def _grown(column: NDArray[Any], first: int, size: int, nothing: int) -> NDArray[Any]:
+    """The column with room for `size` rows, and `nothing` in those from `first` on."""
+    column = longer(column, size, first)
+    column[first:size] = nothing
+    return column
 
 
 def _dump_index(index: HashIndex) -> list[bytes]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rating.room import noughts
+
 
 class Table:
     """Columns of equal length. `spec` gives each its dtype and, for wide numbers, a width of 2.
@@ -44,7 +46,7 @@ class Table:
         first = self.size
         self.size += count
         if self.size > len(self._rows):
-            grown = np.zeros(max(self.size, 2 * len(self._rows)), self._rows.dtype)
+            grown = noughts(max(self.size, 2 * len(self._rows)), self._rows.dtype)
             held = first * self.step
             grown.view(np.uint8)[:held] = self._rows.view(np.uint8)[:held]  # all columns of a row in one go
             self._set(grown)

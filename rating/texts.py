@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from native.library import function
+from rating.room import longer
 
 _FILL_MAX: Final = 0.6
 _HELD: Final = (c_void_p, c_int64, c_uint64, c_void_p, c_void_p)
@@ -47,7 +48,7 @@ class Texts:
     @property
     def nbytes(self) -> int:
         """Bytes of memory held (without the twin's)."""
-        return self._slots.nbytes + self._ends.nbytes + self._bytes.nbytes
+        return self._slots.nbytes + 8 * (self._count + 1) + int(self._ends[self._count])
 
     def of(self, numbers: NDArray[Any]) -> list[str]:
         """The texts of some numbers."""
@@ -93,7 +94,8 @@ class Texts:
 
     def _append(self, lengths: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
         first, count, begin = self._count, self._count + len(lengths), int(self._ends[self._count])
-        self._ends, self._bytes = _room(self._ends, count + 1), _room(self._bytes, begin + len(data))
+        self._ends = longer(self._ends, count + 1, first + 1)
+        self._bytes = longer(self._bytes, begin + len(data), begin)
         self._ends[first + 1 : count + 1] = begin + np.cumsum(lengths)
         self._bytes[begin : begin + len(data)] = data
         self._count = count
@@ -130,10 +132,3 @@ class Texts:
         found = cls()
         found._append(np.frombuffer(dumped[0], np.uint32).astype(np.int64), np.frombuffer(dumped[1], np.uint8))
         return found
-
-
-def _room(column: NDArray[Any], size: int) -> NDArray[Any]:
-    """The column, longer if it must be."""
-    if size <= len(column):
-        return column
-    return np.concatenate([column, np.empty(max(size, len(column) * 3 // 2) - len(column), dtype=column.dtype)])
