@@ -106,7 +106,7 @@ def _pair(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDArray[np
 
 def _pair_python(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDArray[np.int32]) -> Pairs:
     rows = np.flatnonzero(fresh & (kind >= 0))
-    slot = batch.codes("customer", state.numbers_of, state.customers)[rows]
+    slot = batch.codes("customer", state.numbers_of, state.codes_of)[rows]
     subscription = state.customer_subscription[slot].astype(np.int64)
     if (subscription == SEVERAL).any():
         spread = [
@@ -169,7 +169,7 @@ def _pair_native(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDA
     if _NATIVE_PAIR is None or _NATIVE_PERIODS is None:
         return None
     table, calendars = state.subscriptions, state.calendars.values
-    customer = batch.codes("customer", state.numbers_of, state.customers)
+    customer = batch.codes("customer", state.numbers_of, state.codes_of)
     count = int(np.count_nonzero(fresh & (kind >= 0)))
     row, subscription, plan, since = (np.empty(count, np.int64) for _ in range(4))
     row_kind, calendar = np.empty(count, np.int32), np.empty(count, np.int32)

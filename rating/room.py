@@ -1,5 +1,5 @@
-"""Room for what grows. Address space that nothing has written to takes no memory, so much of it is asked for at once, and
-what is large hardly ever moves: copying it, and clearing the pages that it moves to, costs more than filling it."""
+"""Room for what grows. Address space that nothing has written to takes no memory, so much of it is asked for at once,
+and what is large hardly ever moves: copying it, and clearing the pages it moves to, costs more than filling it."""
 
 from math import prod
 from typing import Any, Final

@@ -10,6 +10,7 @@ from ctypes import c_int64, c_void_p
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from native.library import function
@@ -225,17 +226,26 @@ class State:
         found = self.customers.find_all(customers)
         missing = np.flatnonzero(found < 0).tolist()
         if missing:
-            self._add_customers(list(dict.fromkeys(customers[at] for at in missing)))
+            first = len(self.customers)
+            self.customers.extend(list(dict.fromkeys(customers[at] for at in missing)))
+            self._settle_customers(first)
             found = self.customers.find_all(customers)
         return found
 
-    def _add_customers(self, customers: list[str]) -> None:
+    def codes_of(self, columns: Sequence[pa.DictionaryArray]) -> NDArray[np.int32] | None:
+        """The same for each row of such columns as `Texts.codes` reads; None where it cannot."""
         first = len(self.customers)
-        self.customers.extend(customers)
+        found = self.customers.codes(columns)
+        if len(self.customers) > first:
+            self._settle_customers(first)
+        return found
+
+    def _settle_customers(self, first: int) -> None:
+        """The customers from `first` on are new."""
         self._make_room(first)
         if self.catalogue.default_timelines:
-            known = self.catalogue.documents.customers
-            self._set_defaults(np.arange(first, len(self.customers)), [c for c in customers if c in known])
+            known, new = self.catalogue.documents.customers, np.arange(first, len(self.customers))
+            self._set_defaults(new, [one for one in self.customers.of(new) if one in known] if known else [])
 
     def _make_room(self, first: int) -> None:
         """The customers from `first` on are new."""

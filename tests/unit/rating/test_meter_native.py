@@ -76,20 +76,16 @@ def test_rows_are_grouped_alike(data: st.DataObject, sizes: list[int], rows: int
 )
 def test_texts_are_known_by_number_in_the_order_in_which_they_came(batches: list[list[list[str]]]) -> None:
     texts, twin, numbers = Texts(), Texts(), dict[str, int]()
-
-    def add(fresh: list[str]) -> None:
-        assert not any(text in numbers for text in fresh)
-        numbers.update(zip(fresh, count(len(numbers))))
-        texts.extend(fresh)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rating.texts, "_NATIVE_ENTER", None)
-            twin.extend(fresh)
-
     for batch in batches:
         columns = [pa.array(column, pa.string()).dictionary_encode().cast(TEXTS) for column in batch if column]
         if columns:
-            found = texts.codes([*columns, columns[0].slice(1)], add)
+            found = texts.codes([*columns, columns[0].slice(1)])
             assert found is not None
+            fresh = list(dict.fromkeys(text for one in columns for text in one.to_pylist() if text not in numbers))
+            numbers.update(zip(fresh, count(len(numbers))))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(rating.texts, "_NATIVE_ENTER", None)
+                twin.extend(fresh)
             rows = [text for column in batch if column for text in column] + columns[0].to_pylist()[1:]
             assert found.tolist() == [numbers[text] for text in rows]
     loaded, asked = Texts.load(texts.dump()), [*reversed(numbers), "none of them"]
@@ -108,7 +104,7 @@ def test_many_texts_are_found_again() -> None:
     names = [f"customer-{number:07}" for number in range(30_000)]
     for part in range(0, len(names), 4000):
         column = pa.array(names[: part + 4000]).dictionary_encode().cast(TEXTS)
-        found = texts.codes([column], texts.extend)
+        found = texts.codes([column])
         assert found is not None and found.tolist() == list(range(min(len(names), part + 4000)))
 
 
