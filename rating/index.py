@@ -72,7 +72,7 @@ class HashIndex:
         if held.all():
             return places, new
         rows = np.flatnonzero(~held)
-        if self._make_room(len(rows)):
+        if self.make_room(len(rows)):
             places, _ = self._seek(keys, self._home(keys))
         at = places[rows]
         while len(rows):
@@ -113,7 +113,7 @@ class HashIndex:
         """`add`, compiled; new keys get their rows' values, where there are any."""
         assert _NATIVE_ADD is not None
         if self.count + len(keys) > len(self._keys) * _FILL_MAX:
-            self._make_room(self._sought(keys)[1])
+            self.make_room(self._sought(keys)[1])
         places, new = np.empty(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.bool_)
         table = self._keys.ctypes.data, self.values.ctypes.data, len(self._keys)
         brought = None if values is None else values.ctypes.data
@@ -162,8 +162,8 @@ class HashIndex:
         half = np.uint64(32)
         return (((mixed >> half) * np.uint64(len(self._keys))) >> half).astype(np.int64)  # below the size: of 32 bits
 
-    def _make_room(self, extra: int) -> bool:
-        """Whether the places have changed."""
+    def make_room(self, extra: int) -> bool:
+        """Room for so many keys more. Returns whether the places have changed."""
         size = len(self._keys)
         if self.count + extra <= size * _FILL_MAX:
             return False

@@ -21,7 +21,6 @@ from rating.cells import (
     Use,
     choose_leaves,
     locate,
-    make_keys,
     refuse_lacking,
     refuse_value,
 )
@@ -30,6 +29,7 @@ from rating.compiled import TIME_MAX, TIME_MIN, CompiledMeter, Shape
 from rating.convert import Conversion
 from rating.expressions import CODES, ValueFault
 from rating.index import HashIndex, Keys
+from rating.slots import make_keys
 from rating.state import NO_SUBSCRIPTION, SEVERAL, State
 from schemas.numbers import format_scaled
 from schemas.times import format_time

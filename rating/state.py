@@ -6,14 +6,12 @@ Every row is a slot that never moves; texts are held once and known by number.
 """
 
 from collections.abc import Iterable, Sequence
-from ctypes import c_int64, c_void_p
 from typing import Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from native.library import function
 from rating.accounts import Accounts
 from rating.catalogue import load_catalogue
 from rating.compiled import TIME_MAX, TIME_MIN, Compiled, Entry, Plan, Rebooking
@@ -119,11 +117,6 @@ CELLS: Final = {
     "amount": (_I8, 2),
     "rest": (_I8, 1),  # what rounding took from the amount, in units of 10^-24
 }
-
-
-_NATIVE_ATTACH: Final = function(
-    "tx_attach_cells", None, c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_int64
-)
 
 
 class Names:
@@ -565,12 +558,6 @@ class State:
         """Notes which cells each line holds."""
         first = self.lines["cell"]
         self.cells["next"][cells] = -1
-        if _NATIVE_ATTACH is not None:
-            cells, lines = np.ascontiguousarray(cells), np.ascontiguousarray(lines)
-            following, number = self.cells["next"].ctypes.data, self.cells["number"].ctypes.data
-            chains = (first.ctypes.data, self.lines.step, following, number, self.cells.step)
-            _NATIVE_ATTACH(*chains, cells.ctypes.data, lines.ctypes.data, len(cells))
-            return
         empty = np.flatnonzero(first[lines] == -1)[::-1]  # written last, the first one of a line stays
         first[lines[empty]] = cells[empty]
         others = np.flatnonzero(first[lines] != cells)
