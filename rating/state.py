@@ -436,18 +436,20 @@ class State:
         """The bills of periods that have one segment each, under the plan of one entry."""
         first = self.bills.extend(len(start))
         bills, table, owner = np.arange(first, first + len(start)), self.bills, self.subscriptions
+        new = slice(first, first + len(start))
         plan, since, opens = self.timelines.plan(entry), self.timelines.since(entry), self.timelines.opens(entry)
-        table["subscription"][bills], table["plan"][bills], table["whole"][bills] = subscription, plan, end - start
-        table["start"][bills], table["from"][bills], table["end"][bills] = start, start, end
-        table["head"][bills], table["next"][bills], table["line"][bills] = bills, -1, -1
-        table["since"][bills] = np.maximum(start, owner["start"][subscription])
-        table["until"][bills] = np.minimum(end, owner["end"][subscription])
+        table["subscription"][new], table["plan"][new], table["whole"][new] = subscription, plan, end - start
+        table["start"][new], table["from"][new], table["end"][new] = start, start, end
+        table["head"][new], table["next"][new], table["line"][new] = bills, -1, -1
+        table["since"][new] = np.maximum(start, owner["start"][subscription])
+        table["until"][new] = np.minimum(end, owner["end"][subscription])
         begins = (since == start) | ((since == TIME_MIN) & (owner["opened"][subscription] == 0))
         opening = np.flatnonzero(opens & begins)
-        # Of several periods of one subscription the first one opens what has no beginning.
-        again = np.ones(len(start), dtype=np.bool_)
-        again[np.unique(subscription, return_index=True)[1]] = False
-        table["opens"][bills[opening]] = ~again[opening] | (since == start)[opening]
+        if len(opening):
+            # Of several periods of one subscription the first one opens what has no beginning.
+            again = np.ones(len(start), dtype=np.bool_)
+            again[np.unique(subscription, return_index=True)[1]] = False
+            table["opens"][bills[opening]] = ~again[opening] | (since == start)[opening]
         owner["opened"][subscription] = 1
         for number in np.unique(plan).tolist():
             levels = self.catalogue.plans[number].levels
