@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from rating.cells import Contributions, find_lines
+from rating.cells import Contributions
 from rating.columns import Batch
 from rating.compiled import TIME_MAX, FlatCharge, Level, Plan
 from rating.exact import int_of, sum_wide, wide_of
@@ -26,6 +26,7 @@ from rating.lines import (
 )
 from rating.metering import bill_keys, index_bills, make_periods
 from rating.naming import Naming
+from rating.slots import find_lines
 from rating.standing import Standing, lines_to_tell
 from rating.state import NO_LEVEL, State
 from rating.table import Table

@@ -1,7 +1,7 @@
 """Aggregate, between its halves: to which total of which line each event belongs, and what it brings to it.
 
 Owns groups (`group_by`), the choice of a leaf by dimensions and by time, the channels of a leaf, the gauge of which an
-event speaks, and the making of lines and cells.
+event speaks.
 """
 
 from ctypes import c_int64, c_void_p
@@ -21,6 +21,7 @@ from rating.expressions import CODES, explain
 from rating.index import Keys
 from rating.prices.model import ByTime, Split, choose
 from rating.prices.windows import window_codes
+from rating.slots import find_cells
 from rating.state import State
 from schemas.identity import digest
 from schemas.numbers import ONE
@@ -29,9 +30,6 @@ from schemas.rejection import Code
 Rows = NDArray[np.int64]
 _SUM = AGGREGATES["sum"]
 
-_NATIVE_FIND_CELLS: Final = function(
-    "tx_find_cells", c_int64, c_void_p, c_int64, c_void_p, c_int64, *[c_void_p] * 3, c_int64, c_void_p
-)
 _NATIVE_COMBINE: Final = function(
     "tx_combine", None, c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p
 )
@@ -182,53 +180,6 @@ def refuse_value(coded: tuple[NDArray[np.int32], list[Any]], row: int, status: i
 # Lines and cells -----------------------------------------------------------------------------------------------------
 
 
-def find_cells(state: State, shape: Shape, bills: Rows, combo: Rows, number: Rows, rates: NDArray[np.int64]) -> Rows:
-    """The cell of each row; new ones are made, with the lines that they need."""
-    uid = state.shapes.number(shape.signature)
-    index = state.cell_index
-    if _NATIVE_FIND_CELLS is None:
-        places = index.find(_cell_keys(uid, bills, combo, number))
-        cells = np.where(places < 0, -1, index.values[places].astype(np.int64))
-    else:
-        cells = np.empty(len(bills), dtype=np.int64)
-        columns = (bills, combo, number, cells)
-        assert all(column.flags.c_contiguous and column.dtype == np.int64 for column in columns)
-        *of, found = (column.ctypes.data for column in columns)
-        held = (index.keys.ctypes.data, len(index.keys), index.values.ctypes.data)
-        if not _NATIVE_FIND_CELLS(*held, uid, *of, len(bills), found):
-            return cells
-    missing = np.flatnonzero(cells < 0)
-    if len(missing):
-        bills, combo, number, rates = bills[missing], combo[missing], number[missing], rates[missing]
-        places, new = index.add(_cell_keys(uid, bills, combo, number))
-        fresh = np.flatnonzero(new)
-        first = state.cells.extend(len(fresh))
-        made = np.arange(first, first + len(fresh))
-        lines = find_lines(state, bills[fresh], state.charges.number(shape.charge), combo[fresh], rates[fresh])
-        state.cells["line"][made], state.cells["number"][made] = lines, number[fresh]
-        state.attach_cells(made, lines)
-        index.values[places[fresh]] = made
-        cells[missing] = index.values[places]
-    return cells
-
-
-def _cell_keys(shape: int, bills: Rows, combo: Rows, number: Rows) -> Keys:
-    """The keys by which cells are found."""
-    high = (bills.astype(np.uint64) << np.uint64(32)) | np.uint64(shape)
-    return make_keys(high, (combo.astype(np.uint64) << np.uint64(16)) | number.astype(np.uint64))
-
-
-def find_lines(state: State, bills: Rows, charge: int, combo: Rows, rates: NDArray[np.int64]) -> Rows:
-    """The line of each (bill, charge, group); new ones are made."""
-    high = (bills.astype(np.uint64) << np.uint64(32)) | np.uint64(charge)
-    places, new = state.line_index.add(make_keys(high, combo.astype(np.uint64)))
-    fresh = np.flatnonzero(new)
-    if len(fresh):
-        charges = np.full(len(fresh), charge)
-        state.line_index.values[places[fresh]] = state.add_lines(bills[fresh], charges, combo[fresh], rates[fresh])
-    return state.line_index.values[places].astype(np.int64)
-
-
 def choose_leaves(state: State, batch: Batch, use: Use) -> Use:
     """The same events with their groups and their leaves."""
     combo, leaf = _groups(state, batch, use)
@@ -357,10 +308,3 @@ def _gauges(state: State, batch: Batch, use: Use) -> Rows:
         texts = tuple(None if codes[row] < 0 else values[codes[row]].text for codes, values in columns)
         found[i] = state.gauges.number(texts)
     return found
-
-
-def make_keys(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> Keys:
-    """128-bit keys of two halves."""
-    keys = np.empty((len(high), 2), dtype=np.uint64)
-    keys[:, 0], keys[:, 1] = high, low
-    return keys

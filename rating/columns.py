@@ -5,7 +5,6 @@ from the packs' path columns where they have it and from `data` itself where the
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from functools import partial
 from itertools import groupby
 from operator import attrgetter
 from typing import Any, NamedTuple
@@ -18,13 +17,13 @@ from numpy.typing import NDArray
 
 from rating.exact import from_decimal
 from rating.index import Keys
-from rating.texts import Texts
 from schemas.entry import Entry
 from schemas.event import PACK_VERSION
 from schemas.numbers import NumberError, NumberRangeError, format_scaled, parse_scaled
 from schemas.paths import DECIMAL, TEXTS, Extractor
 
 CodesOf = Callable[[str, Sequence[str]], Sequence[int] | NDArray[np.int32]]
+CodesByColumns = Callable[[Sequence[pa.DictionaryArray]], NDArray[np.int32] | None]
 
 FOUND, MISSING, INVALID, OUT_OF_RANGE = 0, 1, 2, 3
 
@@ -172,14 +171,14 @@ class Batch:
     def _whole(self, name: str) -> NDArray[Any]:
         return np.concatenate([pack.columns.column(name).to_numpy() for pack in self.packs])
 
-    def codes(self, name: str, codes_of: CodesOf, known: Texts | None = None) -> NDArray[np.int32]:
+    def codes(self, name: str, codes_of: CodesOf, by_columns: CodesByColumns | None = None) -> NDArray[np.int32]:
         """A code for each row of a dictionary column: `codes_of(tenant, texts)` gives those of texts in their order.
 
-        Asked again with an equal `codes_of`, it is the same array. `known`: what `codes_of` has said before of texts
-        of these packs' tenant, and says of them always."""
+        Asked again with an equal `codes_of`, it is the same array. `by_columns`: says the same of whole columns, where
+        all packs are one tenant's, or None."""
         if (name, codes_of) not in self._codes:
             parts = [
-                self._codes_of(tenant, [pack.columns.column(name) for pack in packs], codes_of, known)
+                self._codes_of(tenant, [pack.columns.column(name) for pack in packs], codes_of, by_columns)
                 for tenant, packs in groupby(self.packs, key=attrgetter("tenant"))
             ]
             self._codes[name, codes_of] = np.concatenate(parts) if parts else np.empty(0, np.int32)
@@ -187,9 +186,9 @@ class Batch:
 
     @staticmethod
     def _codes_of(
-        tenant: str, columns: list[pa.DictionaryArray], codes_of: CodesOf, known: Texts | None
+        tenant: str, columns: list[pa.DictionaryArray], codes_of: CodesOf, by_columns: CodesByColumns | None
     ) -> NDArray[np.int32]:
-        found = None if known is None else known.codes(columns, partial(codes_of, tenant))
+        found = None if by_columns is None else by_columns(columns)
         if found is None:
             codes, texts = _join(columns)
             found = np.asarray(codes_of(tenant, texts), dtype=np.int32).take(codes)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from native.library import function
+from rating.room import longer, noughts
 
 Keys = NDArray[np.uint64]  # shape (n, 2)
 
@@ -21,9 +22,9 @@ _MIX_HIGH: Final = np.uint64(0xC2B2AE3D27D4EB4F)
 _NOUGHT_KEY: Final = (np.uint64(0x5BD1E9955BD1E995), np.uint64(0x9AE16A3B2F90404F))
 
 _AT: Final = c_void_p
-_NATIVE_SEEK: Final = function("tx_index_seek", c_int64, _AT, c_int64, _AT, _AT, c_int64, _AT)
-_NATIVE_ADD: Final = function("tx_index_add", c_int64, _AT, c_int64, _AT, c_int64, _AT, _AT, _AT, _AT, _AT)
-_NATIVE_MOVE: Final = function("tx_index_move", None, _AT, _AT, c_int64, _AT, _AT, c_int64, _AT, _AT)
+_NATIVE_SEEK: Final = function("tx_index_seek", c_int64, _AT, c_int64, _AT, c_int64, _AT)
+_NATIVE_ADD: Final = function("tx_index_add", c_int64, _AT, _AT, c_int64, _AT, _AT, c_int64, _AT, _AT)
+_NATIVE_SPREAD: Final = function("tx_index_spread", None, _AT, _AT, c_int64, c_int64, _AT)
 _NATIVE_DIFFERS: Final = function("tx_index_differs", None, _AT, _AT, _AT, c_int64, _AT)
 
 
@@ -71,7 +72,7 @@ class HashIndex:
         if held.all():
             return places, new
         rows = np.flatnonzero(~held)
-        if self._make_room(len(rows)):
+        if self.make_room(len(rows)):
             places, _ = self._seek(keys, self._home(keys))
         at = places[rows]
         while len(rows):
@@ -101,27 +102,23 @@ class HashIndex:
         self.values[places[new]] = values[new]
         return new, self.values[places] != values
 
-    def _sought(self, keys: Keys, *, reads_values: bool = False) -> tuple[NDArray[np.int64], int]:
+    def _sought(self, keys: Keys) -> tuple[NDArray[np.int64], int]:
         """Each key's place, or the complement of where it would be; and how many are not held."""
         assert _NATIVE_SEEK is not None
         places = np.empty(len(keys), dtype=np.int64)
-        values = self.values.ctypes.data if reads_values else None
-        table, count = self._keys.ctypes.data, len(keys)
-        return places, _NATIVE_SEEK(table, len(self.values), values, keys.ctypes.data, count, places.ctypes.data)
+        table = self._keys.ctypes.data, len(self._keys)
+        return places, _NATIVE_SEEK(*table, keys.ctypes.data, len(keys), places.ctypes.data)
 
     def _enter(self, keys: Keys, values: NDArray[np.uint32] | None) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
         """`add`, compiled; new keys get their rows' values, where there are any."""
         assert _NATIVE_ADD is not None
-        new = np.zeros(len(keys), dtype=np.bool_)
-        places, missing = self._sought(keys, reads_values=values is not None)
-        if not missing:
-            return places, new
-        if self._make_room(missing):
-            places, missing = self._sought(keys, reads_values=values is not None)
-        rows = np.empty(missing, dtype=np.int64)
-        held, brought = (None, None) if values is None else (self.values.ctypes.data, values.ctypes.data)
-        of = (self._keys.ctypes.data, len(self._keys), keys.ctypes.data, len(keys), places.ctypes.data, new.ctypes.data)
-        self.count += _NATIVE_ADD(*of, rows.ctypes.data, held, brought)
+        if self.count + len(keys) > len(self._keys) * _FILL_MAX:
+            self.make_room(self._sought(keys)[1])
+        places, new = np.empty(len(keys), dtype=np.int64), np.zeros(len(keys), dtype=np.bool_)
+        table = self._keys.ctypes.data, self.values.ctypes.data, len(self._keys)
+        brought = None if values is None else values.ctypes.data
+        rows = keys.ctypes.data, brought, len(keys)
+        self.count += _NATIVE_ADD(*table, *rows, places.ctypes.data, new.ctypes.data)
         return places, new
 
     def _seek(self, keys: Keys, at: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
@@ -165,18 +162,16 @@ class HashIndex:
         half = np.uint64(32)
         return (((mixed >> half) * np.uint64(len(self._keys))) >> half).astype(np.int64)  # below the size: of 32 bits
 
-    def _make_room(self, extra: int) -> bool:
-        """Whether the places have changed."""
+    def make_room(self, extra: int) -> bool:
+        """Room for so many keys more. Returns whether the places have changed."""
         size = len(self._keys)
         if self.count + extra <= size * _FILL_MAX:
             return False
         size = max(int(size * self._growth), int((self.count + extra) / _FILL_MAX) + 1)
-        if _NATIVE_MOVE is not None:
-            old, old_values, room = self._keys, self.values, np.empty((2, self.count), dtype=np.int64)
-            self._clear(size)
-            into = (self._keys.ctypes.data, self.values.ctypes.data, size)
-            scratch = (room[0].ctypes.data, room[1].ctypes.data)
-            _NATIVE_MOVE(old.ctypes.data, old_values.ctypes.data, len(old), *into, *scratch)
+        if _NATIVE_SPREAD is not None:
+            before = self._lengthen(size)
+            aside = np.empty((self.count, 3), dtype=np.uint64)
+            _NATIVE_SPREAD(self._keys.ctypes.data, self.values.ctypes.data, before, size, aside.ctypes.data)
             return True
         keys, values = self.items()
         self._clear(size)
@@ -186,8 +181,16 @@ class HashIndex:
         return True
 
     def _clear(self, size: int) -> None:
-        self._keys = np.zeros((size, 2), dtype=np.uint64)
-        self.values = np.zeros(size, dtype=np.uint32)
+        self._room = noughts(size, np.uint64, (2,)), noughts(size, np.uint32)
+        self._keys, self.values = (column[:size] for column in self._room)
+
+    def _lengthen(self, size: int) -> int:
+        """More places, which are empty. Returns how many there were."""
+        before = len(self._keys)
+        keys, values = self._room
+        self._room = longer(keys, size, before), longer(values, size, before)
+        self._keys, self.values = (column[:size] for column in self._room)
+        return before
 
 
 def without_nought(keys: Keys) -> Keys:

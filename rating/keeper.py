@@ -9,12 +9,13 @@ from collections.abc import Iterable
 import numpy as np
 from numpy.typing import NDArray
 
-from rating.cells import Contributions, Rows, find_cells
+from rating.cells import Contributions, Rows
 from rating.columns import Batch
 from rating.exact import int_of
 from rating.gauges import Change, counts_from
 from rating.kept import Arrived, GroupKey
 from rating.lines import leaf_of, shape_of
+from rating.slots import find_cells
 from rating.state import State
 
 

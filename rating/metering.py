@@ -21,7 +21,6 @@ from rating.cells import (
     Use,
     choose_leaves,
     locate,
-    make_keys,
     refuse_lacking,
     refuse_value,
 )
@@ -30,6 +29,7 @@ from rating.compiled import TIME_MAX, TIME_MIN, CompiledMeter, Shape
 from rating.convert import Conversion
 from rating.expressions import CODES, ValueFault
 from rating.index import HashIndex, Keys
+from rating.slots import make_keys
 from rating.state import NO_SUBSCRIPTION, SEVERAL, State
 from schemas.numbers import format_scaled
 from schemas.times import format_time
@@ -106,7 +106,7 @@ def _pair(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDArray[np
 
 def _pair_python(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDArray[np.int32]) -> Pairs:
     rows = np.flatnonzero(fresh & (kind >= 0))
-    slot = batch.codes("customer", state.numbers_of, state.customers)[rows]
+    slot = batch.codes("customer", state.numbers_of, state.codes_of)[rows]
     subscription = state.customer_subscription[slot].astype(np.int64)
     if (subscription == SEVERAL).any():
         spread = [
@@ -169,7 +169,7 @@ def _pair_native(state: State, batch: Batch, fresh: NDArray[np.bool_], kind: NDA
     if _NATIVE_PAIR is None or _NATIVE_PERIODS is None:
         return None
     table, calendars = state.subscriptions, state.calendars.values
-    customer = batch.codes("customer", state.numbers_of, state.customers)
+    customer = batch.codes("customer", state.numbers_of, state.codes_of)
     count = int(np.count_nonzero(fresh & (kind >= 0)))
     row, subscription, plan, since = (np.empty(count, np.int64) for _ in range(4))
     row_kind, calendar = np.empty(count, np.int32), np.empty(count, np.int32)

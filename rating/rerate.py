@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from rating.billing import Biller
 from rating.catalogue import load_catalogue
-from rating.cells import find_cells
 from rating.changes import FLAT, readings
 from rating.compiled import TIME_MAX, TIME_MIN, Compiled, Plan, Shape
 from rating.due import find_due
@@ -24,6 +23,7 @@ from rating.exact import int_of, wide_of
 from rating.items import line_item
 from rating.keeper import keep_again, spread_gauges
 from rating.lines import earlier_segments, rate_line, shape_of, sibling, unused_amount
+from rating.slots import find_cells
 from rating.state import State
 from rating.voids import recount
 from schemas import topics

@@ -6,13 +6,12 @@ Every row is a slot that never moves; texts are held once and known by number.
 """
 
 from collections.abc import Iterable, Sequence
-from ctypes import c_int64, c_void_p
 from typing import Any, Final
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
-from native.library import function
 from rating.accounts import Accounts
 from rating.catalogue import load_catalogue
 from rating.compiled import TIME_MAX, TIME_MIN, Compiled, Entry, Plan, Rebooking
@@ -21,6 +20,7 @@ from rating.index import HashIndex
 from rating.kept import Kept
 from rating.ledger import SPEC as LEDGER
 from rating.ledger import Ledger
+from rating.room import longer
 from rating.table import Table
 from rating.texts import Texts
 from rating.timelines import Timelines
@@ -117,11 +117,6 @@ CELLS: Final = {
     "amount": (_I8, 2),
     "rest": (_I8, 1),  # what rounding took from the amount, in units of 10^-24
 }
-
-
-_NATIVE_ATTACH: Final = function(
-    "tx_attach_cells", None, c_void_p, c_int64, c_void_p, c_void_p, c_int64, c_void_p, c_void_p, c_int64
-)
 
 
 class Names:
@@ -224,23 +219,34 @@ class State:
         found = self.customers.find_all(customers)
         missing = np.flatnonzero(found < 0).tolist()
         if missing:
-            self._add_customers(list(dict.fromkeys(customers[at] for at in missing)))
+            first = len(self.customers)
+            self.customers.extend(list(dict.fromkeys(customers[at] for at in missing)))
+            self._settle_customers(first)
             found = self.customers.find_all(customers)
         return found
 
-    def _add_customers(self, customers: list[str]) -> None:
+    def codes_of(self, columns: Sequence[pa.DictionaryArray]) -> NDArray[np.int32] | None:
+        """The same for each row of such columns as `Texts.codes` reads; None where it cannot."""
         first = len(self.customers)
-        self.customers.extend(customers)
-        self._make_room(len(self.customers))
-        if self.catalogue.default_timelines:
-            known = self.catalogue.documents.customers
-            self._set_defaults(np.arange(first, len(self.customers)), [c for c in customers if c in known])
+        found = self.customers.codes(columns)
+        if len(self.customers) > first:
+            self._settle_customers(first)
+        return found
 
-    def _make_room(self, customers: int) -> None:
-        self.customer_subscription = _grown(self.customer_subscription, customers, NO_SUBSCRIPTION)
-        self.customer_default = _grown(self.customer_default, customers, NO_SUBSCRIPTION)
-        self.customer_newest = _grown(self.customer_newest, customers, TIME_MIN)
-        self.customer_events = _grown(self.customer_events, customers, 0)
+    def _settle_customers(self, first: int) -> None:
+        """The customers from `first` on are new."""
+        self._make_room(first)
+        if self.catalogue.default_timelines:
+            known, new = self.catalogue.documents.customers, np.arange(first, len(self.customers))
+            self._set_defaults(new, [one for one in self.customers.of(new) if one in known] if known else [])
+
+    def _make_room(self, first: int) -> None:
+        """The customers from `first` on are new."""
+        of = (first, len(self.customers))
+        self.customer_subscription = _grown(self.customer_subscription, *of, NO_SUBSCRIPTION)
+        self.customer_default = _grown(self.customer_default, *of, NO_SUBSCRIPTION)
+        self.customer_newest = _grown(self.customer_newest, *of, TIME_MIN)
+        self.customer_events = _grown(self.customer_events, *of, 0)
 
     def _set_defaults(self, numbers: NDArray[np.int64], named: Sequence[str]) -> None:
         """Customers stand under their default subscription, as the catalogue has it. `named`: those of them that a
@@ -430,18 +436,20 @@ class State:
         """The bills of periods that have one segment each, under the plan of one entry."""
         first = self.bills.extend(len(start))
         bills, table, owner = np.arange(first, first + len(start)), self.bills, self.subscriptions
+        new = slice(first, first + len(start))
         plan, since, opens = self.timelines.plan(entry), self.timelines.since(entry), self.timelines.opens(entry)
-        table["subscription"][bills], table["plan"][bills], table["whole"][bills] = subscription, plan, end - start
-        table["start"][bills], table["from"][bills], table["end"][bills] = start, start, end
-        table["head"][bills], table["next"][bills], table["line"][bills] = bills, -1, -1
-        table["since"][bills] = np.maximum(start, owner["start"][subscription])
-        table["until"][bills] = np.minimum(end, owner["end"][subscription])
+        table["subscription"][new], table["plan"][new], table["whole"][new] = subscription, plan, end - start
+        table["start"][new], table["from"][new], table["end"][new] = start, start, end
+        table["head"][new], table["next"][new], table["line"][new] = bills, -1, -1
+        table["since"][new] = np.maximum(start, owner["start"][subscription])
+        table["until"][new] = np.minimum(end, owner["end"][subscription])
         begins = (since == start) | ((since == TIME_MIN) & (owner["opened"][subscription] == 0))
         opening = np.flatnonzero(opens & begins)
-        # Of several periods of one subscription the first one opens what has no beginning.
-        again = np.ones(len(start), dtype=np.bool_)
-        again[np.unique(subscription, return_index=True)[1]] = False
-        table["opens"][bills[opening]] = ~again[opening] | (since == start)[opening]
+        if len(opening):
+            # Of several periods of one subscription the first one opens what has no beginning.
+            again = np.ones(len(start), dtype=np.bool_)
+            again[np.unique(subscription, return_index=True)[1]] = False
+            table["opens"][bills[opening]] = ~again[opening] | (since == start)[opening]
         owner["opened"][subscription] = 1
         for number in np.unique(plan).tolist():
             levels = self.catalogue.plans[number].levels
@@ -552,12 +560,6 @@ class State:
         """Notes which cells each line holds."""
         first = self.lines["cell"]
         self.cells["next"][cells] = -1
-        if _NATIVE_ATTACH is not None:
-            cells, lines = np.ascontiguousarray(cells), np.ascontiguousarray(lines)
-            following, number = self.cells["next"].ctypes.data, self.cells["number"].ctypes.data
-            chains = (first.ctypes.data, self.lines.step, following, number, self.cells.step)
-            _NATIVE_ATTACH(*chains, cells.ctypes.data, lines.ctypes.data, len(cells))
-            return
         empty = np.flatnonzero(first[lines] == -1)[::-1]  # written last, the first one of a line stays
         first[lines[empty]] = cells[empty]
         others = np.flatnonzero(first[lines] != cells)
@@ -590,8 +592,9 @@ class State:
         """Bytes of memory in tables and indexes (lists not counted)."""
         tables = (self.subscriptions, self.bills, self.invoiced, self.lines, self.cells, self.ledger)
         indexes = (self.bill_index, self.line_index, self.cell_index, self.values_seen, self.voided)
-        customers = (self.customer_subscription, self.customer_default, self.customer_newest, self.customer_events)
-        return sum(t.nbytes for t in (*tables, *indexes, self.customers, *customers))
+        columns = (self.customer_subscription, self.customer_default, self.customer_newest, self.customer_events)
+        of_customers = len(self.customers) * sum(column.itemsize for column in columns)
+        return of_customers + sum(t.nbytes for t in (*tables, *indexes, self.customers))
 
     # Snapshot ----------------------------------------------------------------------------------------------------
 
@@ -656,7 +659,7 @@ class State:
         state.ticks, state.arrivals = dumped["ticks"], dumped["arrivals"]
         state.corrected_from = dumped["corrected_from"]
         known = len(state.customers)
-        state._make_room(known)
+        state._make_room(0)
         state.customer_newest[:known] = np.frombuffer(dumped["customer_newest"], np.int64)
         state.customer_events[:known] = np.frombuffer(dumped["customer_events"], np.int64)
         state.customer_default[:known] = np.frombuffer(dumped["customer_default"], np.int32)
@@ -677,11 +680,11 @@ _TABLES: Final = {
 }
 
 
-def _grown(column: NDArray[Any], size: int, nothing: int) -> NDArray[Any]:
-    """The column, longer if it must be: `nothing` in what is new."""
-    if size <= len(column):
-        return column
-    return np.append(column, np.full(max(size, len(column) * 3 // 2) - len(column), nothing, column.dtype))
+def _grown(column: NDArray[Any], first: int, size: int, nothing: int) -> NDArray[Any]:
+    """The column with room for `size` rows, and `nothing` in those from `first` on."""
+    column = longer(column, size, first)
+    column[first:size] = nothing
+    return column
 
 
 def _dump_index(index: HashIndex) -> list[bytes]:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from rating.room import noughts
+
 
 class Table:
     """Columns of equal length. `spec` gives each its dtype and, for wide numbers, a width of 2.
@@ -39,15 +41,19 @@ class Table:
         """Bytes of memory held. Room that no row has come to is none of them: nothing has written to it."""
         return self.size * self.step
 
-    def extend(self, count: int) -> int:
-        """Adds `count` rows of noughts and returns the first one's slot."""
-        first = self.size
-        self.size += count
-        if self.size > len(self._rows):
-            grown = np.zeros(max(self.size, 2 * len(self._rows)), self._rows.dtype)
-            held = first * self.step
+    def make_room(self, count: int) -> None:
+        """Room for `count` rows more, which are noughts."""
+        if self.size + count > len(self._rows):
+            grown = noughts(max(self.size + count, 2 * len(self._rows)), self._rows.dtype)
+            held = self.size * self.step
             grown.view(np.uint8)[:held] = self._rows.view(np.uint8)[:held]  # all columns of a row in one go
             self._set(grown)
+
+    def extend(self, count: int) -> int:
+        """Adds `count` rows of noughts and returns the first one's slot."""
+        self.make_room(count)
+        first = self.size
+        self.size += count
         return first
 
     def dump(self) -> dict[str, bytes]:

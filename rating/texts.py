@@ -5,7 +5,7 @@ text, and its own. The twin, where there is no library, keeps a dict beside them
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from ctypes import c_int64, c_uint64, c_void_p
 from typing import Any, Final
 
@@ -14,10 +14,12 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from native.library import function
+from rating.room import longer
 
 _FILL_MAX: Final = 0.6
 _HELD: Final = (c_void_p, c_int64, c_uint64, c_void_p, c_void_p)
-_NATIVE_FIND: Final = function("tx_texts_find", c_int64, *_HELD, *[c_void_p] * 2, c_int64, c_void_p)
+_NATIVE_FIND: Final = function("tx_texts_find", None, *_HELD, *[c_void_p] * 2, c_int64, c_void_p)
+_NATIVE_NUMBER: Final = function("tx_texts_number", c_int64, *_HELD, c_int64, *[c_void_p] * 2, c_int64, c_void_p)
 _NATIVE_ENTER: Final = function("tx_texts_enter", None, *_HELD, c_int64, c_int64)
 
 
@@ -47,7 +49,7 @@ class Texts:
     @property
     def nbytes(self) -> int:
         """Bytes of memory held (without the twin's)."""
-        return self._slots.nbytes + self._ends.nbytes + self._bytes.nbytes
+        return self._slots.nbytes + 8 * (self._count + 1) + int(self._ends[self._count])
 
     def of(self, numbers: NDArray[Any]) -> list[str]:
         """The texts of some numbers."""
@@ -64,26 +66,29 @@ class Texts:
         """The number of each text, -1 where it has none."""
         if _NATIVE_FIND is None:
             return np.array([self._numbers.get(text, -1) for text in texts], dtype=np.int32)
-        return self._find(pa.array(texts, pa.string()))[0]
+        return self._find(pa.array(texts, pa.string()))
 
-    def codes(
-        self, columns: Sequence[pa.DictionaryArray], add: Callable[[list[str]], object]
-    ) -> NDArray[np.int32] | None:
-        """The number of each row's text, in columns of `schemas.paths.TEXTS` without nulls. `add` is asked to add the
-        texts that are not held, each once, in the order in which the dictionaries have them. None: there is no
-        library."""
-        if _NATIVE_FIND is None:
+    def codes(self, columns: Sequence[pa.DictionaryArray]) -> NDArray[np.int32] | None:
+        """The number of each row's text, in columns of `schemas.paths.TEXTS` without nulls. Texts that are not held are
+        added, in the order in which the dictionaries have them. None: there is no library, and nothing was added."""
+        if _NATIVE_NUMBER is None:
             return None
-        dictionaries = [column.dictionary for column in columns]
-        found = [self._find(dictionary) for dictionary in dictionaries]
-        lacking = [at for at, (_, missing) in enumerate(found) if missing]
-        if lacking:
-            unknown = (dictionaries[at].take(pa.array(np.flatnonzero(found[at][0] < 0))).to_pylist() for at in lacking)
-            add(list(dict.fromkeys(text for each in unknown for text in each)))
-            for at in lacking:
-                found[at] = self._find(dictionaries[at])
-        parts = [numbers.take(column.indices.to_numpy()) for column, (numbers, _) in zip(columns, found, strict=True)]
+        parts = [self._number(column.dictionary).take(column.indices.to_numpy()) for column in columns]
         return np.concatenate(parts)
+
+    def _number(self, texts: pa.StringArray) -> NDArray[np.int32]:
+        """The number of each text, a new one where it has none."""
+        assert _NATIVE_NUMBER is not None
+        numbers, count = np.empty(len(texts), dtype=np.int32), self._count + len(texts)
+        if not len(texts):
+            return numbers
+        begins, address = _addresses(texts)
+        first, last = np.frombuffer(texts.buffers()[1], np.int32)[[texts.offset, texts.offset + len(texts)]].tolist()
+        self._make_room(count, int(self._ends[self._count]) + last - first)
+        self._make_slots(count)
+        of = (begins, address, len(texts), numbers.ctypes.data)
+        self._count = _NATIVE_NUMBER(*self._held(), self._count, *of)
+        return numbers
 
     def extend(self, texts: Sequence[str]) -> None:
         """Further texts, of which each is new."""
@@ -93,31 +98,42 @@ class Texts:
 
     def _append(self, lengths: NDArray[np.int64], data: NDArray[np.uint8]) -> None:
         first, count, begin = self._count, self._count + len(lengths), int(self._ends[self._count])
-        self._ends, self._bytes = _room(self._ends, count + 1), _room(self._bytes, begin + len(data))
+        self._make_room(count, begin + len(data))
         self._ends[first + 1 : count + 1] = begin + np.cumsum(lengths)
         self._bytes[begin : begin + len(data)] = data
         self._count = count
         if _NATIVE_ENTER is None:
             self._numbers.update(zip(self.of(np.arange(first, count)), range(first, count), strict=True))
             return
-        if count > len(self._slots) * _FILL_MAX:
-            self._slots = np.zeros(1 << int(count / _FILL_MAX).bit_length(), dtype=np.uint64)
-            first = 0
-        _NATIVE_ENTER(*self._held(), first, count)
+        if not self._make_slots(count):
+            _NATIVE_ENTER(*self._held(), first, count)
+
+    def _make_room(self, count: int, size: int) -> None:
+        """Room for so many texts, and for so many bytes of them."""
+        self._ends = longer(self._ends, count + 1, self._count + 1)
+        self._bytes = longer(self._bytes, size, int(self._ends[self._count]))
+
+    def _make_slots(self, count: int) -> bool:
+        """Slots for so many texts. Returns whether they are others, which hold all the texts by now."""
+        assert _NATIVE_ENTER is not None
+        if count <= len(self._slots) * _FILL_MAX:
+            return False
+        self._slots = np.zeros(1 << int(count / _FILL_MAX).bit_length(), dtype=np.uint64)
+        _NATIVE_ENTER(*self._held(), 0, self._count)
+        return True
 
     def _held(self) -> tuple[int, int, int, int, int]:
         bits = len(self._slots).bit_length() - 1
         return self._slots.ctypes.data, bits, self._seed, self._ends.ctypes.data, self._bytes.ctypes.data
 
-    def _find(self, texts: pa.StringArray) -> tuple[NDArray[np.int32], int]:
-        """The number of each text, -1 where it has none; and how many have none."""
+    def _find(self, texts: pa.StringArray) -> NDArray[np.int32]:
+        """The number of each text, -1 where it has none."""
         assert _NATIVE_FIND is not None
         found = np.empty(len(texts), dtype=np.int32)
         if not len(texts):
-            return found, 0
-        _, offsets, data = texts.buffers()
-        begins, address = offsets.address + 4 * texts.offset, data.address if data is not None else 0
-        return found, _NATIVE_FIND(*self._held(), begins, address, len(texts), found.ctypes.data)
+            return found
+        _NATIVE_FIND(*self._held(), *_addresses(texts), len(texts), found.ctypes.data)
+        return found
 
     def dump(self) -> list[bytes]:
         """Each one's length in bytes, and their bytes."""
@@ -132,8 +148,7 @@ class Texts:
         return found
 
 
-def _room(column: NDArray[Any], size: int) -> NDArray[Any]:
-    """The column, longer if it must be."""
-    if size <= len(column):
-        return column
-    return np.concatenate([column, np.empty(max(size, len(column) * 3 // 2) - len(column), dtype=column.dtype)])
+def _addresses(texts: pa.StringArray) -> tuple[int, int]:
+    """Of the first text's offset, and of the bytes."""
+    _, offsets, data = texts.buffers()
+    return offsets.address + 4 * texts.offset, data.address if data is not None else 0

@@ -52,7 +52,7 @@ def read_voids(state: State, batch: Batch, fresh: NDArray[np.bool_]) -> tuple[li
     rows = np.flatnonzero(fresh & is_void)
     if not len(rows) and not len(state.voided):
         return [], counts
-    slot = batch.codes("customer", state.numbers_of, state.customers)
+    slot = batch.codes("customer", state.numbers_of, state.codes_of)
     found: list[Takeback] = []
     first: dict[tuple[int, int], int] = {}
     for row in rows.tolist():

@@ -71,9 +71,16 @@ typedef struct {
 
 /* Writing: nothing is written past the end; what did not fit is seen in `full`. ---------------------------------- */
 
+/* A time and its text; of length nought where it has none. */
+typedef struct {
+    int64_t micros, length;
+    uint8_t text[TIME_LENGTH];
+} timed;
+
 typedef struct {
     uint8_t *at, *end;
     int full;
+    timed start, finish, first, last; /* of the line before: most lines of a batch share their period */
 } writer;
 
 static inline void put(writer *to, const void *bytes, int64_t count) {
@@ -210,11 +217,19 @@ static int64_t format_time(int64_t micros, uint8_t text[TIME_LENGTH]) {
     return length + 1;
 }
 
-static inline int put_time(writer *to, int64_t micros) {
-    uint8_t text[TIME_LENGTH];
-    const int64_t length = format_time(micros, text);
-    put(to, text, length);
-    return length > 0;
+/* The time's text, by way of the one that was written before. Returns whether it has one. */
+static inline int keep_time(timed *kept, int64_t micros) {
+    if (kept->micros != micros || !kept->length) {
+        kept->micros = micros;
+        kept->length = format_time(micros, kept->text);
+    }
+    return kept->length > 0;
+}
+
+static inline int put_time(writer *to, timed *kept, int64_t micros) {
+    const int found = keep_time(kept, micros);
+    put(to, kept->text, kept->length);
+    return found;
 }
 
 /* Lines ---------------------------------------------------------------------------------------------------------- */
@@ -259,18 +274,16 @@ static inline const uint8_t *value_of(const emission *of, const group *own, int6
 
 /* The identity of a line: what `schemas.identity.digest` makes of the parts that `rating.naming.line_id` names. Returns
    whether there is one. */
-static int make_id(const emission *of, int64_t line, int64_t bill, const rate_row *rate, uint8_t id[16]) {
+static int make_id(const emission *of, int64_t line, int64_t bill, const rate_row *rate, timed *start, uint8_t id[16]) {
     const int64_t subscription = BILL(of, subscription, bill);
     const group own = group_of(of, rate, LINE(of, combo, line));
-    uint8_t start[TIME_LENGTH];
-    const int64_t length = format_time(BILL(of, start, bill), start);
-    if (!length) return 0;
+    if (!keep_time(start, BILL(of, start, bill))) return 0;
     blake2b hash;
     blake2b_begin(&hash);
     add_text(&hash, &of->fixed, 1);
     add_text(&hash, &of->subscriptions, 2 * subscription);
     add_text(&hash, &of->subscriptions, 2 * subscription + 1);
-    add_sized(&hash, start, length);
+    add_sized(&hash, start->text, start->length);
     add_text(&hash, &of->charges, LINE(of, charge, line));
     for (int64_t k = 0; k < own.names; k++) {
         int64_t count = 0;
@@ -395,7 +408,7 @@ static int write_line(writer *to, const emission *of, int64_t line, uint8_t key[
     const rate_row *rate = LINE(of, rate, line) < 0 ? NULL : &of->rate[LINE(of, rate, line)];
     uint8_t *id = of->ids[line];
     if (!is_plain(of, line, bill, rate)) return 0;
-    if (!memcmp(id, UNKNOWN, 16) && !make_id(of, line, bill, rate, id)) return 0;
+    if (!memcmp(id, UNKNOWN, 16) && !make_id(of, line, bill, rate, &to->start, id)) return 0;
     memcpy(key, "li_", 3);
     for (int at = 0; at < 16; at++) {
         key[3 + 2 * at] = (uint8_t)HEX[id[at] >> 4];
@@ -414,9 +427,9 @@ static int write_line(writer *to, const emission *of, int64_t line, uint8_t key[
     PUT(to, "\",");
     put_group(to, of, rate, line);
     put_text(to, &of->plans, 2 * plan);
-    int timed = put_time(to, BILL(of, start, bill));
+    int has_times = put_time(to, &to->start, BILL(of, start, bill));
     PUT(to, "\",\"end\":\"");
-    timed &= put_time(to, BILL(of, end, bill));
+    has_times &= put_time(to, &to->finish, BILL(of, end, bill));
     PUT(to, "\"},\"quantity\":\"");
     put_scaled(to, LINE_WIDE(of, quantity, line));
     PUT(to, "\",\"amount\":\"");
@@ -427,9 +440,10 @@ static int write_line(writer *to, const emission *of, int64_t line, uint8_t key[
     put_int(to, LINE(of, events, line));
     if (LINE(of, events, line)) {
         PUT(to, ",\"first_event\":\"");
-        timed &= put_time(to, LINE(of, first, line));
+        has_times &= put_time(to, &to->first, LINE(of, first, line));
         PUT(to, "\",\"last_event\":\"");
-        timed &= put_time(to, LINE(of, last, line));
+        const int64_t last = LINE(of, last, line);
+        has_times &= put_time(to, last == to->first.micros ? &to->first : &to->last, last);
         PUT(to, "\"");
     } else {
         PUT(to, ",\"first_event\":null,\"last_event\":null");
@@ -441,7 +455,7 @@ static int write_line(writer *to, const emission *of, int64_t line, uint8_t key[
         put_int(to, LINE(of, through, line));
         PUT(to, "}}");
     }
-    return timed;
+    return has_times;
 }
 
 /* The rows of a line lie far from each other in memory: they are sent for before they are needed, in four strides, each
@@ -479,7 +493,7 @@ __attribute__((always_inline)) static inline void send_for(const emission *of, i
 /* Writes the lines one after the other until the buffer is full. Returns how many are done; one that is to be written by
    hand has an empty text. */
 EXPORT int64_t tx_write_lines(const emission *of) {
-    writer to = {of->out, of->out + of->room, 0};
+    writer to = {.at = of->out, .end = of->out + of->room};
     for (int64_t at = 0; at < of->count; at++) {
         uint8_t *const begun = to.at;
         send_for(of, at);

@@ -4,16 +4,14 @@
 #include "index.h"
 
 /* Each key's place; where it is not held the complement of the empty place where it would be. Returns how many are not
- * held. `held` (if any): the values of the places; they are asked for, too, as the caller is going to read them. */
-EXPORT int64_t tx_index_seek(const Key *table, int64_t size, const uint32_t *held, const Key *keys, int64_t count,
-                             int64_t *places) {
+ * held. */
+EXPORT int64_t tx_index_seek(const Key *table, int64_t size, const Key *keys, int64_t count, int64_t *places) {
     int64_t home[AHEAD], missing = 0;
     for (int64_t start = 0; start < count; start += AHEAD) {
         const int64_t width = count - start < AHEAD ? count - start : AHEAD;
         for (int64_t i = 0; i < width; i++) {
             home[i] = home_of(held_key(keys[start + i]), size);
             __builtin_prefetch(&table[home[i]]);
-            if (held) __builtin_prefetch(&held[home[i]]);
         }
         for (int64_t i = 0; i < width; i++) {
             const int64_t at = seek(table, size, held_key(keys[start + i]), home[i]);
@@ -24,73 +22,66 @@ EXPORT int64_t tx_index_seek(const Key *table, int64_t size, const uint32_t *hel
     return missing;
 }
 
-/* Enters the rows that `places` (as `tx_index_seek` left them) says are not held. In rounds, as the twin does: the first
- * row to ask for an empty place gets it, the others look on from there when all have asked.
- *
- * `rows`: room for as many as are missing. Returns how many are new; `fresh` (noughts before) marks their rows, and
- * `places` are all places then. `values` and `brought` may be null; if not, a new key gets its row's value. */
-EXPORT int64_t tx_index_add(Key *table, int64_t size, const Key *keys, int64_t count, int64_t *places, uint8_t *fresh,
-                            int64_t *rows, uint32_t *values, const uint32_t *brought) {
-    int64_t waiting = 0, added = 0;
-    for (int64_t row = 0; row < count; row++) {
-        if (places[row] < 0) rows[waiting++] = row;
-    }
-    while (waiting) {
-        int64_t lost = 0;
-        for (int64_t i = 0; i < waiting; i++) {
-            const int64_t row = rows[i], at = ~places[row];
-            if (i + 8 < waiting) __builtin_prefetch(&table[~places[rows[i + 8]]], 1);
-            if (is_empty(table[at])) {
-                table[at] = held_key(keys[row]);
-                if (values) values[at] = brought[row];
-                places[row] = at;
+/* Enters what is not held, row by row; there is room for it. Returns how many are new; `fresh` (noughts before) marks
+ * their rows, and `places` are all rows' places. `brought` may be null; if not, a new key gets its row's value. */
+EXPORT int64_t tx_index_add(Key *table, uint32_t *values, int64_t size, const Key *keys, const uint32_t *brought,
+                            int64_t count, int64_t *places, uint8_t *fresh) {
+    int64_t home[AHEAD], added = 0;
+    for (int64_t start = 0; start < count; start += AHEAD) {
+        const int64_t width = count - start < AHEAD ? count - start : AHEAD;
+        for (int64_t i = 0; i < width; i++) {
+            home[i] = home_of(held_key(keys[start + i]), size);
+            __builtin_prefetch(&table[home[i]], 1);
+            __builtin_prefetch(&values[home[i]], 1); /* the caller is going to read or write them */
+        }
+        for (int64_t i = 0; i < width; i++) {
+            const int64_t row = start + i;
+            const Key key = held_key(keys[row]);
+            int64_t at = seek(table, size, key, home[i]);
+            if (at < 0) {
+                at = ~at;
+                table[at] = key;
+                if (brought) values[at] = brought[row];
                 fresh[row] = 1;
                 added++;
-            } else {
-                rows[lost++] = row;
             }
-        }
-        waiting = 0;
-        for (int64_t i = 0; i < lost; i++) {
-            const int64_t row = rows[i];
-            places[row] = seek(table, size, held_key(keys[row]), ~places[row]);
-            if (places[row] < 0) rows[waiting++] = row;
+            places[row] = at;
         }
     }
     return added;
 }
 
-/* All keys and values of a table into an empty, longer one, as if added in the order of their places.
- *
- * `from`, `at`: room for as many as are held. */
-EXPORT void tx_index_move(const Key *old, const uint32_t *old_values, int64_t old_size, Key *table, uint32_t *values,
-                          int64_t size, int64_t *from, int64_t *at) {
+typedef struct {
+    Key key;
+    uint64_t value;
+} Moved;
+
+/* The keys of the first `before` places, the others of `size` being empty, go to where they belong in a table of that
+ * size. Homes rise with the size, so from the last place on nearly every key goes behind all that are still to go: into
+ * a part that is as it will be. The others wait in `aside` (room for as many as are held). */
+EXPORT void tx_index_spread(Key *table, uint32_t *values, int64_t before, int64_t size, Moved *aside) {
     int64_t waiting = 0;
-    for (int64_t place = 0; place < old_size; place++) {
-        if (is_empty(old[place])) continue;
-        const int64_t home = home_of(old[place], size);
-        if (is_empty(table[home])) {
-            table[home] = old[place];
-            values[home] = old_values[place];
+    for (int64_t place = before - 1; place >= 0; place--) {
+        const Key key = table[place];
+        if (is_empty(key)) continue;
+        const uint32_t value = values[place];
+        int64_t at = home_of(key, size);
+        table[place] = (Key){0, 0};
+        if (at > place) {
+            while (at < size && !is_empty(table[at])) at++;
+        }
+        if (at > place && at < size) {
+            table[at] = key;
+            values[at] = value;
         } else {
-            from[waiting] = place;
-            at[waiting++] = home;
+            aside[waiting++] = (Moved){key, value};
         }
     }
-    while (waiting) {
-        int64_t going = 0;
-        for (int64_t i = 0; i < waiting; i++) at[i] = ~seek(table, size, old[from[i]], at[i]);
-        for (int64_t i = 0; i < waiting; i++) {
-            const int64_t place = from[i], there = at[i];
-            if (is_empty(table[there])) {
-                table[there] = old[place];
-                values[there] = old_values[place];
-            } else {
-                from[going] = place;
-                at[going++] = there;
-            }
-        }
-        waiting = going;
+    for (int64_t i = 0; i < waiting; i++) {
+        const Key key = aside[i].key;
+        const int64_t at = ~seek(table, size, key, home_of(key, size)); /* keys are different: it is not held */
+        table[at] = key;
+        values[at] = (uint32_t)aside[i].value;
     }
 }
 

@@ -25,42 +25,76 @@ static uint64_t hash_of(const uint8_t *text, int64_t length, uint64_t seed) {
 
 static const uint64_t TAG = 0xFFFFFFFF00000000ull;
 
-/* For each text of an Arrow column (`offsets` has one more than there are) the number of the same text, or -1. Returns
- * how many have none. */
-EXPORT int64_t tx_texts_find(const uint64_t *slots, int64_t bits, uint64_t seed, const int64_t *ends,
-                             const uint8_t *bytes, const int32_t *offsets, const uint8_t *data, int64_t count,
-                             int32_t *found) {
-    const uint64_t mask = ((uint64_t)1 << bits) - 1;
-    int64_t missing = 0;
+/* What texts are held in. */
+typedef struct {
+    uint64_t *slots;
+    uint64_t mask, seed;
+    int64_t *ends;
+    uint8_t *bytes;
+} held_texts;
+
+/* The slot of a text of this hash, or the empty one where it would be. */
+static inline uint64_t slot_of(const held_texts *of, uint64_t hash, const uint8_t *text, int64_t length) {
+    uint64_t at = hash & of->mask;
+    for (; of->slots[at]; at = (at + 1) & of->mask) {
+        if ((of->slots[at] ^ hash) & TAG) continue;
+        const int64_t start = of->ends[(of->slots[at] & ~TAG) - 1], end = of->ends[of->slots[at] & ~TAG];
+        if (end - start == length && !memcmp(of->bytes + start, text, (size_t)length)) break;
+    }
+    return at;
+}
+
+/* The hashes of some texts of an Arrow column; what is read in earnest next is sent for. */
+static inline void send_for(const held_texts *of, const int32_t *offsets, const uint8_t *data, int64_t width,
+                            uint64_t *hashes) {
+    for (int64_t i = 0; i < width; i++) {
+        hashes[i] = hash_of(data + offsets[i], offsets[i + 1] - offsets[i], of->seed);
+        __builtin_prefetch(&of->slots[hashes[i] & of->mask]);
+    }
+    for (int64_t i = 0; i < width; i++) {
+        const uint64_t slot = of->slots[hashes[i] & of->mask];
+        if (slot) __builtin_prefetch(&of->ends[(int64_t)(slot & ~TAG) - 1]);
+    }
+}
+
+/* For each text of an Arrow column (`offsets` has one more than there are) the number of the same text, or -1. */
+EXPORT void tx_texts_find(uint64_t *slots, int64_t bits, uint64_t seed, int64_t *ends, uint8_t *bytes,
+                          const int32_t *offsets, const uint8_t *data, int64_t count, int32_t *found) {
+    const held_texts of = {slots, ((uint64_t)1 << bits) - 1, seed, ends, bytes};
     uint64_t hashes[AHEAD];
     for (int64_t from = 0; from < count; from += AHEAD) {
         const int64_t width = count - from < AHEAD ? count - from : AHEAD;
+        send_for(&of, offsets + from, data, width, hashes);
         for (int64_t i = 0; i < width; i++) {
             const int32_t begin = offsets[from + i];
-            hashes[i] = hash_of(data + begin, offsets[from + i + 1] - begin, seed);
-            __builtin_prefetch(&slots[hashes[i] & mask]);
+            const uint64_t at = slot_of(&of, hashes[i], data + begin, offsets[from + i + 1] - begin);
+            found[from + i] = (int32_t)(slots[at] & ~TAG) - 1; /* there are fewer texts than an int32 counts */
         }
-        for (int64_t i = 0; i < width; i++) { /* nearly always the slot that is read in earnest below */
-            const uint64_t slot = slots[hashes[i] & mask];
-            if (slot) __builtin_prefetch(&ends[(int64_t)(slot & ~TAG) - 1]);
-        }
+    }
+}
+
+/* The same, where a text that is not held is added: `held` are before it. Returns how many are after it. There is room
+ * for all of them, and slots (see `tx_texts_enter`). */
+EXPORT int64_t tx_texts_number(uint64_t *slots, int64_t bits, uint64_t seed, int64_t *ends, uint8_t *bytes, int64_t held,
+                               const int32_t *offsets, const uint8_t *data, int64_t count, int32_t *found) {
+    const held_texts of = {slots, ((uint64_t)1 << bits) - 1, seed, ends, bytes};
+    uint64_t hashes[AHEAD];
+    for (int64_t from = 0; from < count; from += AHEAD) {
+        const int64_t width = count - from < AHEAD ? count - from : AHEAD;
+        send_for(&of, offsets + from, data, width, hashes);
         for (int64_t i = 0; i < width; i++) {
             const int32_t begin = offsets[from + i];
             const int64_t length = offsets[from + i + 1] - begin;
-            int32_t number = -1;
-            for (uint64_t at = hashes[i] & mask; slots[at]; at = (at + 1) & mask) {
-                if ((slots[at] ^ hashes[i]) & TAG) continue;
-                const int64_t text = (int64_t)(slots[at] & ~TAG) - 1, start = ends[text];
-                if (ends[text + 1] - start == length && !memcmp(bytes + start, data + begin, (size_t)length)) {
-                    number = (int32_t)text; /* there are fewer texts than an int32 counts */
-                    break;
-                }
+            const uint64_t at = slot_of(&of, hashes[i], data + begin, length);
+            if (!slots[at]) {
+                memcpy(bytes + ends[held], data + begin, (size_t)length);
+                ends[held + 1] = ends[held] + length;
+                slots[at] = (hashes[i] & TAG) | (uint64_t)++held;
             }
-            found[from + i] = number;
-            missing += number < 0;
+            found[from + i] = (int32_t)(slots[at] & ~TAG) - 1;
         }
     }
-    return missing;
+    return held;
 }
 
 /* Enters the texts from `first` to `count`, which no slot holds. At most 60 % of the slots are full after it. */

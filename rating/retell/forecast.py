@@ -27,7 +27,6 @@ import msgspec
 import numpy as np
 
 from rating.billing import Biller
-from rating.cells import find_cells
 from rating.exact import int_of, wide_of
 from rating.kept import Arrived
 from rating.lines import leaf_of, shape_of
@@ -37,6 +36,7 @@ from rating.retell.history import ADDING, Counted, Series, hours, read_history, 
 from rating.retell.periods import lines_of, open_heads, rate_of
 from rating.retell.remaining import share_of
 from rating.retell.retold import Retold
+from rating.slots import find_cells
 from rating.state import State
 from schemas.numbers import check_scaled, divide_half_up, format_scaled, parse_scaled
 from schemas.output import Span

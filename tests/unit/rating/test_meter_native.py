@@ -2,6 +2,8 @@
 
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +13,8 @@ from hypothesis import strategies as st
 
 import rating.texts
 from native.library import is_loaded
-from rating import cells, state
+from rating import cells, slots
+from rating.compiled import Shape
 from rating.identities import bloom, run
 from rating.identities.bloom import Filter, Probes
 from rating.identities.run import RADIX_FROM, Rows, RunRefused, starts_of, write_run
@@ -23,29 +26,48 @@ pytestmark = pytest.mark.skipif(not is_loaded(), reason="the compiled library is
 UNHURRIED = settings(max_examples=50, deadline=None)
 
 
-# Cells in their lines ------------------------------------------------------------------------------------------------
+# Lines and cells -----------------------------------------------------------------------------------------------------
+
+BILLS = 5
+ASKED = st.tuples(st.integers(0, BILLS - 1), st.integers(0, 3), st.integers(0, 6), st.integers(-1, 9))
 
 
 @UNHURRIED
-@given(st.lists(st.lists(st.tuples(st.integers(0, 4), st.integers(0, 6)), max_size=12), max_size=4))
-def test_cells_are_attached_in_the_order_of_the_price_book(batches: list[list[tuple[int, int]]]) -> None:
-    chains = []
-    for function in (state._NATIVE_ATTACH, None):
+@given(
+    st.lists(st.tuples(st.sampled_from("abl"), st.lists(ASKED, max_size=40)), max_size=6),
+    st.integers(0, 2**30),
+)
+def test_lines_and_cells_are_found_or_made_alike(batches: list[tuple[str, list[tuple[int, ...]]]], far: int) -> None:
+    """Two shapes of one charge, and lines without cells; `far`: groups whose numbers are large."""
+    found, states = [], []
+    for names in ((), [name for name in vars(slots) if name.startswith("_NATIVE_")]):
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(state, "_NATIVE_ATTACH", function)
+            for name in names:
+                patch.setattr(slots, name, None)
             held = State(0, 1, "default")
-            held.lines.extend(5)
-            held.lines["cell"][:5] = -1
-            for batch in batches:
-                first = held.cells.extend(len(batch))
-                made = np.arange(first, first + len(batch))
-                held.cells["number"][made] = [number for _, number in batch]
-                held.attach_cells(made, np.array([line for line, _ in batch], dtype=np.int64))
-            chains.append([held.cells_of(line) for line in range(5)])
-    assert chains[0] == chains[1]
-    numbers = [number for batch in batches for _, number in batch]
-    for chain in chains[0]:
-        assert [(numbers[cell], cell) for cell in chain] == sorted((numbers[cell], cell) for cell in chain)
+            held.bills.extend(BILLS)
+            held.bills["line"][:BILLS] = -1
+            for kind, batch in batches:
+                bill, combo, number, rate = np.array(batch, dtype=np.int64).reshape(-1, 4).T.copy()
+                combo = np.where(combo == 3, far, combo)
+                if kind == "l":
+                    found.append(slots.find_lines(held, bill, held.charges.number("charge"), combo, rate).tolist())
+                else:
+                    shape = cast(Shape, SimpleNamespace(signature=kind, charge="charge"))
+                    found.append(slots.find_cells(held, shape, bill, combo, number, rate).tolist())
+            states.append(held)
+    one, twin = states
+    assert found[: len(batches)] == found[len(batches) :]
+    for name in ("bills", "lines", "cells"):
+        assert getattr(one, name).size == getattr(twin, name).size
+        assert getattr(one, name).dump() == getattr(twin, name).dump()
+    for name in ("line_index", "cell_index"):
+        assert len(getattr(one, name)) == len(getattr(twin, name))
+        expected = [part.tolist() for part in getattr(twin, name).ordered()]
+        assert [part.tolist() for part in getattr(one, name).ordered()] == expected
+    for line in range(one.lines.size):
+        chain = [(int(one.cells["number"][cell]), cell) for cell in one.cells_of(line)]
+        assert chain == sorted(chain)
 
 
 # Combinations of codes -----------------------------------------------------------------------------------------------
@@ -76,20 +98,16 @@ def test_rows_are_grouped_alike(data: st.DataObject, sizes: list[int], rows: int
 )
 def test_texts_are_known_by_number_in_the_order_in_which_they_came(batches: list[list[list[str]]]) -> None:
     texts, twin, numbers = Texts(), Texts(), dict[str, int]()
-
-    def add(fresh: list[str]) -> None:
-        assert not any(text in numbers for text in fresh)
-        numbers.update(zip(fresh, count(len(numbers))))
-        texts.extend(fresh)
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(rating.texts, "_NATIVE_ENTER", None)
-            twin.extend(fresh)
-
     for batch in batches:
         columns = [pa.array(column, pa.string()).dictionary_encode().cast(TEXTS) for column in batch if column]
         if columns:
-            found = texts.codes([*columns, columns[0].slice(1)], add)
+            found = texts.codes([*columns, columns[0].slice(1)])
             assert found is not None
+            fresh = list(dict.fromkeys(text for one in columns for text in one.to_pylist() if text not in numbers))
+            numbers.update(zip(fresh, count(len(numbers))))
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(rating.texts, "_NATIVE_ENTER", None)
+                twin.extend(fresh)
             rows = [text for column in batch if column for text in column] + columns[0].to_pylist()[1:]
             assert found.tolist() == [numbers[text] for text in rows]
     loaded, asked = Texts.load(texts.dump()), [*reversed(numbers), "none of them"]
@@ -108,7 +126,7 @@ def test_many_texts_are_found_again() -> None:
     names = [f"customer-{number:07}" for number in range(30_000)]
     for part in range(0, len(names), 4000):
         column = pa.array(names[: part + 4000]).dictionary_encode().cast(TEXTS)
-        found = texts.codes([column], texts.extend)
+        found = texts.codes([column])
         assert found is not None and found.tolist() == list(range(min(len(names), part + 4000)))
 
 
