@@ -12,6 +12,7 @@ from schemas.identity import IDENTIFIER
 from schemas.limits import BODIES_BYTES_MAX, BODY_BYTES_MAX
 from schemas.times import TimeError, parse_time
 from streams.kafka.settings import KafkaSettings
+from streams.pace import PAUSE_S
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
@@ -131,6 +132,13 @@ periods = grouped(
         show_default=True,
         type=SOME_TIME,
         help="How old the newest snapshot may become: a restart replays what came since.",
+    ),
+    click.option(
+        "--pause-ms",
+        default=round(PAUSE_S * 1000),
+        show_default=True,
+        type=click.IntRange(0, 10_000),
+        help="The longest pause after a step of the engine: longer costs less an event, shorter tells of it earlier.",
     ),
 )
 

@@ -51,6 +51,7 @@ async def serve(
     window: int,
     tick: int,
     snapshot_every: int,
+    pause_ms: int,
     stall: int,
     otlp: str | None,
     **front: Any,
@@ -63,7 +64,12 @@ async def serve(
         snapshots=snapshots,
         archive=str(data / "archive") if archive is None else None if archive == "none" else archive,
         rating=RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1)),
-        host=HostSettings(tick_seconds=tick or None, snapshot_seconds=snapshot_every, stall_s=stall or STALL_S),
+        host=HostSettings(
+            pause_seconds=pause_ms / 1000,
+            tick_seconds=tick or None,
+            snapshot_seconds=snapshot_every,
+            stall_s=stall or STALL_S,
+        ),
         door=DoorSettings(max_ahead=max_ahead * SECOND if max_ahead else None),
     )
     try:

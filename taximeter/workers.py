@@ -221,6 +221,7 @@ def _rate(
     window: int,
     tick: int,
     snapshot_every: int,
+    pause_ms: int,
     session_timeout: int,
     max_ahead: int,
     stall: int,
@@ -254,7 +255,7 @@ def _rate(
         steps = None if traces is None else traces.steps
         ahead = max_ahead * SECOND if max_ahead else None
         bindings = rate_bindings(processor, follower, tick or None, ahead, tenant, steps)
-        limits = StepLimits(snapshot_s=snapshot_every)
+        limits = StepLimits(pause_s=pause_ms / 1000, snapshot_s=snapshot_every)
         host = HostSettings(limits=limits, stall_s=stall or STALL_S, instance_id=instance_id)
         return run_worker(settings, bindings, store, host, on_state=health.tell, on_start=health.watch)
     finally:

@@ -36,6 +36,7 @@ from streams.journal import (
     decode_record,
 )
 from streams.log import LogUnavailable, TopicRecord
+from streams.pace import PAUSE_S, pause
 from streams.processor import PartitionProcessor, Processor, Step, StepObserver
 from streams.redact import safe_message
 from streams.snapshots import Snapshot, SnapshotError, SnapshotStore
@@ -62,9 +63,8 @@ class HostSettings:
     step_entries_max: int = 4096
     step_events_max: int = 100_000
     step_bytes_max: int = 32 * 1024 * 1024
-    step_interval_seconds: float = 0.02
-    """Steps of a partition begin so far apart, unless more waits than one may take: a step costs some milliseconds
-    whatever is in it, and a line item is written once for each. What comes after a pause is worked in at once."""
+    pause_seconds: float = PAUSE_S
+    """The longest pause after a step: see `streams.pace`."""
     snapshot_seconds: float = 60.0
     """A snapshot is due this long after the last one, if anything has changed since."""
     snapshot_offsets: int = 2_000_000
@@ -320,7 +320,7 @@ class _Partition:
             if entries:
                 begun = time.monotonic()
                 self._step(state, entries)
-                self._gather(begun)
+                self._pause(begun)
             elif not self._stopping.is_set():
                 self.work.does(IDLE)
                 self.woken.wait(max(0.0, self._snapshot_due - time.monotonic()))
@@ -426,12 +426,12 @@ class _Partition:
             bytes_max=settings.step_bytes_max,
         )
 
-    def _gather(self, begun: float) -> None:
-        """Lets entries gather until the next step may begin. `begun`: when the last one did."""
-        waiting = self._log.end(topics.EVENTS, self.number) - self.position
-        if waiting < self._settings.step_events_max:
-            self.work.does(IDLE)
-            self._stopping.wait(max(0.0, begun + self._settings.step_interval_seconds - time.monotonic()))
+    def _pause(self, begun: float) -> None:
+        """After a step that began then."""
+        waiting, settings = self._log.end(topics.EVENTS, self.number) - self.position, self._settings
+        seconds = pause(waiting / settings.step_events_max, time.monotonic() - begun, settings.pause_seconds)
+        self.work.does(IDLE)
+        self._stopping.wait(seconds)
 
     def _step(self, state: PartitionProcessor, entries: list[Entry]) -> None:
         """One commit, in the steps of `streams.journal`."""

@@ -29,6 +29,7 @@ from streams.kafka.binding import Binding
 from streams.kafka.producer import KafkaProducer
 from streams.kafka.settings import KafkaSettings
 from streams.kafka.source import LogReader, SourceMessage
+from streams.pace import PAUSE_S, pause
 from streams.processor import Fetch, Output, PartitionProcessor, Step
 from streams.snapshots import Snapshot, SnapshotStore
 
@@ -52,9 +53,8 @@ class StepLimits:
     """Bytes in a step (one message may be more)."""
     wait_s: float = 0.02
     """How long a step waits to be filled."""
-    pause_s: float = 0.1
-    """A step that was less than half full is followed by a pause as long as it took, so long at the most: the next one
-    finds more, and each changed line is written once for all of it. Longer: less work for each event, later outputs."""
+    pause_s: float = PAUSE_S
+    """The longest pause after a step: see `streams.pace`."""
     snapshot_s: float = 60.0
     snapshot_entries: int = 10_000
     """A snapshot is due when either has passed since the last, and something has changed."""
@@ -66,7 +66,7 @@ class StepLimits:
 
     def pause(self, entries: int, took_s: float) -> float:
         """Seconds to wait after a step of so many messages."""
-        return 0.0 if 2 * entries >= self.entries else min(took_s, self.pause_s)
+        return pause(entries / self.entries, took_s, self.pause_s)
 
     def part(self, parts: int) -> "StepLimits":
         """A part of a step, so that as many of them as `parts` are one at most (where a message is not too large)."""

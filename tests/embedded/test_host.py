@@ -5,10 +5,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 
 import pytest
@@ -18,8 +18,9 @@ from schemas.topics import EVENTS, JOURNAL, LINE_ITEMS
 from streams.embedded.host import FAILED_STATUS, EmbeddedHost, HostSettings
 from streams.embedded.log import SqliteLog
 from streams.journal import Batch, Done, JournalError, Open, Record, decode_record, encode_record
+from streams.processor import Fetch, Step, no_files
 from streams.snapshots import SnapshotStore
-from tests.embedded.adder import Adder, Event, entry_of, expected, latest
+from tests.embedded.adder import Adder, AdderState, Event, entry_of, expected, latest
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = HostSettings(tick_seconds=None, snapshot_seconds=3600)
@@ -111,18 +112,38 @@ def test_what_arrives_is_worked_in_without_waiting(log: SqliteLog, snapshots: Sn
     assert latest(outputs(log, 0)) == {"key": 20}
 
 
-@pytest.mark.parametrize("events_max", [100_000, 1])
-def test_steps_begin_apart_unless_more_waits_than_one_takes(
-    log: SqliteLog, snapshots: SnapshotStore, events_max: int
+class SlowAdder(Adder):
+    """Takes a tenth of a second for each step, and notes when they began."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.begun: list[float] = []
+
+    def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> AdderState:
+        begun = self.begun
+
+        class SlowState(AdderState):
+            def process(self, entries: Sequence[Entry]) -> Step:
+                begun.append(time.monotonic())
+                time.sleep(0.1)
+                return super().process(entries)
+
+        return SlowState(partition, snapshot, self.bias)
+
+
+@pytest.mark.parametrize(("pause", "events_max", "pauses"), [(5.0, 100_000, True), (5.0, 1, False), (0.0, 9, False)])
+def test_a_slow_step_is_followed_by_a_pause_unless_much_waits(
+    log: SqliteLog, snapshots: SnapshotStore, pause: float, events_max: int, pauses: bool
 ) -> None:
-    settings = replace(SETTINGS, step_interval_seconds=0.5, step_events_max=events_max)
-    with running(log, snapshots, settings) as host:
-        began = time.monotonic()
+    slow = SlowAdder()
+    settings = replace(SETTINGS, pause_seconds=pause, step_events_max=events_max)
+    with running(log, snapshots, settings, slow) as host:
         for number in range(20):
             end = send(log, 0, [(f"{number}", "key", 1)])
+            time.sleep(0.02)
         assert host.wait_until({0: end}, 20)
-        steps, took = host.state()[0].steps, time.monotonic() - began
-    assert steps == 20 if events_max == 1 else steps <= 1 + took / 0.5
+    least = min(later - one for one, later in pairwise(slow.begun))
+    assert (least >= 0.2) == pauses, least
     assert latest(outputs(log, 0)) == {"key": 20}
 
 
@@ -255,6 +276,7 @@ def test_by_default_a_failure_ends_the_process_and_says_where(tmp_path: Path) ->
 import logging, time
 from streams.embedded.host import EmbeddedHost
 from streams.embedded.log import SqliteLog
+from streams.processor import Fetch, Step, no_files
 from streams.snapshots import SnapshotStore
 from tests.embedded.adder import Adder
 logging.basicConfig()
