@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from rating.spend.line_columns import line_columns
@@ -355,7 +356,7 @@ def _pack_rows(batch: pa.RecordBatch, record: TopicRecord, tenant: str) -> pa.Re
     columns = [
         pa.repeat(pa.scalar(record.partition, _WHOLE), count),
         pa.repeat(pa.scalar(record.offset, _WHOLE), count),
-        pa.array(range(count), _WHOLE),
+        pa.array(np.arange(count), _WHOLE),
         pa.repeat(pa.scalar(tenant, _TEXT), count),
         batch.column("customer").cast(_TEXT),
         batch.column("identity"),
