@@ -1,10 +1,10 @@
 """What every log offers, embedded or Kafka: appending entries to the source, and reading topics by position."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from operator import attrgetter
-from typing import NamedTuple, Protocol
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
+from typing import NamedTuple, Protocol, TypeAlias, overload
 
-_VALUE_OF = attrgetter("value")
+import numpy as np
+from numpy.typing import NDArray
 
 Positions = Mapping[tuple[str, int], int]
 """(topic, partition) -> the offset of the first record that has not been read."""
@@ -39,9 +39,80 @@ class TopicRecord(NamedTuple):
     value: bytes
 
 
-def bytes_of(records: Iterable[TopicRecord]) -> int:
+class RecordBlock(NamedTuple):
+    """Records of one topic and partition whose offsets follow each other, at least one, as they stand in memory. None
+    of their values is empty.
+
+    Row k of `spans` is of the record at `offset + k`: where in `body` its key begins and ends, and its value.
+    """
+
+    topic: str
+    partition: int
+    offset: int
+    end: int
+    body: bytes
+    spans: NDArray[np.int64]
+
+    def records(self) -> Iterator[TopicRecord]:
+        """Each of them, made when it is asked for."""
+        topic, partition, body = self.topic, self.partition, self.body
+        for offset, (key, key_end, value, value_end) in enumerate(self.spans.tolist(), self.offset):
+            yield TopicRecord(topic, partition, offset, offset + 1, body[key:key_end], body[value:value_end])
+
+
+Part: TypeAlias = TopicRecord | RecordBlock
+
+
+class Records(Sequence[TopicRecord]):
+    """Records in their order, of which many may stand in blocks. Each record is made when it is asked for."""
+
+    def __init__(self, parts: Sequence[Part]) -> None:
+        self.parts = parts
+        self._count = sum(len(part.spans) if isinstance(part, RecordBlock) else 1 for part in parts)
+        self.nbytes = sum(map(_bytes_of_part, parts))
+        """Of all values."""
+
+    def __len__(self) -> int:
+        return self._count
+
+    def __iter__(self) -> Iterator[TopicRecord]:
+        for part in self.parts:
+            if isinstance(part, RecordBlock):
+                yield from part.records()
+            else:
+                yield part
+
+    @overload
+    def __getitem__(self, at: int) -> TopicRecord: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[TopicRecord]: ...
+    def __getitem__(self, at: int | slice) -> TopicRecord | list[TopicRecord]:
+        return list(self)[at]
+
+
+def parts_of(records: Sequence[TopicRecord]) -> Sequence[Part]:
+    """The records in their order, in blocks where they stand in blocks."""
+    return records.parts if isinstance(records, Records) else records
+
+
+def parts_since(parts: Iterable[Part], offset: int) -> Iterator[Part]:
+    """What of some records of one topic and partition stands at `offset` or later."""
+    for part in parts:
+        if part.offset >= offset:
+            yield part
+        elif isinstance(part, RecordBlock) and part.end > offset:
+            yield part._replace(offset=offset, spans=part.spans[offset - part.offset :])
+
+
+def bytes_of(records: Sequence[TopicRecord]) -> int:
     """Of all values."""
-    return sum(map(len, map(_VALUE_OF, records)))
+    return records.nbytes if isinstance(records, Records) else sum(map(_bytes_of_part, records))
+
+
+def _bytes_of_part(part: Part) -> int:
+    if isinstance(part, RecordBlock):
+        return int((part.spans[:, 3] - part.spans[:, 2]).sum())
+    return len(part.value)
 
 
 class Source(Protocol):
@@ -49,7 +120,7 @@ class Source(Protocol):
 
     partitions: int
 
-    def read(self, topics: Sequence[str], positions: Positions) -> AsyncIterator[list[TopicRecord]]:
+    def read(self, topics: Sequence[str], positions: Positions) -> AsyncIterator[Sequence[TopicRecord]]:
         """Yields records in batches as they come, each partition's in order, for ever (until the task is cancelled).
 
         A partition without a position is read from its beginning. Records of one partition never repeat or skip;

@@ -10,7 +10,7 @@ import msgspec
 from downstream.notifications.endpoints import Endpoint
 from downstream.notifications.queue import Queue
 from schemas import topics
-from streams.log import Positions, Source, TopicRecord
+from streams.log import Positions, Source, TopicRecord, parts_of
 
 Ends = Callable[[Sequence[str]], Awaitable[Positions]]
 """(topic, partition) -> the offset after the newest record, for some topics."""
@@ -38,7 +38,7 @@ async def follow(
         positions |= begin
     async for records in source.read(wanted, positions):
         messages = [message for record in records if (message := message_of(endpoint, record)) is not None]
-        moved = {(record.topic, record.partition): record.end for record in records}
+        moved = {(part.topic, part.partition): part.end for part in parts_of(records)}
         await asyncio.to_thread(queue.add, name, messages, moved, time.time())
         if messages:
             wake()

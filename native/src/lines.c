@@ -168,16 +168,15 @@ static int read_line(const uint8_t *p, const uint8_t *end, line *to) {
 /* Bytes of scratch that `tx_read_lines` needs. */
 EXPORT int64_t tx_read_lines_size(int64_t count) { return codes_size(count); }
 
-/* Reads `count` line items, which stand one behind the other: of `sizes` bytes each. `lines` gets of each identity the
+/* Reads `count` line items, each where its span says. `lines` gets of each identity the
  * highest revision, the first of several, in the order in which the identities come. Gives how many there are; -1 where
  * one is of another form. `scratch`: at a multiple of eight. */
-EXPORT int64_t tx_read_lines(const uint8_t *bytes, const int64_t *sizes, int64_t count, uint64_t seed, uint8_t *scratch,
-                             line *lines) {
+EXPORT int64_t tx_read_lines(const span *values, int64_t count, uint64_t seed, uint8_t *scratch, line *lines) {
     codes c;
     codes_begin(&c, scratch, count, seed);
-    for (int64_t i = 0; i < count; bytes += sizes[i++]) {
+    for (int64_t i = 0; i < count; i++) {
         line found;
-        if (!read_line(bytes, bytes + sizes[i], &found)) return -1;
+        if (!read_line(values[i].at, values[i].at + values[i].size, &found)) return -1;
         int32_t before = c.count, code = code_of(&c, found.id);
         if (code == before || found.revision > lines[code].revision) lines[code] = found;
     }

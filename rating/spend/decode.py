@@ -13,6 +13,7 @@ from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import pyarrow as pa
 
 from rating.spend.line_columns import line_columns
@@ -28,7 +29,7 @@ from schemas.paths import DECIMAL
 from schemas.rejection import Where
 from schemas.times import parse_time
 from streams.journal import JournalError, Place, Record, RecordDamaged, RecordUnknown, decode_record
-from streams.log import TopicRecord
+from streams.log import Part, RecordBlock, Records, TopicRecord, parts_of
 
 _logger = logging.getLogger(__name__)
 
@@ -143,15 +144,15 @@ _REJECTED = msgspec.json.Decoder(_Rejected)
 
 def stage(records: Sequence[TopicRecord]) -> Staged:
     """The new rows that some records bring. Raises: StoreError, naming the record that cannot be read."""
-    by_topic: dict[str, list[TopicRecord]] = {}
-    for topic, group in groupby(records, key=_TOPIC_OF):
+    by_topic: dict[str, list[Part]] = {}
+    for topic, group in groupby(parts_of(records), key=_TOPIC_OF):
         # an empty value is a tombstone of a compacted topic: nothing to keep
-        if found := [record for record in group if record.value]:
+        if found := [part for part in group if isinstance(part, RecordBlock) or part.value]:
             by_topic.setdefault(topic, []).extend(found)
     staged: Staged = {}
     for topic, read in _READERS.items():
         if topic in by_topic:
-            staged |= read(by_topic[topic])
+            staged |= read(Records(by_topic[topic]))
     return {name: table for name, table in staged.items() if table.num_rows}
 
 
@@ -211,7 +212,7 @@ def _latest(records: Iterable[TopicRecord], decoder: Callable[[bytes], Any]) -> 
 
 
 def _line_items(records: Sequence[TopicRecord]) -> Staged:
-    columns = line_columns([record.value for record in records]) or _line_columns_python(records)
+    columns = line_columns(parts_of(records)) or _line_columns_python(records)
     starts = columns["period_start"].dictionary_encode()
     keys = pa.array([_sort_text(start) for start in starts.dictionary.to_pylist()], _TEXT)
     return {"line_items": _table({**columns, "sort_key": keys.take(starts.indices)}, LINE_ITEMS)}
@@ -355,7 +356,7 @@ def _pack_rows(batch: pa.RecordBatch, record: TopicRecord, tenant: str) -> pa.Re
     columns = [
         pa.repeat(pa.scalar(record.partition, _WHOLE), count),
         pa.repeat(pa.scalar(record.offset, _WHOLE), count),
-        pa.array(range(count), _WHOLE),
+        pa.array(np.arange(count), _WHOLE),
         pa.repeat(pa.scalar(tenant, _TEXT), count),
         batch.column("customer").cast(_TEXT),
         batch.column("identity"),

@@ -11,7 +11,7 @@ nobody has asked for the longest is let go, and read again from the tables when 
 import heapq
 import struct
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from hashlib import blake2b
 from itertools import count
 from threading import Lock
@@ -184,29 +184,35 @@ class Account:
 
     def join(self, other: "Account") -> int:
         """Takes over what the other has and this has not, or in a lower revision. Returns the bytes that it adds."""
-        lines, known = other._lines, self._lines
-        if known:
-            revision = _REVISION.unpack_from
-            lines = {
-                name: packed
-                for name, packed in lines.items()
-                if (old := known.get(name)) is None or revision(old) < revision(packed)
-            }
-        if not other._bills and not other._crossings:  # as a rule
-            size = len(known)
-            self.moves += 1
-            known.update(lines)
-            self.moves += 1
-            return LINE_BYTES * (len(known) - size)
+        lines = self._newer(other._lines)
         whole = self._size()
         bills = {id: one for id, one in other._bills.items() if id not in self._bills or self._bills[id][0] < one[0]}
         crossings = {id: one for id, one in other._crossings.items() if id not in self._crossings}
         self.moves += 1
-        known.update(lines)
+        self._lines.update(lines)
         self._bills.update(bills)
         self._crossings.update(crossings)
         self.moves += 1
         return self._size() - whole
+
+    def join_lines(self, lines: dict[bytes, bytes]) -> int:
+        """The same of line items alone (see `_pack`)."""
+        known = self._lines
+        size = len(known)
+        lines = self._newer(lines)
+        self.moves += 1
+        known.update(lines)
+        self.moves += 1
+        return LINE_BYTES * (len(known) - size)
+
+    def _newer(self, lines: dict[bytes, bytes]) -> dict[bytes, bytes]:
+        """What of some line items this has not, or in a lower revision."""
+        known, revision = self._lines, _REVISION.unpack_from
+        return {
+            name: packed
+            for name, packed in lines.items()
+            if (old := known.get(name)) is None or revision(old) < revision(packed)
+        }
 
     def keep_lines(self, lines: Iterable[tuple[bytes, bytes]]) -> None:
         """Keeps line items (see `_pack`), unless a revision as high is there."""
@@ -303,15 +309,23 @@ class SpendIndex:
             self.whole = True
 
     def take(self, staged: Mapping[str, Rows], *, written: bool = True) -> None:
-        """Takes in what a batch brings. Where that is not `written` yet, an account that is read from the store gets it
-        from here until `written` is told."""
+        """Takes in what a batch brings, each id once. Where that is not `written` yet, an account that is read from the
+        store gets it from here until `written` is told."""
         with self._changing:
             if not written:
                 self._unwritten.append(staged)
             news = _Opened(lambda: Account(self._labels))
-            for name in COLUMNS:
-                if name in staged:
-                    _merge(name, staged[name], news, self._labels)
+            if COLUMNS.keys() & staged.keys() == {"line_items"}:  # as a rule
+                for key, lines in list(_lines_of(staged["line_items"], self._labels)):
+                    there = self._accounts.get(key)
+                    if there is not None:
+                        self._bytes += there.join_lines(dict(lines))
+                    else:
+                        news[key].keep_lines(lines)
+            else:
+                for name in COLUMNS:
+                    if name in staged:
+                        _merge(name, staged[name], news, self._labels)
             for key, new in news.items():
                 self._join(key, new)
             self._keep_bound()
@@ -414,7 +428,12 @@ def _merge(name: str, rows: Rows, opened: _Opened, labels: _Labels) -> None:
 
 
 def _merge_lines(rows: Rows, opened: _Opened, labels: _Labels) -> None:
-    """The same of line items, column by column: row by row they are only handed out."""
+    for key, lines in _lines_of(rows, labels):
+        opened[key].keep_lines(lines)
+
+
+def _lines_of(rows: Rows, labels: _Labels) -> Iterator[tuple[Key, list[tuple[bytes, bytes]]]]:
+    """Line items as accounts keep them, by account: made column by column, row by row they are only handed out."""
     if not rows.num_rows:
         return
     keys: list[Key] = []
@@ -425,12 +444,12 @@ def _merge_lines(rows: Rows, opened: _Opened, labels: _Labels) -> None:
 
     owners = _numbered(rows, ("tenant", "customer"), enter)
     order = np.argsort(owners, kind="stable")
-    names, packed = _names(rows["id"]), _pack(rows, labels)
-    lines = [(names[at], packed[at]) for at in order.tolist()]
+    names, packed = _names(rows["id"]), _cut(_pack(rows, labels)[order].tobytes(), _PACKED.size)
+    lines = list(zip(map(names.__getitem__, order.tolist()), packed, strict=True))
     ends = np.cumsum(np.bincount(owners, minlength=len(keys))).tolist()
     begin = 0
     for key, end in zip(keys, ends, strict=True):
-        opened[key].keep_lines(lines[begin:end])
+        yield key, lines[begin:end]
         begin = end
 
 
@@ -445,8 +464,8 @@ def _numbered(rows: Rows, columns: Sequence[str], number: Callable[[Any], int]) 
     return np.array([number(each) for each in zip(*different, strict=True)], np.int64)[inverse]
 
 
-def _pack(rows: Rows, labels: _Labels) -> list[bytes]:
-    """Line items as `_PACKED` has them."""
+def _pack(rows: Rows, labels: _Labels) -> npt.NDArray[np.void]:
+    """Line items as `_FIELDS` has them."""
     amount, quantity = (_halves(_joined(rows[name])) for name in ("amount", "quantity"))
     packed = np.empty(len(amount), _FIELDS)
     packed["revision"] = _joined(rows["revision"]).to_numpy()
@@ -456,7 +475,7 @@ def _pack(rows: Rows, labels: _Labels) -> list[bytes]:
     packed["events"] = _joined(rows["events"]).to_numpy()
     packed["last"] = _joined(rows["last_event"]).fill_null(_NEVER).to_numpy()
     packed["billable"] = (amount | quantity).any(axis=1)
-    return _cut(packed.tobytes(), _PACKED.size)
+    return packed
 
 
 def _halves(column: pa.Array) -> npt.NDArray[np.int64]:

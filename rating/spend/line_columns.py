@@ -3,6 +3,7 @@
 import ctypes
 import os
 from collections.abc import Sequence
+from itertools import groupby
 from typing import Any, Final
 
 import numpy as np
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from native.library import function
 from schemas.paths import DECIMAL
+from streams.log import Part, RecordBlock, TopicRecord
 
 _WORDS: Final = 25
 _WORD: Final = 8
@@ -26,8 +28,7 @@ _SEED: Final = int.from_bytes(os.urandom(8), "little")
 
 _size = function("tx_read_lines_size", ctypes.c_int64, ctypes.c_int64)
 _read = function(
-    "tx_read_lines", ctypes.c_int64, ctypes.c_char_p, ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64,
-    ctypes.c_void_p, ctypes.c_void_p,
+    "tx_read_lines", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_uint64, ctypes.c_void_p, ctypes.c_void_p
 )  # fmt: skip
 _texts = function(
     "tx_texts", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
@@ -36,20 +37,20 @@ _texts = function(
 Rows = NDArray[np.int64]
 
 
-def line_columns(values: Sequence[bytes]) -> dict[str, pa.Array] | None:
-    """By name, what a store needs of each line item: of each identity the highest revision, the first of several.
+def line_columns(parts: Sequence[Part]) -> dict[str, pa.Array] | None:
+    """By name, what a store needs of each of these line items: of each identity the highest revision, the first of
+    several.
 
     None where the library is left out, or one of them is not as the engine writes them (a text with an escape, say).
     """
-    if _size is None or _read is None or not values:
+    if _size is None or _read is None or not parts:
         return None
-    sizes = np.fromiter(map(len, values), np.int64, len(values))
-    if int(sizes.sum()) > _BYTES_MAX:
+    _held, values = _values(parts)
+    if int(values[:, 1].sum()) > _BYTES_MAX:
         return None
-    joined = b"".join(values)
     scratch = np.empty(-(-_size(len(values)) // _WORD), np.int64)
     rows = np.empty((len(values), _WORDS), np.int64)
-    count = _read(joined, sizes.ctypes.data, len(values), _SEED, scratch.ctypes.data, rows.ctypes.data)
+    count = _read(values.ctypes.data, len(values), _SEED, scratch.ctypes.data, rows.ctypes.data)
     if count < 0:
         return None
     rows = rows[:count]
@@ -60,6 +61,27 @@ def line_columns(values: Sequence[bytes]) -> dict[str, pa.Array] | None:
     columns["last_event"] = pa.array(last, mask=last == _ABSENT)
     scaled = whole + len(_WHOLE)
     return columns | {name: _decimal_column(rows, scaled + 2 * at) for at, name in enumerate(_DECIMALS)}
+
+
+def _values(parts: Sequence[Part]) -> tuple[list[bytes], Rows]:
+    """Where the value of each record stands in memory, and how long it is; before them what must be held meanwhile."""
+    held: list[bytes] = []
+    spans: list[Rows] = []
+    for single, group in groupby(parts, key=lambda part: isinstance(part, TopicRecord)):
+        if single:
+            texts = [part.value for part in group if isinstance(part, TopicRecord)]
+            ends = np.cumsum([0, *map(len, texts)], dtype=np.int64)
+            found = [(b"".join(texts), ends[:-1], ends[1:])]
+        else:
+            found = [(part.body, *part.spans.T[2:]) for part in group if isinstance(part, RecordBlock)]
+        for body, begins, ends in found:
+            held.append(body)
+            spans.append(np.stack((begins + _address(body), ends - begins), axis=1))
+    return held, np.concatenate(spans)
+
+
+def _address(body: bytes) -> int:
+    return ctypes.cast(ctypes.c_char_p(body), ctypes.c_void_p).value or 0
 
 
 def _text_column(rows: Rows, word: int) -> pa.Array:

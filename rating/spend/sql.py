@@ -48,7 +48,7 @@ from schemas.entry import TICK
 from schemas.event import VOID_TYPE
 from schemas.identity import event_identity
 from schemas.numbers import parse_scaled
-from streams.log import TopicRecord, bytes_of
+from streams.log import Part, Records, TopicRecord, parts_of, parts_since
 
 _UNASKED: Final = ("id", "revision", "sort_key", "body", "tenant", "customer")
 _LINE_COLUMNS: Final = ", ".join(name for name in LINE_ITEMS.names if name not in _UNASKED)
@@ -150,15 +150,16 @@ class SqlStore(ABC):
         """The rows and positions that records bring to what has been taken in; None where they bring nothing."""
         before = self._taken
         positions = dict(before.positions)
-        fresh: list[TopicRecord] = []
-        for at, group in groupby(records, key=_PLACE_OF):  # of one place they come in their order
+        parts: list[Part] = []
+        for at, group in groupby(parts_of(records), key=_PLACE_OF):  # of one place they come in their order
             own = list(group)
             reached = positions.get(at, 0)
-            fresh += own if own[0].offset >= reached else (record for record in own if record.offset >= reached)
+            parts += own if own[0].offset >= reached else parts_since(own, reached)
             positions[at] = max(reached, own[-1].end)
-        if not fresh:
+        if not parts:
             return None
-        progress = self._advanced(fresh, positions)
+        fresh = Records(parts)
+        progress = self._advanced(parts, positions)
         changes = {partition: before.changes.get(partition, 0) + 1 for partition in progress}
         staged = stage(fresh)
         if progress:
@@ -168,7 +169,7 @@ class SqlStore(ABC):
             {at: next for at, next in positions.items() if before.positions.get(at) != next}
         )
         after = Reached(positions, {**before.progress, **progress}, {**before.changes, **changes})
-        return Step(staged, after, bytes_of(fresh))
+        return Step(staged, after, fresh.nbytes)
 
     def catalogue(self, tenant: str, partition: int) -> bytes | None:
         """The newest catalogue (JSON) of a tenant in that partition of the source, else in any."""
@@ -397,20 +398,18 @@ class SqlStore(ABC):
         rows: list[dict[str, Any]] = self._select(sql, values).to_pylist()
         return rows
 
-    def _advanced(
-        self, records: Sequence[TopicRecord], positions: Mapping[tuple[str, int], int]
-    ) -> dict[int, Progress]:
+    def _advanced(self, parts: Sequence[Part], positions: Mapping[tuple[str, int], int]) -> dict[int, Progress]:
         """The progress of the partitions where it changes."""
         changed = {}
-        own_of: dict[int, list[TopicRecord]] = {record.partition: [] for record in records}
-        for record in records:
-            if record.topic != topics.LINE_ITEMS:
-                own_of[record.partition].append(record)
+        own_of: dict[int, list[Part]] = {part.partition: [] for part in parts}
+        for part in parts:
+            if part.topic != topics.LINE_ITEMS:
+                own_of[part.partition].append(part)
         for partition, own in own_of.items():
             known = self._taken.progress.get(partition, Progress())
             before = _begun(known, own, self._taken.positions.get((topics.EVENTS, partition), 0))
             read = {topic: positions.get((topic, partition), 0) for topic in TOPICS}
-            after = before.fold(journal_records(own)).settle(read)
+            after = before.fold(journal_records(Records(own))).settle(read)
             if after != known:
                 changed[partition] = after
         return changed
@@ -482,11 +481,11 @@ def _of(whose: Whose) -> tuple[str, dict[str, str | int]]:
     return " AND ".join(conditions), values
 
 
-def _begun(progress: Progress, records: Sequence[TopicRecord], position: int) -> Progress:
+def _begun(progress: Progress, parts: Sequence[Part], position: int) -> Progress:
     """Remembers where the very first entry of the source stood."""
     if progress.source >= 0 or position > 0:
         return progress
-    first = next((record.offset for record in records if record.topic == topics.EVENTS), -1)
+    first = next((part.offset for part in parts if part.topic == topics.EVENTS), -1)
     return msgspec.structs.replace(progress, source=first)
 
 

@@ -19,7 +19,7 @@ from rating.spend.proof import Verdict, news, reconcile
 from rating.spend.store import TOPICS, SpendStore, StoreFull, StoreUnavailable
 from schemas import topics
 from streams.durations import Durations
-from streams.log import Source, TopicRecord, bytes_of
+from streams.log import Records, Source, TopicRecord, bytes_of, parts_of
 
 
 class ApplyObserver(Protocol):
@@ -110,7 +110,7 @@ class SpendView:
 
     async def run(self) -> None:
         """Feeds the store for ever. Raises: what the source or the store raises; what was applied stays applied."""
-        ahead: asyncio.Queue[list[TopicRecord]] = asyncio.Queue(_READ_AHEAD)
+        ahead: asyncio.Queue[Sequence[TopicRecord]] = asyncio.Queue(_READ_AHEAD)
         # Threads of their own, so that many questions cannot hold the feed up. Leaving waits for what they are at:
         # afterwards the store may be closed.
         with ThreadPoolExecutor(1, "spend-take") as taking, ThreadPoolExecutor(1, "spend-write") as writing:
@@ -154,28 +154,33 @@ class SpendView:
             _logger.error("the spend store does not reconcile: %s", difference)
         self.verdict, self.verdict_at = verdict, time.monotonic()
 
-    async def _read(self, ahead: asyncio.Queue[list[TopicRecord]]) -> None:
+    async def _read(self, ahead: asyncio.Queue[Sequence[TopicRecord]]) -> None:
         async for records in self._source.read(TOPICS, self.store.positions()):
             await ahead.put(records)
 
-    async def _take(self, ahead: asyncio.Queue[list[TopicRecord]], taking: Executor) -> None:
+    async def _take(self, ahead: asyncio.Queue[Sequence[TopicRecord]], taking: Executor) -> None:
         loop = asyncio.get_running_loop()
         while True:
-            records = list(await ahead.get())
-            size = bytes_of(records)
-            while len(records) < TAKE_RECORDS_MAX and size < TAKE_BYTES_MAX and not ahead.empty():
-                more = ahead.get_nowait()
-                size += bytes_of(more)
-                records += more
+            batches = [await ahead.get()]
+            count, size = len(batches[0]), bytes_of(batches[0])
+            while count < TAKE_RECORDS_MAX and size < TAKE_BYTES_MAX and not ahead.empty():
+                batches.append(ahead.get_nowait())
+                count, size = count + len(batches[-1]), size + bytes_of(batches[-1])
             async with self._moved:
                 await self._moved.wait_for(lambda: self.store.unwritten < UNWRITTEN_BYTES_MAX)
             begun, begun_ns = time.monotonic(), time.time_ns()
-            await loop.run_in_executor(taking, self.store.take, records)
+            records = await loop.run_in_executor(taking, self._take_in, batches)
             self.apply_seconds.note(time.monotonic() - begun)
             if self._observer is not None:
                 self._observer.applied(records, self.through("now"), begun_ns)
             self._unwritten.set()
             await self._has_moved()
+
+    def _take_in(self, batches: Sequence[Sequence[TopicRecord]]) -> Sequence[TopicRecord]:
+        """Returns them as one."""
+        records = batches[0] if len(batches) == 1 else Records([part for batch in batches for part in parts_of(batch)])
+        self.store.take(records)
+        return records
 
     async def _write(self, writing: Executor) -> None:
         loop = asyncio.get_running_loop()

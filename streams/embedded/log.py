@@ -10,6 +10,7 @@ import os
 import sqlite3
 import threading
 import zlib
+from collections import deque
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, closing, contextmanager
 from functools import partial
@@ -28,11 +29,11 @@ from streams.embedded.folder import (
     repair_command,
     unreadable,
 )
-from streams.embedded.rows import PackedRow, Record, pack, pack_row, row_checksum, unpack
+from streams.embedded.rows import PackedRow, Record, pack, pack_row, row_checksum, unpack, unpack_spans
 from streams.embedded.writer import Key, Transaction, Writer
 from streams.faults_hook import fault
 from streams.journal import Batch, Done, Open, encode_record
-from streams.log import Positions, TopicRecord
+from streams.log import Part, Positions, RecordBlock, Records, TopicRecord, parts_since
 from streams.processor import Block, Output, parts_of
 
 VALUE_BYTES_MAX: Final = 64 * 1024 * 1024
@@ -41,6 +42,8 @@ QUEUE_BYTES_MAX: Final = 64 * 1024 * 1024
 """Bytes that may wait for the disk before an append is refused."""
 READ_RECORDS_MAX: Final = 10_000
 READ_BYTES_MAX: Final = 8 * 1024 * 1024
+BLOCK_RECORDS_MIN: Final = 16
+"""A row of fewer records is read one by one: that costs less than a block."""
 TRIM_ROWS: Final = 256
 """Rows that are trimmed in one transaction, so that appends wait for it briefly."""
 
@@ -265,28 +268,32 @@ class SqliteLog:
         In `taximeter.events`, the first is the entry that holds `position`. Where `position` was trimmed, reading
         begins at the oldest record. Raises: LogError if `position` is beyond the end: it is of another log.
         """
+        return list(Records(self._read_parts(topic, partition, position, records_max, bytes_max)))
+
+    def _read_parts(
+        self, topic: str, partition: int, position: int, records_max: int, bytes_max: int
+    ) -> Sequence[Part]:
+        """What `read_records` gives, in blocks. Raises as it does."""
         key = self._key(topic, partition)
         if position > (end := self.end(topic, partition)):
             raise LogError(
                 f"{topic}/{partition}: found the end {end}, expected at least the reader's position {position}"
             )
-        records: list[TopicRecord] = []
-        size = 0
+        parts: list[Part] = []
+        count = size = 0
         for start, after, value in self._rows(key, position):
             if topic == topics.EVENTS:
-                records.append(TopicRecord(topic, partition, start, after, b"", value))
+                parts.append(TopicRecord(topic, partition, start, after, b"", value))
+                count += 1
             else:
-                records += (
-                    TopicRecord(topic, partition, offset, offset + 1, *record)
-                    for offset, record in enumerate(unpack(value), start)
-                    if offset >= position
-                )
+                parts += parts_since(_parts_of_row(topic, partition, start, after, value), position)
+                count += after - max(start, position)
             size += len(value)
-            if size >= bytes_max or len(records) >= records_max:
+            if size >= bytes_max or count >= records_max:
                 break
-        return records
+        return parts
 
-    async def read(self, read_topics: Sequence[str], positions: Positions) -> AsyncIterator[list[TopicRecord]]:
+    async def read(self, read_topics: Sequence[str], positions: Positions) -> AsyncIterator[Sequence[TopicRecord]]:
         """See `streams.log.Source.read`. Ends when the log is closed. Raises: LogError (see `read_records`)."""
         loop, woken = asyncio.get_running_loop(), asyncio.Event()
         reached = {(topic, number): 0 for topic in read_topics for number in range(self.partitions)}
@@ -294,14 +301,25 @@ class SqliteLog:
         with self.watching(reached, partial(loop.call_soon_threadsafe, woken.set)):
             while not self._writer.closed:
                 woken.clear()
-                behind = [key for key, position in reached.items() if self.end(*key) != position]
-                for key in behind:
-                    records = await asyncio.to_thread(self.read_records, *key, reached[key])
-                    if records:
-                        reached[key] = records[-1].end
-                        yield records
+                behind = deque(key for key, position in reached.items() if self.end(*key) != position)
                 if not behind:
                     await woken.wait()
+                while behind:
+                    if records := await asyncio.to_thread(self._read_behind, behind, reached):
+                        yield records
+
+    def _read_behind(self, behind: deque[Key], reached: dict[Key, int]) -> Records:
+        """Takes from `behind` what is read in one go, and moves `reached` on."""
+        parts: list[Part] = []
+        size = 0
+        while behind and size < READ_BYTES_MAX:
+            key = behind.popleft()
+            found = Records(self._read_parts(*key, reached[key], READ_RECORDS_MAX, READ_BYTES_MAX))
+            if found:
+                reached[key] = found.parts[-1].end
+                parts += found.parts
+                size += found.nbytes
+        return Records(parts)
 
     def watching(self, keys: Iterable[Key], callback: Callable[[], object]) -> AbstractContextManager[None]:
         """Calls `callback` after each commit to one of the topics and partitions, and at `close`.
@@ -436,6 +454,17 @@ class SqliteLog:
             )
 
         self._writer.submit_blocking(write, len(row.value), (key,), always=True)
+
+
+def _parts_of_row(topic: str, partition: int, start: int, after: int, value: bytes) -> Sequence[Part]:
+    """The records of a packed row: a block, where that pays."""
+    if after - start >= BLOCK_RECORDS_MIN:
+        body, spans = unpack_spans(value, after - start)
+        if len(spans) and (spans[:, 2] < spans[:, 3]).all():
+            return [RecordBlock(topic, partition, start, start + len(spans), body, spans)]
+    return [
+        TopicRecord(topic, partition, offset, offset + 1, *record) for offset, record in enumerate(unpack(value), start)
+    ]
 
 
 def _append(key: Key, value: bytes, events: int) -> Callable[[Transaction], int]:

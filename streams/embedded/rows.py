@@ -16,6 +16,7 @@ from typing import Final, NamedTuple
 import msgspec
 import numpy as np
 import pyarrow
+from numpy.typing import NDArray
 
 from native.library import function
 from streams.processor import Block
@@ -31,6 +32,7 @@ _LENGTHS_BYTES: Final = 10  # what MessagePack needs to say how long a key and a
 _VALUE_BYTES_END: Final = 1 << 32  # MessagePack cannot say more, and its Python refuses it
 _BLOCK: Final = (c_char_p, c_int64, c_char_p, c_void_p)
 _NATIVE_PACK: Final = function("tx_pack_records", c_int64, *_BLOCK, c_int64, c_int64, c_void_p)
+_NATIVE_UNPACK: Final = function("tx_unpack_records", c_int64, c_char_p, c_int64, c_int64, c_void_p)
 
 _decoder: Final = msgspec.msgpack.Decoder(list[bytes])
 _encoder: Final = msgspec.msgpack.Encoder()
@@ -80,14 +82,30 @@ def pack_row(records: Iterable[Record]) -> PackedRow:
 
 def unpack(value: bytes) -> Sequence[Record]:
     """The records of a row. Raises: ValueError or msgspec.DecodeError on bytes that no `pack` made."""
-    codec, length = _HEADER.unpack_from(value)
-    body: bytes | memoryview = memoryview(value)[_HEADER.size :]
-    if codec == _ZSTD:
-        body = pyarrow.decompress(body, decompressed_size=length, codec="zstd", asbytes=True)
-    elif codec != _PLAIN:
-        raise ValueError(f"found the codec {codec} in a row, expected {_PLAIN} or {_ZSTD}")
-    flat = _decoder.decode(body)
+    flat = _decoder.decode(_body(value))
     return list(zip(flat[::2], flat[1::2], strict=True))
+
+
+def unpack_spans(value: bytes, count: int) -> tuple[bytes, NDArray[np.int64]]:
+    """The same `count` records where they stand: some bytes, and `RecordBlock.spans` in them. Raises as `unpack`."""
+    body = _body(value)
+    spans = np.empty((count, 4), np.int64)
+    if _NATIVE_UNPACK is not None and _NATIVE_UNPACK(body, len(body), count, spans.ctypes.data):
+        return body, spans
+    flat = _decoder.decode(body)
+    ends = np.cumsum([0, *map(len, flat)], dtype=np.int64)
+    return b"".join(flat), np.stack((ends[:-1], ends[1:]), axis=1).reshape(-1, 4)
+
+
+def _body(value: bytes) -> bytes:
+    codec, length = _HEADER.unpack_from(value)
+    if codec == _ZSTD:
+        compressed = memoryview(value)[_HEADER.size :]
+        body: bytes = pyarrow.decompress(compressed, decompressed_size=length, codec="zstd", asbytes=True)
+        return body
+    if codec != _PLAIN:
+        raise ValueError(f"found the codec {codec} in a row, expected {_PLAIN} or {_ZSTD}")
+    return value[_HEADER.size :]
 
 
 class _Row:

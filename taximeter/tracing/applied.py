@@ -8,7 +8,7 @@ from opentelemetry.context import Context
 from opentelemetry.trace import Link, SpanContext, SpanKind, Tracer
 
 from schemas import topics
-from streams.log import TopicRecord
+from streams.log import TopicRecord, parts_of
 from taximeter.tracing.contexts import harmless, inside, link_to
 from taximeter.tracing.packs import traced_pack
 
@@ -37,8 +37,9 @@ class ApplyTracer:
     def applied(self, records: Sequence[TopicRecord], through: Mapping[int, int], begun_ns: int) -> None:
         """One batch: a trace of its own, with links to those whose events it holds."""
         found: list[tuple[str, TopicRecord]] = []
-        for record in records:
-            pack = traced_pack(record.value, record.offset, record.end) if record.topic == topics.EVENTS else None
+        entries = [part for part in parts_of(records) if part.topic == topics.EVENTS and isinstance(part, TopicRecord)]
+        for record in entries:
+            pack = traced_pack(record.value, record.offset, record.end)
             if pack is not None and len(found) < WAITING_MAX:
                 found += ((context, record) for context in dict.fromkeys(one.context for one in pack.traces))
         if found:

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from native.library import is_loaded
 from rating.spend import decode
 from rating.spend.line_columns import line_columns
 from rating.spend.store import StoreError
@@ -16,7 +17,8 @@ from schemas import topics
 from schemas.numbers import SCALED_MAX, format_scaled
 from schemas.output import Span
 from schemas.times import format_time
-from streams.log import TopicRecord
+from streams.embedded.rows import pack_row, unpack_spans
+from streams.log import Part, RecordBlock, Records, TopicRecord, parts_since
 from tests.spend.records import line
 
 PLAIN = st.text(st.characters(exclude_categories=("Cs", "Cc"), exclude_characters='"\\'), max_size=12)
@@ -59,11 +61,11 @@ def _python(values: Sequence[bytes]) -> dict[str, list[Any]]:
 
 
 def _library(values: Sequence[bytes]) -> dict[str, list[Any]] | None:
-    columns = line_columns(values)
+    columns = line_columns(_records(values))
     return columns and {name: column.to_pylist() for name, column in columns.items()}
 
 
-needs_library = pytest.mark.skipif(decode.line_columns([msgspec.json.encode(line())]) is None, reason="no library")
+needs_library = pytest.mark.skipif(not is_loaded(), reason="no library")
 
 
 @needs_library
@@ -71,6 +73,28 @@ needs_library = pytest.mark.skipif(decode.line_columns([msgspec.json.encode(line
 @given(st.lists(lines(), min_size=1, max_size=20))
 def test_what_the_engine_writes_is_read_the_same(values: list[bytes]) -> None:
     assert _library(values) == _python(values)
+
+
+@needs_library
+@settings(deadline=None)
+@given(st.lists(st.lists(lines(), min_size=1, max_size=8), min_size=1, max_size=5), st.data())
+def test_line_items_in_blocks_are_read_the_same(packs: list[list[bytes]], data: st.DataObject) -> None:
+    """Whatever of them stands in blocks, in whole or in part, beside others that stand alone."""
+    parts: list[Part] = []
+    for values in packs:
+        singles = _records(values)
+        block = RecordBlock(
+            topics.LINE_ITEMS,
+            0,
+            0,
+            len(values),
+            *unpack_spans(pack_row([(b"k", v) for v in values]).value, len(values)),
+        )
+        parts += data.draw(st.sampled_from([singles, [block], [*parts_since([block], 1), *singles[:1]]]))
+    columns = line_columns(parts)
+    assert columns is not None
+    found = {name: column.to_pylist() for name, column in columns.items()}
+    assert found == _python([record.value for record in Records(parts)])
 
 
 @needs_library
@@ -117,7 +141,7 @@ def test_what_is_of_another_form_is_left_to_python(before: bytes, after: bytes) 
     value = msgspec.json.encode(line())
     assert before in value
     spoiled = value.replace(before, after)
-    assert line_columns([spoiled]) is None
+    assert line_columns(_records([spoiled])) is None
     assert _python([spoiled])["id"] == ["li_1"]
 
 
@@ -125,6 +149,6 @@ def test_what_is_of_another_form_is_left_to_python(before: bytes, after: bytes) 
     "value", [b"{}", b"", b'{"id":1}', msgspec.json.encode(line()).replace(b'events":1', b'events":1.0')]
 )
 def test_a_line_item_that_is_none_is_named(value: bytes) -> None:
-    assert line_columns([msgspec.json.encode(line()), value]) is None
+    assert line_columns(_records([msgspec.json.encode(line()), value])) is None
     with pytest.raises(StoreError, match="line-items, partition 0, offset 1"):
         decode._line_items(_records([msgspec.json.encode(line()), value]))
