@@ -29,10 +29,6 @@ _PURGE_ALL: Final = 1 | 2  # what is queued and what is in flight
 _PURGE_MS: Final = 1000
 _TEXT_BYTES: Final = 512
 _SLOT_FIELDS: Final = 7
-_RECORD_BYTES: Final = 36
-"""What librdkafka counts for a record beside key and value, at most."""
-_REQUEST_BYTES: Final = 1024
-"""What it counts for a request beside its records, at most."""
 _LEVELS: Final = (logging.CRITICAL,) * 3 + (logging.ERROR, logging.WARNING, logging.INFO, logging.INFO, logging.DEBUG)
 """Of a syslog level."""
 
@@ -168,11 +164,6 @@ class _Begun:
     def _filled(self) -> int:
         return self.runs[-1].end if self.runs else 0
 
-    def part_end(self, start: int, bytes_max: int) -> int:
-        """Up to where the records from `start` on fit into one request; one does at least."""
-        sizes = self.slots[start:, 3] + np.maximum(self.slots[start:, 5], 0) + _RECORD_BYTES
-        return start + max(int(sizes.cumsum().searchsorted(bytes_max - _REQUEST_BYTES, "right")), 1)
-
     @property
     def offsets(self) -> list[int]:
         """Where the last record of each message came to stand; -1 where that is not known."""
@@ -240,28 +231,22 @@ class NativeWire:
         return begun
 
     def push(self, begun: _Begun, start: int) -> int:
-        """See `Wire`. Of many records a part, and the next once that is settled.
-
-        librdkafka has one request of a partition in flight, and its thread spins while more wait behind it.
-        """
-        if begun.missing - begun.silent > begun.sending.count - start:
-            return start
-        part_end = begun.part_end(start, self._settings.message_bytes_max)
+        """See `Wire`."""
         for run in begun.runs:
-            at, end = max(run.first, start), min(run.end, part_end)
-            if at < end:
+            at = max(run.first, start)
+            if at < run.end:
                 with self._lock:
-                    taken, error = self._send(begun, run, at, end)
+                    taken, error = self._send(begun, run, at)
                     begun.pushed = at + taken
                 if error == _QUEUE_FULL:
                     return begun.pushed
                 if error:
                     self._look_whether_broken()
                     raise LogUnavailable(f"Kafka refused a record for {run.topic}: {self._said(error)}")
-        return part_end
+        return begun.sending.count
 
-    def _send(self, begun: _Begun, run: _Run, start: int, end: int) -> tuple[int, int]:
-        """How many records of a run, `[start, end)`, were taken, and the error of the next. Raises: LogUnavailable."""
+    def _send(self, begun: _Begun, run: _Run, start: int) -> tuple[int, int]:
+        """How many records of a run, from `start` on, were taken, and the error of the next. Raises: LogUnavailable."""
         if self._handle is None:
             raise LogUnavailable("Kafka takes no records: the producer is closed")
         kafka = self._kafka
@@ -270,7 +255,7 @@ class NativeWire:
             kafka.last_error,
             self._topic(run.topic),
             run.partition,
-            end - start,
+            run.end - start,
             run.values,
             run.keys,
             begun.slots[start:].ctypes.data,

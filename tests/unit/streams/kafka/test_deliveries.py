@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from native.library import is_loaded
 from streams.kafka import native_wire
-from streams.kafka.native_wire import _RECORD_BYTES, _REQUEST_BYTES, _Begun, _runs, _Send
+from streams.kafka.native_wire import _Begun, _runs, _Send
 from streams.kafka.wire import Message, MessageBlock, Sending, ends_of, singles
 from tests.unit.streams.blocks import block, blocks
 
@@ -112,17 +112,6 @@ def test_of_an_ended_producer_no_report_is_waited_for() -> None:
     call.abandoned = True
     call.fall_silent()
     assert call.missing == call.silent
-
-
-@given(st.lists(st.tuples(st.none() | st.binary(max_size=30), st.binary(max_size=300)), min_size=1), st.data())
-def test_a_part_is_what_fits_into_a_request(records: list[tuple[bytes | None, bytes]], data: st.DataObject) -> None:
-    call = begun(*(Message("t", 3, key, value) for key, value in records))
-    room = data.draw(st.integers(0, 3000))
-    start = data.draw(st.integers(0, len(records) - 1))
-    end = call.part_end(start, _REQUEST_BYTES + room)
-    taken = [len(key or b"") + len(value) + _RECORD_BYTES for key, value in records[start : end + 1]]
-    assert end == start + 1 or sum(taken[: end - start]) <= room
-    assert end == len(records) or sum(taken) > room  # one more would be too many
 
 
 def test_runs_are_cut_where_the_place_changes() -> None:
