@@ -40,7 +40,7 @@ from streams.watchdog import STALL_S, Reading, Watchdog
 EXIT_FAILED: Final = 70
 """The process stopped itself: something that must hold did not, or Kafka was lost. Start it again."""
 
-_LINGER_MS: Final = 3.0
+_LINGER_MS: Final = 1.0
 """A step's outputs come at once: this long is enough to send them in a few large requests, not in many small ones."""
 _BUNDLES: Final = 64
 """Of which a full step is made, and which wait for the next. What finds no room stays with the consumer, and comes in
