@@ -14,6 +14,7 @@ from streams.log import LogUnavailable
 __all__ = ["KafkaProducer", "Message"]
 
 _FULL_QUEUE_PAUSE_S: Final = 0.005
+_BATCH_MESSAGES: Final = 100_000
 
 
 class KafkaProducer:
@@ -41,6 +42,9 @@ class KafkaProducer:
             "compression.type": compression,
             "delivery.timeout.ms": int(self._timeout_s * 1000),
             "message.max.bytes": settings.message_bytes_max,
+            # As many as there are in a request: what waits for the one before it is looked at again and again.
+            "batch.size": settings.message_bytes_max,
+            "batch.num.messages": _BATCH_MESSAGES,
             "queue.buffering.max.kbytes": 128 * 1024,
         }
         self._wire: Wire = NativeWire(settings, config) if is_there() else PlainWire(settings, config)

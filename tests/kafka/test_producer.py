@@ -100,6 +100,18 @@ async def test_a_block_stands_as_its_records(
         assert [offset + 1 for _, offset in mine] == ends_of([message for message, _ in mine])
 
 
+async def test_a_block_larger_than_a_request_stands_in_order(deployment: Deployment) -> None:
+    count, size = 30, deployment.settings.message_bytes_max // 10
+    large = block(topics.LINE_ITEMS, [(b"%2d" % number, bytes(size)) for number in range(count)])
+    producer = KafkaProducer(deployment.settings, compression="lz4")
+    both = [producer.produce_many([MessageBlock(0, large)]), producer.produce_many([MessageBlock(1, large)])]
+    assert await asyncio.gather(*both) == [[count - 1]] * 2
+    await producer.close()
+    for partition in range(2):
+        found = records(deployment.settings, topics.LINE_ITEMS, partition)
+        assert [key for key, _ in found] == [b"%2d" % number for number in range(count)]
+
+
 async def test_many_callers_at_once_get_their_own_offsets(deployment: Deployment) -> None:
     producer = KafkaProducer(deployment.settings)
     calls = [[Message(topics.EVENTS, 0, None, b"%d-%d" % (call, n)) for n in range(20)] for call in range(50)]
