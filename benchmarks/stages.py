@@ -85,7 +85,7 @@ def measure(workload: str, count: int, folder: Path) -> dict[str, float]:
                 parsed = parse(body, HEADERS)
             assert not parsed.refused, parsed.refused[0]
             with taken.stage("pack"):
-                rows = Routed(parsed.events, router, [START] * len(parsed.events.id)).by_partition()[0]
+                rows = Routed(parsed.events, router, START).by_partition()[0]
                 packs = encode_packs("default", rows, view.extractor)
             with taken.stage("append"):
                 for pack, events in packs:
