@@ -593,17 +593,18 @@ class Biller(Naming):
             self.invoicer.invoice(head, "correction")
 
     def _drop_old(self, before: int) -> None:
-        """Rows of the ledger go once their period is closed for good, but for those of gauges, whose levels go on.
+        """Rows of the ledger go once their whole period is closed for good (not a segment of it: it is corrected as
+        long as the period is), but for those of gauges, whose levels go on.
 
         It is looked at when a period has been closed for good since `before`, and done where it halves the ledger."""
         state = self.state
-        end = state.bills["end"][: state.bills.size]
-        if not ((end > before) & (end <= state.corrected_from)).any():
+        until = state.bills["until"][state.bills["head"][: state.bills.size]]  # of each segment's period
+        if not ((until > before) & (until <= state.corrected_from)).any():
             return
         size = len(state.ledger)
         cell = state.ledger.table["cell"][:size]
         bill = state.lines["bill"][state.cells["line"][np.maximum(cell, 0)]]
-        done = (state.bills["end"][bill] <= state.corrected_from) & (state.ledger.table["gauge"][:size] < 0)
+        done = (until[bill] <= state.corrected_from) & (state.ledger.table["gauge"][:size] < 0)
         gone = done | (cell < 0)
         if int(gone.sum()) * 2 > size and size > 1000:
             state.ledger.keep(~gone)
