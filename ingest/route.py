@@ -123,7 +123,7 @@ class Router:
             if len(known) > _CACHED_MAX:
                 self._table = RouteTable()
             known = self._table.rows
-            self._table.add({one: self._find(one.decode()) for one in set(subjects) - known.keys()})
+            self._table.add({one: self._find(one.decode()) for one in set(subjects) if one not in known})
             return self._table, np.array([known[subject] for subject in subjects], np.int64)
 
     def hashers(self, customers: Sequence[str], sources: Sequence[str]) -> list[blake2b]:
