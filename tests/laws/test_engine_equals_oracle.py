@@ -4,7 +4,6 @@
 """
 
 import json
-import os
 import random
 from collections import defaultdict
 from fractions import Fraction
@@ -12,7 +11,7 @@ from typing import Any
 
 import msgspec
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.oracle.calendars import moment
@@ -20,13 +19,9 @@ from tests.oracle.engine import Outputs, canonical, differences, rate_raw, run_e
 from tests.oracle.generate import Thrown, cases
 from tests.oracle.oracle import MINOR_DIGITS, rate
 from tests.oracle.reading import half_even, half_up, number
+from tests.oracle.throws import throws
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "20")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(20)
 BATCHES = (1, 2, 3, 7, 1000)
 
 

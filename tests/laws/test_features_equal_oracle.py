@@ -1,25 +1,19 @@
 """The engine against the oracle, for each group of features by itself."""
 
-import os
 import random
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.oracle import thrown, thrown_invoices
 from tests.oracle.engine import differences, rate_raw, run_engine
 from tests.oracle.generate import Thrown
 from tests.oracle.oracle import rate
+from tests.oracle.throws import throws
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "25")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    phases=list(Phase) if os.environ.get("TAXIMETER_SHRINK") != "no" else [Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(25)
 
 
 def _agree(case: Thrown) -> None:

@@ -4,13 +4,12 @@ By steps of one event, of a few and of all, so that levels are reached within a 
 """
 
 import json
-import os
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import yaml
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import rating.stages
@@ -21,14 +20,9 @@ from schemas.faults import encode_document
 from tests.oracle import thrown, thrown_numbers
 from tests.oracle.engine import rate_raw
 from tests.oracle.generate import Thrown, cases
+from tests.oracle.throws import throws
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "25")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    phases=list(Phase) if os.environ.get("TAXIMETER_SHRINK") != "no" else [Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(25)
 STEPS = st.sampled_from([1, 4, 1000])
 Steps = list[tuple[Any, Any, bytes]]
 

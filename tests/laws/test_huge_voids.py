@@ -1,35 +1,22 @@
 """Laws of voids among numbers at the edges: nothing stops the engine, and the cut into batches changes no answer."""
 
-import os
 import random
-from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import rating.engine
 import rating.stages
-from rating.compiled import TIME_MIN
 from tests.oracle import thrown_numbers
 from tests.oracle.engine import canonical, run_engine
 from tests.oracle.generate import Thrown
+from tests.oracle.throws import throws
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "40")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    phases=list(Phase) if os.environ.get("TAXIMETER_SHRINK") != "no" else [Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(40)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def always() -> Iterator[None]:
-    """The totals are held against the tables in every step: a difference is an error of the rater's."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rating.engine, "CHECK_EVERY", 2 * TIME_MIN)
-        yield
+pytestmark = pytest.mark.usefixtures("always_reconciled")
 
 
 @THROWS

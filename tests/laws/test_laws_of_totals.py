@@ -3,36 +3,23 @@
 The tables are looked at after every single step, not once a minute.
 """
 
-import os
 import random
-from collections.abc import Iterator
 
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 import rating.engine
-from rating.compiled import TIME_MIN
 from streams.sums import equations
 from tests.oracle import thrown
 from tests.oracle.engine import rate_raw
 from tests.oracle.generate import Thrown, cases
+from tests.oracle.throws import throws
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "15")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    phases=list(Phase) if os.environ.get("TAXIMETER_SHRINK") != "no" else [Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(15)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def always() -> Iterator[None]:
-    """Every step is due for a look at the tables."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rating.engine, "CHECK_EVERY", 2 * TIME_MIN)
-        yield
+pytestmark = pytest.mark.usefixtures("always_reconciled")
 
 
 def reconciles(case: Thrown, batch: int, dice: random.Random | None = None) -> None:

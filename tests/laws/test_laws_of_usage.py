@@ -1,12 +1,11 @@
 """Laws that the engine keeps by itself, whatever is thrown: repeated events, voids, more usage, finer usage."""
 
 import json
-import os
 import random
 from fractions import Fraction
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from tests.oracle import thrown, thrown_invoices
@@ -14,13 +13,9 @@ from tests.oracle.engine import canonical, run_engine
 from tests.oracle.generate import Thrown
 from tests.oracle.oracle import Tick
 from tests.oracle.thrown_prices import UNIT_AMOUNTS, Document, percentage, rising, tiered
+from tests.oracle.throws import throws
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "20")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(20)
 ANY = st.one_of(thrown.priced(), thrown.metered(), thrown.corrected(), thrown.segmented(), thrown_invoices.settled())
 VALUES = st.sampled_from(["0", "0.1", "1", "2.5", "5", "7", "10", "12.5", "100"])
 

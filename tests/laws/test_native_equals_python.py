@@ -1,6 +1,5 @@
 """The engine says the same, byte by byte, and comes to the same state, whether its hot paths are compiled or Python."""
 
-import os
 import random
 import sys
 from collections.abc import Iterator
@@ -9,22 +8,18 @@ from itertools import pairwise
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from native.library import is_loaded
 from tests.oracle import thrown, thrown_invoices
 from tests.oracle.engine import run_engine
 from tests.oracle.generate import Thrown
+from tests.oracle.throws import throws
 from tests.unit.rating.engines import Log, open_engine
 
 pytestmark = pytest.mark.skipif(not is_loaded(), reason="the compiled library is not there")
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "20")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(20)
 ANY = st.one_of(thrown.priced(), thrown.metered(), thrown.corrected(), thrown.segmented(), thrown_invoices.settled())
 
 

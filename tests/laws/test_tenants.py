@@ -1,13 +1,12 @@
 """Two tenants in one engine are told what each is told alone, whatever their names, and however their entries lie."""
 
 import json
-import os
 import random
 from collections.abc import Iterator, Sequence
 from operator import itemgetter
 from typing import Any, NamedTuple
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.columns import Parsed
@@ -25,14 +24,10 @@ from tests.oracle import thrown, thrown_invoices
 from tests.oracle.engine import as_bytes
 from tests.oracle.generate import TIMES, Thrown, cases
 from tests.oracle.oracle import Tick
+from tests.oracle.throws import throws
 from tests.unit.rating.engines import ARRIVED, open_engine
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "40")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(40)
 THROWN = st.one_of(
     cases(), thrown.priced(), thrown.metered(), thrown.gauged(voids=True), thrown.corrected(), thrown.segmented(),
     thrown_invoices.settled(),

@@ -1,12 +1,11 @@
 """A customer that is told again comes to what the running engine came to: at once, in steps, and at any moment."""
 
-import os
 import random
 import re
 from typing import Any
 
 import msgspec
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rating.engine import RatingSettings
@@ -24,15 +23,10 @@ from tests.oracle import thrown, thrown_invoices
 from tests.oracle.calendars import moment as moment_of
 from tests.oracle.generate import Thrown
 from tests.oracle.oracle import Tick
+from tests.oracle.throws import throws
 from tests.retell.logs import SETTINGS, Log, by_service, documents_of, items_of
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "25")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    phases=list(Phase) if os.environ.get("TAXIMETER_SHRINK") != "no" else [Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(25)
 CASES = st.one_of(
     thrown.priced(),
     thrown.metered(),

@@ -1,14 +1,13 @@
 """Emit and replay: several roads to the same bytes. Line items by the library, by columns or by hand; events folded or
 one by one."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 import rating.emit
 import rating.stages
@@ -18,14 +17,10 @@ from rating.fold import fold_columns
 from rating.state import State
 from schemas import topics
 from tests.oracle.generate import Thrown, cases
+from tests.oracle.throws import throws
 from tests.unit.rating.engines import Log, event, open_engine, plain_dump, run
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "25")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(25)
 needs_library = pytest.mark.skipif(not is_loaded(), reason="the compiled library is not there")
 WIDE = """
 meters:

@@ -1,26 +1,21 @@
 """The engine's promises: time, closing, changes of the catalogue, snapshots; whatever the cut."""
 
-import os
 import random
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rating.engine import RatingSettings
 from schemas import topics
 from schemas.times import HOUR
 from tests.oracle.generate import Thrown, cases
+from tests.oracle.throws import throws
 from tests.unit.rating.engines import Log, decoded, event, latest_lines, open_engine, plain_dump, run
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "12")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(12)
 BOOK = """
 meters: {units: {event: use, aggregate: sum, value: $.n, dimensions: {model: $.model}}}
 price_books:

@@ -3,11 +3,10 @@
 The figures of single invoices stand in `tests/golden/invoices`.
 """
 
-import os
 from fractions import Fraction
 from typing import Any
 
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rating.due import balances
@@ -15,14 +14,10 @@ from rating.engine import RatingEngine
 from schemas import topics
 from schemas.numbers import parse_scaled
 from streams.processor import Output
+from tests.oracle.throws import throws
 from tests.unit.rating.engines import Log, decoded, event, open_engine, plain_dump, run
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "25")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(25)
 DECEMBER, JANUARY = "2026-12-01T00:00:00Z", "2027-01-01T00:00:00Z"
 
 

@@ -1,12 +1,11 @@
 """Re-rating: the past under other prices, exact to the cent, and by corrections alone."""
 
 import json
-import os
 import re
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 
 from rating.engine import RatingEngine
 from rating.rerate import preview
@@ -16,14 +15,10 @@ from schemas.numbers import parse_scaled
 from schemas.times import parse_time
 from streams.processor import Output
 from tests.oracle.generate import Thrown, cases
+from tests.oracle.throws import throws
 from tests.unit.rating.engines import Log, decoded, event, latest_lines, open_engine, plain_dump, run
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "12")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(12)
 BOOK = """
 meters:
   units: {event: use, aggregate: sum, value: $.n, dimensions: {model: $.model}}
