@@ -249,11 +249,10 @@ class Worker:
         async def work(stream: Any) -> None:
             async for events in stream.take_events(most, within=limits.wait_s):
                 begun = time.monotonic()
-                await or_stop(f"work on {name}", self._work(events))
+                most_entries = await or_stop(f"work on {name}", self._work(events))
                 # 8. acknowledge: Faust does so when the loop goes on, and commits some time later
                 fault("after_step")
-                entries = sum(len(event.message.value) for event in events)
-                await asyncio.sleep(limits.pause(entries, time.monotonic() - begun))
+                await asyncio.sleep(limits.pause(most_entries, time.monotonic() - begun))
 
         app.agent(topic, name=binding.processor.name, concurrency=1)(work)
 
@@ -297,8 +296,9 @@ class Worker:
 
     # Work --------------------------------------------------------------------------------------------------
 
-    async def _work(self, events: Sequence[Any]) -> None:
-        """One take of the stream: the partitions at once, each in its order."""
+    async def _work(self, events: Sequence[Any]) -> int:
+        """One take of the stream: the partitions at once, each in its order. Returns how many messages came of the
+        partition with the most."""
         by_partition: dict[TP, list[SourceMessage]] = {}
         for event in events:
             by_partition.setdefault(event.message.tp, []).extend(event.message.value)  # a bundle of `OwnedConsumer`
@@ -312,6 +312,7 @@ class Worker:
         await asyncio.gather(*(one(tp, messages) for tp, messages in by_partition.items()))
         if behind:
             await self._app.consumer.send_to(behind)
+        return max(map(len, by_partition.values()))
 
     async def _tick(self, binding: Binding, every_s: float) -> None:
         """Writes the time into each owned partition. From a stopped owner it does no harm: it turns no clock back."""
