@@ -5,10 +5,11 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 
-from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
+from confluent_kafka import Consumer, KafkaError, TopicPartition
 
 from schemas import topics
 from schemas.catalogue import CatalogueError
+from streams.kafka.admin import offsets_of
 from streams.kafka.settings import KafkaSettings
 from streams.log import LogUnavailable
 from taximeter.documents import Catalogues
@@ -56,15 +57,9 @@ class TopicFollower:
 
     def catch_up(self) -> None:
         """Waits until everything is read that the topic holds now. Raises: LogUnavailable."""
-        partition = TopicPartition(self._topic, 0)
-        try:
-            offsets = self._asker.get_watermark_offsets(partition, timeout=_END_S)
-        except KafkaException as error:
-            raise LogUnavailable(f"cannot ask Kafka for the end of {self._topic}: {error.args[0].str()}") from error
-        if offsets is None:
-            raise LogUnavailable(f"Kafka does not say within {_END_S:.0f} s where {self._topic} ends")
+        first, end = offsets_of(self._asker, TopicPartition(self._topic, 0), _END_S)
         with self._moved:
-            if not self._moved.wait_for(lambda: self._read_to >= offsets[1] or offsets[0] == offsets[1], _END_S):
+            if not self._moved.wait_for(lambda: self._read_to >= end or first == end, _END_S):
                 raise LogUnavailable(f"cannot read {self._topic} to its end within {_END_S:.0f} s")
 
     def stop(self) -> None:

@@ -50,6 +50,8 @@ def ends_on(settings: KafkaSettings) -> Ends:
     """Where the topics end on Kafka."""
     from confluent_kafka import Consumer, KafkaException, TopicPartition
 
+    from streams.kafka.admin import offsets_of
+
     def ask(names: Sequence[str]) -> dict[tuple[str, int], int]:
         consumer = Consumer({**settings.confluent(), "group.id": "unused", "enable.auto.commit": False})
         try:
@@ -60,7 +62,7 @@ def ends_on(settings: KafkaSettings) -> Ends:
                     raise LogUnavailable(f"the topic {settings.topic(name)} is not there")
                 for partition in known[settings.topic(name)].partitions:
                     place = TopicPartition(settings.topic(name), partition)
-                    found[name, partition] = consumer.get_watermark_offsets(place, timeout=_ASK_S)[1]
+                    found[name, partition] = offsets_of(consumer, place, _ASK_S)[1]
             return found
         except KafkaException as error:
             raise LogUnavailable(f"cannot ask Kafka for the ends of {', '.join(names)}: {error}") from error

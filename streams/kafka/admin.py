@@ -4,14 +4,20 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import Consumer, KafkaError, KafkaException, TopicPartition
 from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic, ResourceType
 
 from schemas.topics import REGISTRY, Topic
 from streams.kafka.settings import KafkaSettings
+from streams.log import LogUnavailable
 
 _TIMEOUT_S: Final = 10.0
 _DAY_MS: Final = 24 * 60 * 60 * 1000
+
+_LEADERLESS: Final = (KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+"""What a broker answers while a partition's leader is only just chosen: for a moment after a topic is made."""
+
+_AGAIN_S: Final = 0.1
 
 _COMPACTION_LAG_MS: Final = _DAY_MS
 """Compaction keeps a key's *last* record. A stopped process may wake and write an older revision after a newer one
@@ -41,6 +47,23 @@ def ensure_topics(settings: KafkaSettings, registry: Sequence[Topic] = REGISTRY)
 def partition_count(settings: KafkaSettings, topic: Topic) -> int:
     """How many partitions a topic has in this deployment."""
     return settings.partitions if topic.partitions is None else topic.partitions
+
+
+def offsets_of(consumer: Consumer, place: TopicPartition, seconds: float) -> tuple[int, int]:
+    """A partition's first offset and its end. While its leader is only just chosen it is asked again. Blocks for up to
+    about `seconds`. Raises: LogUnavailable."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            found = consumer.get_watermark_offsets(place, timeout=seconds)
+        except KafkaException as error:
+            if error.args[0].code() not in _LEADERLESS or time.monotonic() >= deadline:
+                raise LogUnavailable(f"cannot ask Kafka for the end of {place.topic}: {error.args[0].str()}") from error
+            time.sleep(_AGAIN_S)
+        else:
+            if found is None:
+                raise LogUnavailable(f"Kafka does not say within {seconds:g} s where {place.topic} ends")
+            return found
 
 
 def _config(settings: KafkaSettings, topic: Topic) -> dict[str, str]:

@@ -312,7 +312,7 @@ class Worker:
         await asyncio.gather(*(one(tp, messages) for tp, messages in by_partition.items()))
         if behind:
             await self._app.consumer.send_to(behind)
-        return max(map(len, by_partition.values()))
+        return max(map(len, by_partition.values()), default=0)
 
     async def _tick(self, binding: Binding, every_s: float) -> None:
         """Writes the time into each owned partition. From a stopped owner it does no harm: it turns no clock back."""
