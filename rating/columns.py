@@ -101,8 +101,17 @@ class PathColumn:
                 self._coded = codes, [Value("text", text) for text in texts]
             else:
                 values: dict[Value, int] = {}
-                parts = [self._codes(chunk, values) for chunk in self._chunks]
-                self._coded = np.concatenate(parts), list(values)
+                sizes = [len(chunk) for chunk in self._chunks]
+                starts = np.concatenate([[0], np.cumsum(sizes)])
+                codes = np.empty(starts[-1], np.int32)
+                # All of a type at once: packs may be small and many.
+                for of_type in dict.fromkeys(chunk.type for chunk in self._chunks):
+                    these = [at for at, chunk in enumerate(self._chunks) if chunk.type == of_type]
+                    found = self._codes([self._chunks[at] for at in these], values)
+                    ends = np.cumsum([sizes[at] for at in these])
+                    for at, end in zip(these, ends.tolist(), strict=True):
+                        codes[starts[at] : starts[at + 1]] = found[end - sizes[at] : end]
+                self._coded = codes, list(values)
         return self._coded
 
     def numbers(self) -> tuple[pl.Series, NDArray[np.uint8]]:
@@ -122,18 +131,20 @@ class PathColumn:
         return self._numbers
 
     @staticmethod
-    def _codes(chunk: pa.Array, values: dict[Value, int]) -> NDArray[np.int32]:
-        encoded = chunk if chunk.type == TEXTS else chunk.dictionary_encode()
-        if chunk.type == TEXTS:
-            found: Iterable[Value] = (Value("text", text) for text in encoded.dictionary.to_pylist())
-        elif chunk.type == DECIMAL:
-            scaled = from_decimal(encoded.dictionary).to_list()
-            found = (Value("number", number) for number in scaled)
+    def _codes(chunks: Sequence[pa.Array], values: dict[Value, int]) -> NDArray[np.int32]:
+        """A code for each row of chunks of one type. Adds the values that are new."""
+        if chunks[0].type == TEXTS:
+            codes, texts = _join(chunks)
+            found: Iterable[Value] = (Value("text", text) for text in texts)
         else:
-            found = (read_value(text) for text in encoded.dictionary.to_pylist())
+            encoded = pa.concat_arrays(chunks).dictionary_encode()
+            codes = encoded.indices.fill_null(-1).to_numpy(zero_copy_only=False)
+            if encoded.dictionary.type == DECIMAL:
+                found = (Value("number", number) for number in from_decimal(encoded.dictionary).to_list())
+            else:
+                found = (read_value(text) for text in encoded.dictionary.to_pylist())
         local = np.array([values.setdefault(value, len(values)) for value in found] + [-1], dtype=np.int32)
-        indices = encoded.indices.fill_null(len(local) - 1).to_numpy(zero_copy_only=False)
-        return local[indices]
+        return local[codes]
 
 
 class Pack(NamedTuple):
