@@ -57,44 +57,42 @@ static inline void send_for(const held_texts *of, const int32_t *offsets, const 
     }
 }
 
-/* For each text of an Arrow column (`offsets` has one more than there are) the number of the same text, or -1. */
-EXPORT void tx_texts_find(uint64_t *slots, int64_t bits, uint64_t seed, int64_t *ends, uint8_t *bytes,
-                          const int32_t *offsets, const uint8_t *data, int64_t count, int32_t *found) {
-    const held_texts of = {slots, ((uint64_t)1 << bits) - 1, seed, ends, bytes};
+/* For each text of an Arrow column (`offsets` has one more than there are) the number of the same text; one that is not
+ * held is added to the `held` ones where `adds`, else its number is -1. Returns how many are held after it. */
+static inline int64_t number_all(const held_texts *of, int64_t held, int adds, const int32_t *offsets,
+                                 const uint8_t *data, int64_t count, int32_t *found) {
     uint64_t hashes[AHEAD];
     for (int64_t from = 0; from < count; from += AHEAD) {
         const int64_t width = count - from < AHEAD ? count - from : AHEAD;
-        send_for(&of, offsets + from, data, width, hashes);
-        for (int64_t i = 0; i < width; i++) {
-            const int32_t begin = offsets[from + i];
-            const uint64_t at = slot_of(&of, hashes[i], data + begin, offsets[from + i + 1] - begin);
-            found[from + i] = (int32_t)(slots[at] & ~TAG) - 1; /* there are fewer texts than an int32 counts */
-        }
-    }
-}
-
-/* The same, where a text that is not held is added: `held` are before it. Returns how many are after it. There is room
- * for all of them, and slots (see `tx_texts_enter`). */
-EXPORT int64_t tx_texts_number(uint64_t *slots, int64_t bits, uint64_t seed, int64_t *ends, uint8_t *bytes, int64_t held,
-                               const int32_t *offsets, const uint8_t *data, int64_t count, int32_t *found) {
-    const held_texts of = {slots, ((uint64_t)1 << bits) - 1, seed, ends, bytes};
-    uint64_t hashes[AHEAD];
-    for (int64_t from = 0; from < count; from += AHEAD) {
-        const int64_t width = count - from < AHEAD ? count - from : AHEAD;
-        send_for(&of, offsets + from, data, width, hashes);
+        send_for(of, offsets + from, data, width, hashes);
         for (int64_t i = 0; i < width; i++) {
             const int32_t begin = offsets[from + i];
             const int64_t length = offsets[from + i + 1] - begin;
-            const uint64_t at = slot_of(&of, hashes[i], data + begin, length);
-            if (!slots[at]) {
-                memcpy(bytes + ends[held], data + begin, (size_t)length);
-                ends[held + 1] = ends[held] + length;
-                slots[at] = (hashes[i] & TAG) | (uint64_t)++held;
+            const uint64_t at = slot_of(of, hashes[i], data + begin, length);
+            if (adds && !of->slots[at]) {
+                memcpy(of->bytes + of->ends[held], data + begin, (size_t)length);
+                of->ends[held + 1] = of->ends[held] + length;
+                of->slots[at] = (hashes[i] & TAG) | (uint64_t)++held;
             }
-            found[from + i] = (int32_t)(slots[at] & ~TAG) - 1;
+            found[from + i] = (int32_t)(of->slots[at] & ~TAG) - 1; /* there are fewer texts than an int32 counts */
         }
     }
     return held;
+}
+
+/* The number of each text, -1 where it is not held. */
+EXPORT void tx_texts_find(uint64_t *slots, int64_t bits, uint64_t seed, int64_t *ends, uint8_t *bytes,
+                          const int32_t *offsets, const uint8_t *data, int64_t count, int32_t *found) {
+    const held_texts of = {slots, ((uint64_t)1 << bits) - 1, seed, ends, bytes};
+    number_all(&of, 0, 0, offsets, data, count, found);
+}
+
+/* The number of each text; one that is not held is added. `held` are before it. Returns how many are after it. There is
+ * room for all of them, and slots (see `tx_texts_enter`). */
+EXPORT int64_t tx_texts_number(uint64_t *slots, int64_t bits, uint64_t seed, int64_t *ends, uint8_t *bytes, int64_t held,
+                               const int32_t *offsets, const uint8_t *data, int64_t count, int32_t *found) {
+    const held_texts of = {slots, ((uint64_t)1 << bits) - 1, seed, ends, bytes};
+    return number_all(&of, held, 1, offsets, data, count, found);
 }
 
 /* Enters the texts from `first` to `count`, which no slot holds. At most 60 % of the slots are full after it. */
