@@ -66,12 +66,12 @@ JOBS: Final = (
         "--lines 40000 --customers 800 --seconds 5 --raw 0",
         "--lines 1000000 --seconds 30 --loads 10 25 50 75 90",
     ),
-    Job("embedded", "--seconds 20", "--seconds 120", loads=(50,)),
+    Job("embedded", "--seconds 20", "--seconds 120", loads=(25, 50, 75)),
     Job(
         "pipeline",
         "--seconds 30 --partitions 2 --hot-broker",
         "--seconds 300 --partitions 2 --hot-broker",
-        loads=(50,),
+        loads=(25, 50, 75),
     ),
     Job("rivals", "--only taximeter,faust,quix,bytewax --events 60000 --repeat 1", "--events 1000000 --repeat 3"),
 )

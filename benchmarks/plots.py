@@ -68,7 +68,9 @@ def throughput(figures: Sequence[Figure]) -> str:
 
 
 class Series(NamedTuple):
-    """A line of a plot: its name, its points in the order of x, and whether their values stand beside them."""
+    """A line of a plot: its name, its points in the order of x, and whether their values stand beside them.
+
+    One without a name belongs to the line before it: it is dashed, in that one's colour."""
 
     name: str
     points: list[tuple[float, float]]
@@ -77,20 +79,23 @@ class Series(NamedTuple):
 
 def latency(figures: Sequence[Figure]) -> str:
     """Median and p99 by load, on a scale of powers of ten."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, dict[bool, list[tuple[float, float]]]] = {}
     for one in figures:
         if {"what", "load", "quantile"} <= one.settings.keys():
-            quantile = "median" if one.settings["quantile"] == 0.5 else "p99"
-            name = f"{one.benchmark}, {one.workload}: {one.settings['what']}, {quantile}"
-            found.setdefault(name, []).append((float(one.settings["load"]), one.value))
-    series = [Series(name, sorted(points)) for name, points in found.items()]
+            points = found.setdefault(f"{one.benchmark}, {one.workload}: {one.settings['what']}", {True: [], False: []})
+            points[one.settings["quantile"] != 0.5].append((float(one.settings["load"]), one.value))
+    series = [
+        Series(name if is_p99 else "", sorted(points))
+        for name, both in found.items()
+        for is_p99, points in both.items()
+    ]
     if not series:
         return ""
     values = [y for one in series for _, y in one.points]
     low, high = 10 ** math.floor(math.log10(min(values))), 10 ** (math.floor(math.log10(max(values))) + 1)
     ticks = [10.0**power for power in range(round(math.log10(low)), round(math.log10(high)) + 1)]
     return _lines(
-        "Latency under load: milliseconds by the share of full load",
+        "Latency under load: milliseconds by the share of full load (p99; dashed: median)",
         series,
         ((0, 25, 50, 75, 100), lambda value: f"{value:g} %", lambda a, b: _linear(0, 100, a, b)),
         (ticks, lambda value: f"{value:g} ms", lambda a, b: _powers(low, high, a, b)),
@@ -137,18 +142,22 @@ def _lines(title: str, series: Sequence[Series], across: Axis, up: Axis) -> str:
     for tick in up[0]:
         parts.append(_line(left, y(tick), WIDTH - right, y(tick), "#d0d7de", 1))
         parts.append(_text(left - 8, y(tick) + 4, up[1](tick), "small", "end"))
-    for at, one in enumerate(series):
-        colour = COLOURS[at % len(COLOURS)]
+    named = -1
+    for one in series:
+        named += bool(one.name)
+        colour = COLOURS[named % len(COLOURS)]
         path = " ".join(f"{x(a):.1f},{y(b):.1f}" for a, b in one.points)
-        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        dashes = "" if one.name else ' stroke-dasharray="6 4"'
+        parts.append(f'<polyline points="{path}" fill="none" stroke="{colour}" stroke-width="2"{dashes}/>')
         for a, b in one.points:
-            parts.append(f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="4" fill="{colour}"/>')
+            inside = colour if one.name else "#ffffff"
+            parts.append(f'<circle cx="{x(a):.1f}" cy="{y(b):.1f}" r="4" fill="{inside}" stroke="{colour}"/>')
             if one.labelled:
                 parts.append(_text(x(a), y(b) + 20, shown(b), "small", "middle"))
-        row = bottom + 42 + 20 * (at // 2)
-        column = left + (at % 2) * 380
-        parts += [_bar(column, row - 10, 12, 12, colour, 1), _text(column + 18, row, one.name)]
-    return _svg(bottom + 42 + 20 * ((len(series) + 1) // 2), parts)
+        if one.name:
+            row, column = bottom + 42 + 20 * (named // 2), left + (named % 2) * 380
+            parts += [_bar(column, row - 10, 12, 12, colour, 1), _text(column + 18, row, one.name)]
+    return _svg(bottom + 42 + 20 * (named // 2 + 1), parts)
 
 
 def _linear(low: float, high: float, first: float, last: float) -> Scale:
