@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 NOTICED_S = 1.0
 """Within so long a running server knows of a change."""
+CLOSED_S = 5.0
+"""Within so long a server has ended whose clients say nothing: half of what requests at hand are given."""
 _JSON = {"content-type": "application/json"}
 
 
@@ -338,6 +340,19 @@ def test_https_and_a_certificate_that_is_renewed_without_a_restart(authority: Au
         assert handshake(port, authority) == ssl.PEM_cert_to_DER_cert(second.cert.read_text())
         assert client.get("/health/live").status_code == 200, "the connection that stood goes on"
         process.stop()
+
+
+def test_clients_that_keep_their_connections_do_not_hold_the_end_up(authority: Authority, tmp_path: Path) -> None:
+    pair = authority.issue("kept")
+    with serving(tmp_path, "--tls-cert", pair.cert, "--tls-key", pair.key) as (process, port):
+        context = ssl.create_default_context(cafile=authority.pair.cert)
+        with contextlib.ExitStack() as kept:
+            for _ in range(3):
+                client = kept.enter_context(httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context))
+                assert client.post("/v1/events", content=event("e1"), headers=_JSON).status_code == 200
+            began = time.monotonic()
+            process.stop()
+            assert time.monotonic() - began < CLOSED_S
 
 
 def test_mutual_tls(authority: Authority, tmp_path: Path) -> None:
