@@ -9,6 +9,9 @@ JOBS   ?= 2
 # A file's tests stay together: they share what their fixtures have made.
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
+# The tests start hundreds of processes: each would compile all modules anew, which takes longer than to load them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .PHONY: help setup native kafka-jars demo demo-kafka test check bench chaos lock simulate-faults clean
