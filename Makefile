@@ -14,7 +14,7 @@ unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup native kafka-jars demo demo-kafka test check bench chaos lock simulate-faults clean
+.PHONY: help setup native kafka-jars demo demo-kafka test check types unit-tests bench chaos lock simulate-faults clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,8 +51,14 @@ demo-kafka: kafka-jars ## The same on a real Kafka broker with Faust workers
 check: native ## Format, lint, types, import arrows and unit tests: under a minute
 	@echo "==> ruff format";  $(BIN)/ruff format --check .
 	@echo "==> ruff check";   $(BIN)/ruff check .
+	@$(MAKE) --no-print-directory -j 2 types unit-tests
+
+# One thread is enough for them, so the unit tests begin meanwhile.
+types: native
 	@echo "==> mypy";         $(BIN)/mypy
 	@echo "==> import-linter"; $(BIN)/lint-imports
+
+unit-tests: native
 	@echo "==> unit tests";   $(BIN)/python -m pytest tests/unit -q $(PARALLEL)
 
 test: check kafka-jars ## Everything: check, then all tests, those on a real Kafka broker included
