@@ -9,9 +9,12 @@ JOBS   ?= 2
 # A file's tests stay together: they share what their fixtures have made.
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 
+# The tests start hundreds of processes: each would compile all modules anew, which takes longer than to load them.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help setup native kafka-jars demo demo-kafka test check bench chaos lock simulate-faults clean
+.PHONY: help setup native kafka-jars demo demo-kafka test check types unit-tests bench chaos lock simulate-faults clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -48,8 +51,14 @@ demo-kafka: kafka-jars ## The same on a real Kafka broker with Faust workers
 check: native ## Format, lint, types, import arrows and unit tests: under a minute
 	@echo "==> ruff format";  $(BIN)/ruff format --check .
 	@echo "==> ruff check";   $(BIN)/ruff check .
+	@$(MAKE) --no-print-directory -j 2 types unit-tests
+
+# One thread is enough for them, so the unit tests begin meanwhile.
+types: native
 	@echo "==> mypy";         $(BIN)/mypy
 	@echo "==> import-linter"; $(BIN)/lint-imports
+
+unit-tests: native
 	@echo "==> unit tests";   $(BIN)/python -m pytest tests/unit -q $(PARALLEL)
 
 test: check kafka-jars ## Everything: check, then all tests, those on a real Kafka broker included

@@ -33,7 +33,7 @@ from taximeter.options import (
     watched,
     written,
 )
-from taximeter.process import complain, run
+from taximeter.process import complain, run, spare_the_collector
 from taximeter.rejections_cli import rejections
 from taximeter.text import WIDTH_MAX
 
@@ -503,4 +503,5 @@ def _exit(status: int) -> None:
 
 def entry() -> None:
     """The console script: options from the environment as TAXIMETER_COMMAND_OPTION."""
+    spare_the_collector()  # before the command's own modules are loaded, which make a million objects that stay
     main(auto_envvar_prefix="TAXIMETER")

@@ -14,7 +14,7 @@ from streams.kafka.settings import KafkaSettings
 from streams.log import LogUnavailable
 from taximeter.documents import Catalogues
 
-_POLL_S = 0.5
+_POLL_S = 0.1
 _CATCH_UP_S = 30.0
 _END_S = 5.0
 
@@ -39,14 +39,18 @@ class TopicFollower:
     def start(self) -> None:
         """Reads the topic to its end, then goes on in the background. Raises: LogUnavailable, and
         what `add` does."""
+        # The end is asked for: the broker says that nothing follows only when nothing has come for half a second.
+        first, end = offsets_of(self._asker, TopicPartition(self._topic, 0), _CATCH_UP_S)
         self._consumer.assign([TopicPartition(self._topic, 0, 0)])
         deadline = time.monotonic() + _CATCH_UP_S
         values: list[bytes] = []
-        while True:
+        self._read_to = end if first == end else 0
+        while self._read_to < end:
             record = self._consumer.poll(_POLL_S)
             error = None if record is None else record.error()
             if record is not None and error is None:
                 values.append(record.value() or b"")
+                self._read_to = (record.offset() or 0) + 1
             elif record is not None and error is not None and error.code() == KafkaError._PARTITION_EOF:
                 self._read_to = record.offset() or 0
                 break

@@ -14,12 +14,9 @@ from ingest.content import BodyRefused
 from ingest.receipt import Answer
 from schemas.times import format_time
 from streams.embedded.folder import LogError
-from streams.embedded.host import HostSettings
 from streams.log import LogUnavailable
 from streams.snapshots import SnapshotError
 from taximeter.client.courier import authorization
-from taximeter.documents import read_catalogue_file
-from taximeter.embedded import Embedded, EmbeddedSettings
 from taximeter.load_fields import EventMaker, RowRefused
 from taximeter.load_mapping import Mapping, MappingError, read_mapping
 from taximeter.load_rows import FileError, Rows, format_of
@@ -142,6 +139,10 @@ async def _to_door(job: _Job, url: str, concurrency: int, tick: int | None) -> N
 
 
 async def _to_folder(job: _Job, data: Path, catalogue: Path | None, concurrency: int, tick: int | None) -> None:
+    from streams.embedded.host import HostSettings  # the engine, which a door elsewhere does not need
+    from taximeter.documents import read_catalogue_file
+    from taximeter.embedded import Embedded, EmbeddedSettings
+
     documents = None if catalogue is None else read_catalogue_file(catalogue)
     # No tick but the one that is asked for: the file's time is not the clock's.
     async with Embedded(EmbeddedSettings(data=data, host=HostSettings(tick_seconds=None))) as parts:

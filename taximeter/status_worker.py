@@ -1,15 +1,18 @@
 """The status of a Kafka worker. Apart, so that whoever needs no Kafka does not load it."""
 
 import time
+from typing import TYPE_CHECKING
 
 from schemas import topics
-from streams.kafka.host import Worker, WorkerState
 from streams.kafka.partition import Counters, PartitionState
 from taximeter.observe import EngineTotals, Seen
 from taximeter.status import PartitionStatus, SnapshotStatus, Status, make_status
 
+if TYPE_CHECKING:
+    from streams.kafka.host import Worker, WorkerState
 
-def worker_status(worker: Worker, totals: EngineTotals) -> Status:
+
+def worker_status(worker: "Worker", totals: EngineTotals) -> Status:
     """Of `taximeter rate`."""
     state = worker.state
     partitions = [
@@ -22,7 +25,7 @@ def worker_status(worker: Worker, totals: EngineTotals) -> Status:
 
 
 def _worker_partition(
-    number: int, one: PartitionState, state: WorkerState, counters: Counters, seen: Seen | None
+    number: int, one: PartitionState, state: "WorkerState", counters: Counters, seen: Seen | None
 ) -> PartitionStatus:
     end = state.ends.get((topics.EVENTS, number), one.position)
     behind = end > one.position

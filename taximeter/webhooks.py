@@ -7,12 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import click
-import httpx
 
 from downstream.notifications.endpoints import Endpoint, EndpointsError, load_endpoints
 from downstream.notifications.follow import Ends, follow
 from downstream.notifications.queue import Queue, QueueRefused
-from downstream.notifications.sender import Sender
 from schemas import topics
 from streams.embedded.log import SqliteLog
 from streams.kafka.settings import KafkaSettings
@@ -25,6 +23,10 @@ _ASK_S = 30.0
 
 async def run_webhooks(endpoints: Mapping[str, Endpoint], source: Source, queue: Queue, ends: Ends) -> None:
     """Follows and sends for every endpoint, for ever; ends with the first task that fails. Raises: LogUnavailable."""
+    import httpx  # nobody else needs it
+
+    from downstream.notifications.sender import Sender
+
     async with httpx.AsyncClient() as http, asyncio.TaskGroup() as tasks:
         for name, endpoint in endpoints.items():
             sender = Sender(name, endpoint, queue, http)

@@ -7,13 +7,12 @@ import sys
 import threading
 from collections.abc import Callable, Iterable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 
 from ingest.compat.errors import problem
 from schemas import topics
-from streams.kafka.host import Worker, WorkerState
 from taximeter.access.front import HealthFront
 from taximeter.access.gate import Refused
 from taximeter.http import live_answer, ready_answer
@@ -23,6 +22,9 @@ from taximeter.process import say
 from taximeter.status import make_status
 from taximeter.status_http import METRICS_PATH, STATUS_PATH
 from taximeter.status_worker import worker_status
+
+if TYPE_CHECKING:  # whoever runs no worker does not load Faust
+    from streams.kafka.host import Worker, WorkerState
 
 _JSON = "application/json"
 _SLOW_S = 20.0
@@ -47,11 +49,11 @@ class WorkerHealth:
         """Where it answers."""
         return None if self._server is None else self._server.server_address[1]
 
-    def watch(self, worker: Worker) -> None:
+    def watch(self, worker: "Worker") -> None:
         """Answers for this worker from now on."""
         self._worker = worker
 
-    def tell(self, state: WorkerState) -> None:
+    def tell(self, state: "WorkerState") -> None:
         """Takes the state after ownership has changed."""
         if state.ready:
             owned = sorted(partition for topic, partition in state.partitions if topic == topics.EVENTS)

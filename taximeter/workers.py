@@ -14,7 +14,6 @@ from rating.engine import RatingProcessor, RatingSettings
 from rating.retell.http import retell_routes
 from rating.retell.service import Retellings
 from rating.spend.app import routes as spend_routes
-from rating.spend.clickhouse_store import open_clickhouse
 from rating.spend.duckdb_store import DuckdbStore
 from rating.spend.store import SpendStore, StoreDamaged, StoreError, StoreFull
 from rating.spend.view import SpendView
@@ -27,7 +26,6 @@ from streams.embedded.folder import FolderRefused
 from streams.kafka.admin import TopicError, ensure_topics
 from streams.kafka.avro import writing
 from streams.kafka.binding import Binding
-from streams.kafka.host import HostSettings, run_worker
 from streams.kafka.ownership import StepLimits
 from streams.kafka.producer import KafkaProducer, Message
 from streams.kafka.settings import KafkaSettings
@@ -232,6 +230,8 @@ def _rate(
     traces: Tracing | None,
     **front: Any,
 ) -> int:
+    from streams.kafka.host import HostSettings, run_worker  # Faust, which no other command needs
+
     try:
         options = (bootstrap, partitions, prefix, replication, security, session_timeout)
         settings = kafka_settings(*options, schema_registry=schema_registry, output_format=output_format)
@@ -396,4 +396,6 @@ def _open_store(data: Path, clickhouse: str | None) -> SpendStore:
     if clickhouse is None:
         data.mkdir(parents=True, exist_ok=True)
         return DuckdbStore(data / "spend.duckdb")
+    from rating.spend.clickhouse_store import open_clickhouse
+
     return open_clickhouse(clickhouse)

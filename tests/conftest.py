@@ -61,17 +61,17 @@ def new_broker(broker_module: ModuleType, tmp_path_factory: pytest.TempPathFacto
 
 
 LONGEST = (
-    "tests/alibaba/",
     "tests/focus/",
-    "tests/consumers/test_avro.py",
-    "tests/kafka/test_stalls.py",
-    "tests/end_to_end/test_embedded_trace.py",
+    "tests/consumers/",
+    "tests/kafka/",
+    "tests/end_to_end/",
+    "tests/access/",
     "tests/chaos/",
     "tests/repair/",
-    "tests/consumers/",
-    "tests/access/",
-    "tests/kafka/",
     "tests/docs/",
+    "tests/compat/",
+    "tests/spend/",
+    "tests/alibaba/",
 )
 """What takes longest is begun first, so that at the end no worker is left alone with it."""
 

@@ -1,12 +1,13 @@
 """A schema registry, by the REST interface that Confluent's has and others answer to as well."""
 
 import json
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlsplit, urlunsplit
 
-import httpx
-
 from streams.log import LogUnavailable
+
+if TYPE_CHECKING:  # whoever asks no registry does not load it
+    import httpx
 
 _TIMEOUT_S: Final = 10.0
 _TYPE: Final = "application/vnd.schemaregistry.v1+json"
@@ -26,7 +27,7 @@ class Registry:
             raise RegistryError("the schema registry: expected a URL such as https://user:password@registry:8081")
         host = parts.netloc.rpartition("@")[2]
         self.url = urlunsplit((parts.scheme, host, parts.path.rstrip("/"), "", ""))
-        self._auth = httpx.BasicAuth(parts.username or "", parts.password or "") if parts.username else None
+        self._auth = (parts.username, parts.password or "") if parts.username else None
 
     def register(self, subject: str, schema: Any) -> int:
         """The id of a schema under a subject; one that is there already keeps its id. Raises: RegistryError."""
@@ -39,6 +40,8 @@ class Registry:
         return json.loads(self._ask("GET", f"/schemas/ids/{id}")["schema"])
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> Any:
+        import httpx
+
         headers = {"accept": _TYPE, **({"content-type": _TYPE} if body else {})}
         try:
             answer = httpx.request(
@@ -56,7 +59,7 @@ class Registry:
             raise RegistryError(f"{self.url}{path}: found no JSON: {answer.text[:100]!r}") from error
 
 
-def _said(answer: httpx.Response) -> str:
+def _said(answer: "httpx.Response") -> str:
     try:
         return str(answer.json()["message"])
     except (ValueError, KeyError, TypeError):

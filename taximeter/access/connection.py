@@ -3,7 +3,11 @@
 uvicorn reads headers of any size, waits for the first request for ever, and never ends a request that trickles in.
 """
 
+import array
 import asyncio
+import contextlib
+import fcntl
+import termios
 from typing import Any, Final
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
@@ -21,6 +25,9 @@ _TOO_LARGE: Final = {
     414: f"an address of more than {ADDRESS_BYTES_MAX} bytes",
     431: f"headers of more than {HEADER_BYTES_MAX} bytes, or more than {HEADERS_MAX} of them",
 }
+
+
+_LOOK_S: Final = 0.05
 
 
 class Connection(HttpToolsProtocol):
@@ -43,6 +50,20 @@ class Connection(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._stop_waiting()
         super().connection_lost(exc)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        if self.scheme == "https" and self.transport.is_closing():
+            self._stop_waiting()
+            self._timer = self.loop.call_later(_LOOK_S, self._let_go)
+
+    def _let_go(self) -> None:
+        """Ends a closed TLS connection as soon as its client's machine has all that was sent. The client need not say
+        goodbye: one that keeps an idle connection reads nothing, and would hold the server up until it does."""
+        if _is_received(self.transport):
+            self.transport.abort()
+        else:
+            self._timer = self.loop.call_later(_LOOK_S, self._let_go)
 
     def data_received(self, data: bytes) -> None:
         self._moved = False
@@ -122,3 +143,16 @@ class Connection(HttpToolsProtocol):
         head = b"HTTP/1.1 %d %b\r\ncontent-type: %b\r\ncontent-length: %d\r\nconnection: close\r\n\r\n"
         self.transport.write(head % (status, _PHRASES[status], media_type, len(content)) + content)
         self.transport.close()
+
+
+def _is_received(transport: asyncio.Transport) -> bool:
+    """Whether the other machine has acknowledged all that was written; a system that cannot say counts as one that has.
+
+    What the transport below TLS still holds need not be asked for: it hands on as much as the system takes, so it holds
+    nothing once the system has nothing left to send."""
+    if transport.get_write_buffer_size():
+        return False
+    unsent = array.array("i", [0])
+    with contextlib.suppress(OSError):
+        fcntl.ioctl(transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, unsent)
+    return unsent[0] == 0

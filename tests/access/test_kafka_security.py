@@ -83,7 +83,9 @@ def test_from_the_door_to_the_spend_query(kind: str, broker: Any, authority: Aut
         spend = processes.start("spend", "spend", "--port", 0, "--data", "spend", *kafka)
         door, queries = processes.ready(ingest), processes.ready(spend)
         processes.until(lambda: rate.partitions() == [0, 1, 2, 3] or not rate.running, "ownership", READY_S)
-        answer = httpx.post(f"{door}/v1/events", content=event("e1"), headers={"content-type": "application/json"})
+        answer = httpx.post(
+            f"{door}/v1/events", content=event("e1"), headers={"content-type": "application/json"}, timeout=30
+        )
         assert answer.status_code == 200, answer.text
         seen = httpx.get(
             f"{queries}/v1/customers/acme/spend",

@@ -3,13 +3,17 @@
 import asyncio
 import contextlib
 import socket
+import ssl
+import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
+import uvloop
 from starlette.applications import Starlette
 from starlette.responses import StreamingResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -24,6 +28,8 @@ from taximeter.access.layer import Layer
 from taximeter.access.rates import Rates, RateSettings
 from taximeter.access.ring import KeyRing
 from taximeter.http import make_app, running
+from taximeter.tls import Tls, TlsSettings
+from tests.access.certificates import Authority
 from tests.unit.ingest.doors import ListLog, event, make_door
 
 Answer = Callable[[Scope, Receive, Send], Awaitable[None]]
@@ -437,3 +443,37 @@ async def test_a_stream_ends_with_its_key() -> None:
         before = sent
         await asyncio.sleep(0.1)
         assert sent == before, "and nobody makes any more of it"
+
+
+def test_who_reads_slowly_under_tls_gets_all_of_the_answer_at_the_end(tmp_path: Path) -> None:
+    authority, size = Authority(tmp_path), 8 * 1024 * 1024
+    pair = authority.issue("slow")
+    client = ssl.create_default_context(cafile=authority.pair.cert)
+
+    def read(secure: ssl.SSLSocket, told: threading.Event) -> int:
+        secure.sendall(b"GET / HTTP/1.1\r\nhost: x\r\n\r\n")
+        assert secure.recv(1)
+        told.set()
+        time.sleep(1)
+        found = 1
+        while part := secure.recv(65536):
+            found += len(part)
+        return found
+
+    async def story() -> tuple[int, float]:
+        tls, told = Tls(TlsSettings(pair.cert, pair.key)).context, threading.Event()
+        async with running(Starlette(), "127.0.0.1", 0, lambda _: answering(200, body=bytes(size)), tls) as url:
+            port = httpx.URL(url).port or 0
+            plain = await asyncio.to_thread(socket.create_connection, ("127.0.0.1", port), 10)
+            secure = await asyncio.to_thread(client.wrap_socket, plain, server_hostname="localhost")
+            found = asyncio.create_task(asyncio.to_thread(read, secure, told))
+            await asyncio.to_thread(told.wait, 10)
+            began = time.monotonic()
+        ended = time.monotonic() - began
+        with secure:
+            return await found, ended
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        found, ended = runner.run(story())
+    assert found > size, "the head and all of the body"
+    assert ended > 0.5, "the server has waited for it"

@@ -26,6 +26,8 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(180)]
 
 NOTICED_S = 1.0
 """Within so long a running server knows of a change."""
+CLOSED_S = 5.0
+"""Within so long a server has ended whose clients say nothing: half of what requests at hand are given."""
 _JSON = {"content-type": "application/json"}
 
 
@@ -72,15 +74,15 @@ def test_with_a_key_every_address_is_listened_to(tmp_path: Path) -> None:
     key = create(tmp_path / "data", "query")
     with Server(tmp_path / "data", "--host", "0.0.0.0") as server:
         url = server.url.replace("0.0.0.0", "127.0.0.1")
-        assert httpx.get(f"{url}/v1/line-items").status_code == 401
-        assert httpx.get(f"{url}/v1/line-items", headers=bearer(key)).status_code == 200
-        assert httpx.get(f"{url}/health/live").status_code == 200
+        assert httpx.get(f"{url}/v1/line-items", timeout=30).status_code == 401
+        assert httpx.get(f"{url}/v1/line-items", headers=bearer(key), timeout=30).status_code == 200
+        assert httpx.get(f"{url}/health/live", timeout=30).status_code == 200
 
 
 def test_a_server_that_asks_nobody_says_so_loudly(tmp_path: Path) -> None:
     create(tmp_path / "data", "query")
     with Server(tmp_path / "data", "--host", "0.0.0.0", "--insecure-no-keys") as server:
-        assert httpx.get(server.url.replace("0.0.0.0", "127.0.0.1") + "/v1/line-items").status_code == 200
+        assert httpx.get(server.url.replace("0.0.0.0", "127.0.0.1") + "/v1/line-items", timeout=30).status_code == 200
         assert "WARNING: --insecure-no-keys" in server.complaints()
 
 
@@ -238,8 +240,8 @@ def test_a_deployment_shares_its_keys(kafka_bootstrap: str, tmp_path: Path) -> N
         spend = processes.start("spend", "spend", "--port", 0, "--host", "0.0.0.0", "--data", "spend", *parts)
         port = _free_port()
         rate = processes.start("rate", "rate", "--snapshots", "snapshots", "--tick", 0, "--health-port", port, *parts)
-        first, second = (httpx.Client(base_url=processes.ready(door)) for door in doors)
-        queries = httpx.Client(base_url=processes.ready(spend).replace("0.0.0.0", "127.0.0.1"))
+        first, second = (httpx.Client(base_url=processes.ready(door), timeout=30) for door in doors)
+        queries = httpx.Client(base_url=processes.ready(spend).replace("0.0.0.0", "127.0.0.1"), timeout=30)
         processes.until(lambda: rate.partitions() == [0] or not rate.running, "ownership", READY_S)
         for client, path, key, status in (
             (queries, "/v1/line-items", reader, 200),
@@ -254,7 +256,7 @@ def test_a_deployment_shares_its_keys(kafka_bootstrap: str, tmp_path: Path) -> N
         for door in (first, second):
             sent = door.post("/v1/events", content=event("e1"), headers=bearer(sender) | _JSON)
             assert sent.status_code == 200, sent.text
-        health = httpx.Client(base_url=f"http://127.0.0.1:{port}")
+        health = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
         assert health.get("/health/live").status_code == 200
         refused = health.get("/metrics")
         assert refused.status_code == 401 and refused.headers["www-authenticate"].startswith("Bearer")
@@ -316,13 +318,13 @@ def test_https_and_a_certificate_that_is_renewed_without_a_restart(authority: Au
     pair = authority.issue("first")
     with serving(tmp_path, "--tls-cert", pair.cert, "--tls-key", pair.key) as (process, port):
         context = ssl.create_default_context(cafile=authority.pair.cert)
-        client = httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context)
+        client = httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context, timeout=30)
         answer = client.post("/v1/events", content=event("e1"), headers=_JSON)
         assert answer.status_code == 200 and answer.json()["accepted"] == 1
         with pytest.raises(httpx.ConnectError):
-            httpx.get(f"https://127.0.0.1:{port}/health/live")  # an authority that nobody knows
+            httpx.get(f"https://127.0.0.1:{port}/health/live", timeout=30)  # an authority that nobody knows
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"http://127.0.0.1:{port}/health/live")
+            httpx.get(f"http://127.0.0.1:{port}/health/live", timeout=30)
         with pytest.raises(ssl.SSLError):
             handshake(port, authority, version=ssl.TLSVersion.TLSv1_1)
         before = handshake(port, authority)
@@ -340,6 +342,21 @@ def test_https_and_a_certificate_that_is_renewed_without_a_restart(authority: Au
         process.stop()
 
 
+def test_clients_that_keep_their_connections_do_not_hold_the_end_up(authority: Authority, tmp_path: Path) -> None:
+    pair = authority.issue("kept")
+    with serving(tmp_path, "--tls-cert", pair.cert, "--tls-key", pair.key) as (process, port):
+        context = ssl.create_default_context(cafile=authority.pair.cert)
+        with contextlib.ExitStack() as kept:
+            for _ in range(3):
+                client = kept.enter_context(
+                    httpx.Client(base_url=f"https://127.0.0.1:{port}", verify=context, timeout=30)
+                )
+                assert client.post("/v1/events", content=event("e1"), headers=_JSON).status_code == 200
+            began = time.monotonic()
+            process.stop()
+            assert time.monotonic() - began < CLOSED_S
+
+
 def test_mutual_tls(authority: Authority, tmp_path: Path) -> None:
     server, client, stranger = authority.issue("server"), authority.issue("client"), Authority(tmp_path, "stranger")
     options = ("--tls-cert", server.cert, "--tls-key", server.key, "--tls-client-ca", authority.pair.cert)
@@ -349,7 +366,7 @@ def test_mutual_tls(authority: Authority, tmp_path: Path) -> None:
             context = ssl.create_default_context(cafile=authority.pair.cert)
             if cert is not None:
                 context.load_cert_chain(cert, key)
-            return httpx.get(f"https://127.0.0.1:{port}/health/live", verify=context).status_code
+            return httpx.get(f"https://127.0.0.1:{port}/health/live", verify=context, timeout=30).status_code
 
         assert ask(client.cert, client.key) == 200
         strange = stranger.issue("other")
@@ -376,13 +393,13 @@ def test_the_health_port_of_a_worker_has_tls_and_keys(authority: Authority, tmp_
     try:
         context = ssl.create_default_context(cafile=authority.pair.cert)
         silent = socket.create_connection(("127.0.0.1", health.port or 0))
-        with httpx.Client(base_url=f"https://127.0.0.1:{health.port}", verify=context) as client:
+        with httpx.Client(base_url=f"https://127.0.0.1:{health.port}", verify=context, timeout=30) as client:
             assert client.get("/health/live").status_code == 200
             assert client.get("/metrics?x=1").status_code == 401
             assert client.get("/metrics", headers=bearer(key)).status_code == 200
             assert client.get("/v1/status", headers=bearer(key)).json()["host"] == "kafka worker"
         with pytest.raises(httpx.TransportError):
-            httpx.get(f"http://127.0.0.1:{health.port}/health/live")
+            httpx.get(f"http://127.0.0.1:{health.port}/health/live", timeout=30)
         silent.close()
     finally:
         health.stop()

@@ -124,7 +124,7 @@ def test_webhooks_on_kafka_tell_everything_once_and_only_what_is_new_to_who_want
     queue = tmp_path / "queue"
     done = taximeter("webhooks", "dead", "--data", queue)
     assert (done.returncode, f"everything: {len(wanted):,} delivered, 0 waiting, 0 dead" in done.stdout) == (0, True)
-    unsigned = httpx.post(example.url, content=b"{}", headers={"webhook-id": "x"})
+    unsigned = httpx.post(example.url, content=b"{}", headers={"webhook-id": "x"}, timeout=30)
     assert (unsigned.status_code, unsigned.text) == (401, "the header 'webhook-timestamp' is missing")
     example.kill()
 

@@ -26,7 +26,7 @@ def test_a_customer_is_rated_again_as_the_worker_rated_it(
         events = [event(f"{round}-{n}", subject=customers[n % 3]) for n in range(300)]
         body = "\n".join([*events, *events[:30]])
         headers = {"content-type": "application/x-ndjson"}
-        answer = httpx.post(deployment.door + "/v1/events", content=body, headers=headers)
+        answer = httpx.post(deployment.door + "/v1/events", content=body, headers=headers, timeout=30)
         assert answer.status_code == 200, answer.text
         position = {"position": answer.json()["position"], "wait_ms": "30000"}
         for customer in customers:
@@ -38,11 +38,15 @@ def test_a_customer_is_rated_again_as_the_worker_rated_it(
             (usd,) = spend["currencies"]
             assert left["thresholds"][0]["spend"] == usd["total"]
             asked = parse_scaled(usd["billed"]["subtotal"]) + parse_scaled(bill["currencies"][0]["subtotal"])
-            shown = httpx.get(f"{deployment.spend}/v1/line-items", params={"customer": customer}).json()["line_items"]
+            shown = httpx.get(f"{deployment.spend}/v1/line-items", params={"customer": customer}, timeout=30).json()[
+                "line_items"
+            ]
             assert asked == sum(round_half_up(item["amount"]) for item in shown)
-            past = httpx.get(f"{url}/spend", params=position | {"as_known_at": format_time(4 * 10**15)}).json()
+            past = httpx.get(
+                f"{url}/spend", params=position | {"as_known_at": format_time(4 * 10**15)}, timeout=30
+            ).json()
             assert past["currencies"] == spend["currencies"]
-            before = httpx.get(f"{url}/spend", params={"as_known_at": "2020-01-01T00:00:00Z"}).json()
+            before = httpx.get(f"{url}/spend", params={"as_known_at": "2020-01-01T00:00:00Z"}, timeout=30).json()
             assert before["currencies"] == []
 
 

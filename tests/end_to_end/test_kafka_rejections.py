@@ -20,7 +20,7 @@ def listed(deployment: Deployment, count: int, **where: Any) -> list[Any]:
     """So many rejections, as soon as they are there."""
     deadline = time.monotonic() + 40
     while True:
-        found = httpx.get(f"{deployment.spend}/v1/rejections", params=where).json()["rejections"]
+        found = httpx.get(f"{deployment.spend}/v1/rejections", params=where, timeout=30).json()["rejections"]
         if len(found) == count:
             return found
         assert time.monotonic() < deadline, found
@@ -38,12 +38,12 @@ def test_what_spend_lists_the_door_sends_again(kafka_bootstrap: str, processes: 
             event("e2", subject="acme", source=..., data='{"tokens": 1, "words": 1}'),
         ]
     )
-    httpx.post(f"{deployment.door}/v1/events", content=body, headers=lines)
+    httpx.post(f"{deployment.door}/v1/events", content=body, headers=lines, timeout=30)
     deployment.produce([event("e3", subject="acme", time="soon", data='{"tokens": 1, "words": 1}')])
     by_code = {one["code"]: one["id"] for one in listed(deployment, 3)}
     assert by_code.keys() == {"invalid_value", "invalid_event", "invalid_time"}
 
-    asked = httpx.post(f"{deployment.door}/v1/rejections/resend", json={"ids": list(by_code.values())})
+    asked = httpx.post(f"{deployment.door}/v1/rejections/resend", json={"ids": list(by_code.values())}, timeout=30)
     assert asked.status_code == 501 and "taximeter spend" in asked.json()["detail"]
     both = ("--url", deployment.spend, "--door", deployment.door)
     for code, change in (

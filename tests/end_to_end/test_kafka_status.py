@@ -39,19 +39,21 @@ def test_every_process_and_the_topics_alone_say_the_same(
     deployment.wait_owned()
     events = [event(f"{n}", subject=f"customer-{n % 40}") for n in range(400)]
     body = "\n".join([*events, *events[:30]])
-    answer = httpx.post(deployment.door + "/v1/events", content=body, headers={"content-type": "application/x-ndjson"})
+    answer = httpx.post(
+        deployment.door + "/v1/events", content=body, headers={"content-type": "application/x-ndjson"}, timeout=30
+    )
     assert answer.status_code == 200, answer.text
     position = {"position": answer.json()["position"], "wait_ms": 30_000}
     assert httpx.get(deployment.spend + "/v1/line-items", params=position, timeout=40).status_code == 200
 
     url = f"http://127.0.0.1:{port}"
-    ready = httpx.get(url + "/health/ready")
+    ready = httpx.get(url + "/health/ready", timeout=30)
     assert ready.status_code == 200 and ready.json()["conditions"]["caught_up"], ready.text
-    assert httpx.get(url + "/health/live").json() == {"status": "live"}
+    assert httpx.get(url + "/health/live", timeout=30).json() == {"status": "live"}
     code, worker = status("--url", url)
     assert code == 0 and worker["host"] == "kafka worker" and worker["partitions"]
-    assert 'taximeter_reconciled{partition="' in httpx.get(url + "/metrics").text
-    door = httpx.get(deployment.door + "/metrics").text
+    assert 'taximeter_reconciled{partition="' in httpx.get(url + "/metrics", timeout=30).text
+    door = httpx.get(deployment.door + "/metrics", timeout=30).text
     assert 'taximeter_door_events_total{verdict="accepted"} 400.0' in door
     code, spend = status("--url", deployment.spend)
     assert code == 0 and spend["host"] == "spend"

@@ -157,7 +157,7 @@ def test_the_processes_on_kafka_show_every_metric_between_them(kafka_bootstrap: 
         def union() -> dict[str, set[str]]:
             found: dict[str, set[str]] = {}
             for url in (deployment.door, deployment.spend, rate):
-                for name, labels in shown(httpx.get(f"{url}/metrics").text).items():
+                for name, labels in shown(httpx.get(f"{url}/metrics", timeout=30).text).items():
                     found.setdefault(name, set()).update(labels)
             return found
 
@@ -167,7 +167,7 @@ def test_the_processes_on_kafka_show_every_metric_between_them(kafka_bootstrap: 
             time.sleep(0.2)
         lag = [
             sample.value
-            for family in text_string_to_metric_families(httpx.get(f"{deployment.spend}/metrics").text)
+            for family in text_string_to_metric_families(httpx.get(f"{deployment.spend}/metrics", timeout=30).text)
             for sample in family.samples
             if sample.name == "taximeter_spend_lag_offsets"
         ]

@@ -103,7 +103,7 @@ async def test_a_block_stands_as_its_records(
 async def test_a_block_larger_than_a_request_stands_in_order(deployment: Deployment) -> None:
     count, size = 30, deployment.settings.message_bytes_max // 10
     large = block(topics.LINE_ITEMS, [(b"%2d" % number, bytes(size)) for number in range(count)])
-    producer = KafkaProducer(deployment.settings, compression="lz4")
+    producer = KafkaProducer(deployment.settings, compression="lz4", delivery_timeout_s=60)
     both = [producer.produce_many([MessageBlock(0, large)]), producer.produce_many([MessageBlock(1, large)])]
     assert await asyncio.gather(*both) == [[count - 1]] * 2
     await producer.close()

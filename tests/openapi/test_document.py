@@ -126,12 +126,12 @@ def test_the_document_is_valid_openapi(server: Server) -> None:
 
 
 def test_the_page_needs_nothing_from_elsewhere(server: Server) -> None:
-    page = httpx.get(f"{server.url}/docs")
+    page = httpx.get(f"{server.url}/docs", timeout=30)
     assert page.headers["content-type"].startswith("text/html")
     linked = re.findall(r'(?:src|href)="([^"]+)"', page.text)
     assert linked and not [link for link in linked if "//" in link]
     for link in linked:
-        found = httpx.get(f"{server.url}/{link}")
+        found = httpx.get(f"{server.url}/{link}", timeout=30)
         assert (found.status_code, len(found.content) > 100) == (200, True), link
     assert "default-src 'self'" in page.headers["content-security-policy"]
 

@@ -25,7 +25,7 @@ def test_one_trace_goes_over_all_processes(
         deployment = Deployment(kafka_bootstrap, processes, tmp_path / "book.yaml")
         body = "\n".join(event(f"e{n}", subject="acme", data='{"tokens": 300}') for n in range(5))
         headers = {"content-type": "application/x-ndjson", "traceparent": PARENT}
-        answer = httpx.post(deployment.door + "/v1/events", content=body, headers=headers)
+        answer = httpx.post(deployment.door + "/v1/events", content=body, headers=headers, timeout=30)
         assert answer.status_code == 200, answer.text
         wait = {"position": answer.json()["position"], "wait_ms": 30_000}
         [invoice] = httpx.get(deployment.spend + "/v1/invoices", params=wait, timeout=40).json()["invoices"]
