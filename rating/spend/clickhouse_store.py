@@ -10,7 +10,8 @@ from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from rating.spend.clickhouse_schema import migrate
 from rating.spend.decode import Staged
-from rating.spend.index import BYTES_MAX, Rows
+from rating.spend.index import BYTES_MAX
+from rating.spend.line_table import Rows
 from rating.spend.sql import SqlStore
 from rating.spend.store import StoreUnavailable
 

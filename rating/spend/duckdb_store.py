@@ -13,7 +13,8 @@ import pyarrow as pa
 
 from rating.spend.decode import Staged
 from rating.spend.duckdb_compaction import ROWS_MIN, Compaction, finds_no_room
-from rating.spend.index import BYTES_MAX, Rows
+from rating.spend.index import BYTES_MAX
+from rating.spend.line_table import Rows
 from rating.spend.sql import SqlStore, page_query
 from rating.spend.store import Listing, Place, Row, StoreDamaged, StoreError, StoreFull
 
