@@ -9,7 +9,7 @@ One thread changes a table at a time. Readers take no lock: they look at `moves`
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import blake2b
-from itertools import repeat
+from itertools import pairwise, repeat
 from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
@@ -193,9 +193,8 @@ class LineTable:
         order = np.argsort(owners, kind="stable")
         different, begins = np.unique(owners[order], return_index=True)
         rows_of = list(map(places.__getitem__, order.tolist()))
-        ends = [*begins[1:].tolist(), len(places)]
-        owned_by = zip(different.tolist(), begins.tolist(), ends, strict=True)
-        return {owner: rows_of[begin:end] for owner, begin, end in owned_by}
+        bounds = pairwise([*begins.tolist(), len(places)])
+        return {owner: rows_of[slice(*bound)] for owner, bound in zip(different.tolist(), bounds, strict=True)}
 
     def _enter(self, names: list[bytes]) -> list[int]:
         """The rows of new names."""
