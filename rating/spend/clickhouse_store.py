@@ -62,7 +62,13 @@ class ClickhouseStore(SqlStore):
 
     def _insert(self, staged: Staged) -> None:
         for name in sorted(staged, key=lambda name: _LAST.get(name, 0)):
-            self._client.insert_arrow(name, staged[name], database=self._database, settings=_WRITING)
+            self._client.insert_arrow(name, _without_views(staged[name]), database=self._database, settings=_WRITING)
+
+
+def _without_views(rows: pa.Table) -> pa.Table:
+    """The server does not know texts that stand elsewhere."""
+    fields = [field.with_type(pa.string()) if pa.types.is_string_view(field.type) else field for field in rows.schema]
+    return rows.cast(pa.schema(fields))
 
 
 _READING: Final = {"do_not_merge_across_partitions_select_final": 1, "use_skip_indexes_if_final": 1}

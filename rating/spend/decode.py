@@ -50,9 +50,10 @@ _PERIOD: Final = [
     ("period_end", _WHOLE),
 ]
 
+_VIEW: Final = pa.string_view()
 LINE_ITEMS: Final = pa.schema(
     [
-        *_OUTPUT,
+        *(("body", _VIEW) if name == "body" else (name, type) for name, type in _OUTPUT),
         *_PERIOD,
         ("charge", _TEXT),
         ("dimensions", _TEXT),
@@ -227,6 +228,7 @@ def _line_columns_python(records: Sequence[TopicRecord]) -> dict[str, Any]:
     return {
         **_output_columns(lines, bodies, []),
         **_period_columns(lines),
+        "body": pa.array(bodies, pa.binary()).cast(_TEXT).cast(_VIEW),
         "charge": [line.charge for line in lines],
         "dimensions": pa.array([bytes(line.dimensions) for line in lines], pa.binary()).cast(_TEXT),
         "quantity": _decimals([line.quantity for line in lines]),

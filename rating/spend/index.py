@@ -329,7 +329,7 @@ class SpendIndex:
 def _only(key: Key, staged: Mapping[str, Rows]) -> dict[str, Rows]:
     """The rows of one customer."""
     whose = (pc.field("tenant") == key[0]) & (pc.field("customer") == key[1])
-    return {name: staged[name].filter(whose) for name in COLUMNS.keys() & staged.keys()}
+    return {name: staged[name].select(COLUMNS[name]).filter(whose) for name in COLUMNS.keys() & staged.keys()}
 
 
 def _values(name: str, rows: Rows) -> Iterator[tuple[Any, ...]]:
