@@ -7,7 +7,7 @@ One thread changes a table at a time. Readers take no lock: they look at `moves`
 """
 
 import struct
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from itertools import pairwise, repeat
 from typing import Any, Final, NamedTuple, TypeAlias
@@ -52,6 +52,8 @@ _FIELDS: Final = np.dtype(
         ("last", "<i8"), ("billable", "?"),
     ]
 )  # fmt: skip
+_ROW: Final = np.dtype(f"V{_FIELDS.itemsize}")
+"""The same in one piece: many times as quick to move."""
 _UNPACK: Final = struct.Struct("<qqii16sqq?").iter_unpack
 """The same as `_FIELDS`."""
 _ROWS_MIN: Final = 256
@@ -131,7 +133,7 @@ class Change(NamedTuple):
     """Owner -> rows."""
 
 
-UNCHANGED: Final = Change(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, _FIELDS), {})
+UNCHANGED: Final = Change(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, _ROW), {})
 
 
 class LineTable:
@@ -139,7 +141,7 @@ class LineTable:
 
     def __init__(self) -> None:
         self.labels = Labels()
-        self.values: Values = np.zeros(_ROWS_MIN, _FIELDS)
+        self.values: Values = np.zeros(_ROWS_MIN, _ROW)
         self.moves = 0
         """Rises with every change, and is odd within one."""
         self._rows: dict[bytes, int] = {}
@@ -165,12 +167,12 @@ class LineTable:
         known = np.flatnonzero(found != _UNKNOWN)
         added = self._add(rows, names, np.flatnonzero(found == _UNKNOWN), owner_of)
         values = self.values[found[known]]
-        newer = values["revision"] < revisions[known]
+        newer = values.view(_FIELDS)["revision"] < revisions[known]
         known, values = known[newer], values[newer]
-        _fill(values, rows, known)
-        order = np.argsort(values["owner"], kind="stable")
-        values = values[order]
-        return Change(values["owner"].astype(np.int64), found[known[order]], values, added)
+        _fill(values.view(_FIELDS), rows, known)
+        owners = values.view(_FIELDS)["owner"]
+        order = np.argsort(owners, kind="stable")
+        return Change(owners[order], found[known[order]], values[order], added)
 
     def _add(
         self, rows: Rows, names: Sequence[bytes], which: Numbers, owner_of: Callable[[Key], int]
@@ -189,7 +191,7 @@ class LineTable:
         values["item"] = _numbered(rows, ("charge", "dimensions"), self.labels.item_of)
         _fill(values, rows, np.arange(len(which)))
         places = self._enter([names[at] for at in which.tolist()])
-        self.values[places] = values
+        self.values[places] = values.view(_ROW)
         order = np.argsort(owners, kind="stable")
         different, begins = np.unique(owners[order], return_index=True)
         rows_of = list(map(places.__getitem__, order.tolist()))
@@ -206,7 +208,7 @@ class LineTable:
         self._names += names[known:]
         self._rows.update(zip(names, places, strict=True))
         if len(self._names) > len(self.values):
-            grown = np.zeros(max(len(self._names), len(self.values) * 3 // 2), _FIELDS)
+            grown = np.zeros(max(len(self._names), len(self.values) * 3 // 2), _ROW)
             grown[: len(self.values)] = self.values
             self.values = grown  # who reads the former one reads what stood there
         return places
@@ -268,12 +270,9 @@ def _names(column: Rows) -> list[bytes]:
         letters = np.frombuffer(ids.buffers()[2], np.uint8)[ends[0] : ends[-1]].reshape(-1, _ID_LENGTH)
         digits = _DIGITS[letters[:, len(_ID_BEGIN) :]]
         if (letters[:, : len(_ID_BEGIN)] == np.frombuffer(_ID_BEGIN, np.uint8)).all() and (digits < 16).all():
-            return list(_cut((digits[:, 0::2] << 4 | digits[:, 1::2]).tobytes(), 16))
+            short: list[bytes] = (digits[:, 0::2] << 4 | digits[:, 1::2]).view("V16")[:, 0].tolist()
+            return short
     return [_short(id) for id in ids.to_pylist()]
-
-
-def _cut(whole: bytes, size: int) -> Iterator[bytes]:
-    return (cut for (cut,) in struct.iter_unpack(f"{size}s", whole))
 
 
 def _joined(column: Rows) -> pa.Array:
