@@ -5,13 +5,17 @@ positions) is written once for all the steps that it joins.
 """
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from rating.spend.decode import Staged
 from rating.spend.progress import Progress
+
+_VIEW: Final = np.dtype("V16")
+"""Of a text: where it stands (Arrow's string views)."""
 
 
 class Reached(NamedTuple):
@@ -47,4 +51,15 @@ def _newest(rows: pa.Table) -> pa.Table:
     codes = rows["id"].combine_chunks().dictionary_encode().indices.to_numpy()  # in the order in which they come
     order = np.lexsort((-rows["revision"].to_numpy(), codes))
     first = np.diff(codes[order], prepend=-1) != 0
-    return rows if first.all() else rows.take(pa.array(order[first]))
+    if first.all():
+        return rows
+    return pa.Table.from_arrays([_taken(column, order[first]) for column in rows.columns], schema=rows.schema)
+
+
+def _taken(column: pa.ChunkedArray, which: NDArray[np.int64]) -> pa.Array | pa.ChunkedArray:
+    if not pa.types.is_string_view(column.type):
+        return column.take(pa.array(which))
+    whole = column.combine_chunks()  # of views: the texts stay where they are
+    _, views, *texts = whole.buffers()
+    chosen = np.frombuffer(views, _VIEW)[whole.offset :][which]
+    return pa.Array.from_buffers(column.type, len(which), [None, pa.py_buffer(chosen), *texts])

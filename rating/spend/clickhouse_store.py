@@ -10,7 +10,8 @@ from clickhouse_connect.driver.exceptions import DatabaseError, OperationalError
 
 from rating.spend.clickhouse_schema import migrate
 from rating.spend.decode import Staged
-from rating.spend.index import BYTES_MAX, Rows
+from rating.spend.index import BYTES_MAX
+from rating.spend.line_table import Rows
 from rating.spend.sql import SqlStore
 from rating.spend.store import StoreUnavailable
 
@@ -61,7 +62,13 @@ class ClickhouseStore(SqlStore):
 
     def _insert(self, staged: Staged) -> None:
         for name in sorted(staged, key=lambda name: _LAST.get(name, 0)):
-            self._client.insert_arrow(name, staged[name], database=self._database, settings=_WRITING)
+            self._client.insert_arrow(name, _without_views(staged[name]), database=self._database, settings=_WRITING)
+
+
+def _without_views(rows: pa.Table) -> pa.Table:
+    """The server does not know texts that stand elsewhere."""
+    fields = [field.with_type(pa.string()) if pa.types.is_string_view(field.type) else field for field in rows.schema]
+    return rows.cast(pa.schema(fields))
 
 
 _READING: Final = {"do_not_merge_across_partitions_select_final": 1, "use_skip_indexes_if_final": 1}

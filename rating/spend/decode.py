@@ -50,9 +50,10 @@ _PERIOD: Final = [
     ("period_end", _WHOLE),
 ]
 
+_VIEW: Final = pa.string_view()
 LINE_ITEMS: Final = pa.schema(
     [
-        *_OUTPUT,
+        *(("body", _VIEW) if name == "body" else (name, type) for name, type in _OUTPUT),
         *_PERIOD,
         ("charge", _TEXT),
         ("dimensions", _TEXT),
@@ -93,6 +94,8 @@ EVENTS: Final = pa.schema(
         ("extensions", _TEXT),
     ]
 )
+_KEPT: Final = ("customer", "identity", "type", "time", "data", "subject", "source", "id", "arrived", "extensions")
+"""Of a pack's columns."""
 CONTROLS: Final = pa.schema(
     [("log_partition", _WHOLE), ("log_offset", _WHOLE), ("kind", _WHOLE), ("time", _WHOLE), ("body", _TEXT)]
 )
@@ -225,6 +228,7 @@ def _line_columns_python(records: Sequence[TopicRecord]) -> dict[str, Any]:
     return {
         **_output_columns(lines, bodies, []),
         **_period_columns(lines),
+        "body": pa.array(bodies, pa.binary()).cast(_TEXT).cast(_VIEW),
         "charge": [line.charge for line in lines],
         "dimensions": pa.array([bytes(line.dimensions) for line in lines], pa.binary()).cast(_TEXT),
         "quantity": _decimals([line.quantity for line in lines]),
@@ -341,13 +345,16 @@ def _control(record: TopicRecord, kind: int, time: int, body: str) -> dict[str, 
 def _pack(record: TopicRecord) -> list[pa.RecordBatch]:
     """The events of one pack, as rows of the store."""
     try:
-        reader = pa.ipc.open_stream(pa.py_buffer(record.value)[2:])
-        metadata = reader.schema.metadata or {}
+        body = pa.py_buffer(record.value)[2:]
+        schema = pa.ipc.open_stream(body).schema
+        metadata = schema.metadata or {}
         if metadata.get(b"version") != PACK_VERSION:
             raise StoreError(_named(record, f"found a pack of version {metadata.get(b'version')!r}, expected 1"))
         tenant = metadata[b"tenant"].decode()
+        wanted = pa.ipc.IpcReadOptions(included_fields=list(map(schema.names.index, _KEPT)))  # others stay compressed
+        reader = pa.ipc.open_stream(body, options=wanted)
         return [_pack_rows(batch, record, tenant) for batch in reader if batch.num_rows]
-    except (pa.ArrowInvalid, KeyError) as error:
+    except (pa.ArrowInvalid, KeyError, ValueError) as error:
         raise StoreError(_named(record, f"found no readable pack of usage events: {error}")) from error
 
 

@@ -40,6 +40,7 @@ class Compaction:
         """`writing` is held by whoever appends."""
         connection.execute("DROP TABLE IF EXISTS line_items_kept")
         rows, kept = _counts(connection)
+        (self._name,) = connection.execute("SELECT current_catalog()").fetchone() or ("",)
         self._connection = connection
         self._writing = writing
         self._rows = rows
@@ -65,6 +66,7 @@ class Compaction:
     def _run(self) -> None:
         cursor = self._connection.cursor()
         try:
+            cursor.execute(f"USE {self._name}")
             with self._writing:
                 (end,) = cursor.execute("SELECT coalesce(max(rowid), -1) + 1 FROM line_items").fetchone() or (0,)
             (made,) = cursor.execute(_MADE).fetchone() or ("",)

@@ -13,15 +13,21 @@ import pyarrow as pa
 
 from rating.spend.decode import Staged
 from rating.spend.duckdb_compaction import ROWS_MIN, Compaction, finds_no_room
-from rating.spend.index import BYTES_MAX, Rows
+from rating.spend.index import BYTES_MAX
+from rating.spend.line_table import Rows
 from rating.spend.sql import SqlStore, page_query
 from rating.spend.store import Listing, Place, Row, StoreDamaged, StoreError, StoreFull
 
+_NAME = "spend"
+"""Of the file within DuckDB: a file has a size of row groups only where it is attached."""
 _TABLE = re.compile(r"\{(\w+)\}")
 _APPENDED = ("events", "line_items", "controls")
 _VALUE = re.compile(r"\{:(\w+)\}")
 _WAL = "128MB"
 """So much is appended before DuckDB moves it into its tables: each time, it writes the last row group of each again."""
+_ROW_GROUP = 8192
+"""Rows that are compressed together. What fills such a group is written once, into the table; only the rest of a write
+stands in the write-ahead log first."""
 _STREAM_ROWS = 50_000
 _LOCKED = "Could not set lock"
 FORMAT = 3
@@ -57,7 +63,7 @@ class DuckdbStore(SqlStore):
         self._cursors = Lock()
         self._writing = Lock()
         try:
-            self._connection = duckdb.connect(str(path), config=settings)
+            self._connection = _connect(str(path), settings)
         except duckdb.Error as error:
             raise _refusal(path, error) from error
         try:
@@ -70,7 +76,7 @@ class DuckdbStore(SqlStore):
             raise _refusal(path, error) from error
 
     def _check_format(self, path: Path | str) -> None:
-        tables = {name for (name,) in self._connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()}
+        tables = self._tables()
         if not tables:
             self._connection.execute("CREATE TABLE format (version INTEGER NOT NULL)")
             self._connection.execute("INSERT INTO format VALUES ($version)", {"version": FORMAT})
@@ -82,10 +88,13 @@ class DuckdbStore(SqlStore):
                 _REBUILD.format(path=path, said=f"its format is {found[0][0]}, this version has {FORMAT}")
             )
 
+    def _tables(self) -> set[str]:
+        found = self._connection.execute(f"SELECT table_name FROM duckdb_tables() WHERE database_name = '{_NAME}'")
+        return {name for (name,) in found.fetchall()}
+
     def check(self) -> None:
         """Reads everything once. Raises: duckdb.Error where a block is not what was written."""
-        tables = self._connection.execute("SELECT table_name FROM duckdb_tables()").fetchall()
-        for (table,) in tables:
+        for table in self._tables():
             self._connection.execute(f"SELECT bit_xor(hash({table})) FROM {table}").fetchone()
 
     def settle(self) -> None:
@@ -106,7 +115,9 @@ class DuckdbStore(SqlStore):
         rows: list[Row] = []
         while True:
             columns = "sort_key, id, body, (quantity <> 0 OR amount <> 0) AS billable"
-            sql, values = page_query(columns, "line_items", where, after, order="revision DESC", limit=4 * limit)
+            sql, values = page_query(
+                columns, f"{_NAME}.line_items", where, after, order="revision DESC", limit=4 * limit
+            )
             found = self._rows(sql, values)
             for row in found:
                 place = Place(row["sort_key"], row["id"])
@@ -117,7 +128,7 @@ class DuckdbStore(SqlStore):
                 return rows[:limit]
 
     def _select(self, sql: str, values: Mapping[str, str | int]) -> pa.Table:
-        text = _TABLE.sub(r"\1", _VALUE.sub(r"$\1", sql.replace("{line_items}", "line_items_latest")))
+        text = _TABLE.sub(rf"{_NAME}.\1", _VALUE.sub(r"$\1", sql.replace("{line_items}", "{line_items_latest}")))
         with self._cursors:
             cursor = self._connection.cursor()
         try:
@@ -129,7 +140,7 @@ class DuckdbStore(SqlStore):
         with self._cursors:
             cursor = self._connection.cursor()
         try:
-            yield from cursor.sql(f"SELECT {', '.join(columns)} FROM {table}").to_arrow_reader(_STREAM_ROWS)
+            yield from cursor.sql(f"SELECT {', '.join(columns)} FROM {_NAME}.{table}").to_arrow_reader(_STREAM_ROWS)
         finally:
             cursor.close()
 
@@ -155,6 +166,19 @@ class DuckdbStore(SqlStore):
             raise
         finally:
             cursor.close()  # without a commit this rolls back
+
+
+def _connect(path: str, settings: dict[str, str | bool | int | float | list[str]]) -> duckdb.DuckDBPyConnection:
+    spilled = {} if path == ":memory:" else {"temp_directory": f"{path}.tmp"}
+    connection = duckdb.connect(":memory:", config={**settings, **spilled})
+    try:
+        quoted = path.replace("'", "''")
+        connection.execute(f"ATTACH '{quoted}' AS {_NAME} (ROW_GROUP_SIZE {_ROW_GROUP})")
+        connection.execute(f"USE {_NAME}")
+    except duckdb.Error:
+        connection.close()
+        raise
+    return connection
 
 
 def open_or_rebuild(path: Path) -> DuckdbStore:
@@ -191,11 +215,11 @@ def _refusal(path: Path | str, error: duckdb.Error) -> Exception:
 def _insert(table: str, columns: list[str]) -> str:
     names = ", ".join(columns)
     if table in _APPENDED:
-        return f"INSERT INTO {table} ({names}) SELECT {names} FROM staged"
+        return f"INSERT INTO {_NAME}.{table} ({names}) SELECT {names} FROM staged"
     changes = ", ".join(f"{column} = staged.{column}" for column in columns if column != "id")
     values = ", ".join(f"staged.{column}" for column in columns)
     return (
-        f"MERGE INTO {table} USING staged ON {table}.id = staged.id "
+        f"MERGE INTO {_NAME}.{table} USING staged ON {table}.id = staged.id "
         f"WHEN MATCHED AND staged.revision > {table}.revision THEN UPDATE SET {changes} "
         f"WHEN NOT MATCHED THEN INSERT ({names}) VALUES ({values})"
     )

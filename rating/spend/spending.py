@@ -8,7 +8,8 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from rating.spend.answers import Billed, ChargeSpend, CurrencySpend, DimensionSpend, Spend, SubscriptionSpend
-from rating.spend.index import Account, Bill, Crossing, Line
+from rating.spend.index import Account, Bill, Crossing
+from rating.spend.line_table import Line
 from rating.spend.store import SpendStore
 from schemas.numbers import format_scaled
 from schemas.output import Span

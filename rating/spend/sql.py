@@ -28,7 +28,8 @@ from rating.spend.decode import (
     stage_positions,
     stage_progress,
 )
-from rating.spend.index import BYTES_MAX, Account, Rows, SpendIndex
+from rating.spend.index import BYTES_MAX, Account, SpendIndex
+from rating.spend.line_table import Rows
 from rating.spend.progress import Progress
 from rating.spend.store import (
     EVENT_COLUMNS,

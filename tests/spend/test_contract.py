@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from rating.spend.clickhouse_store import ClickhouseStore
 from rating.spend.columns import scaled
 from rating.spend.duckdb_store import DuckdbStore
-from rating.spend.index import ACCOUNT_BYTES, LABEL_BYTES, Account
+from rating.spend.index import ACCOUNT_BYTES, Account
+from rating.spend.line_table import LABEL_BYTES
 from rating.spend.store import SpendStore, Whose
 from tests.spend.records import Log
 from tests.spend.stories import CUSTOMERS, answers, apply_somehow, reordered, stories

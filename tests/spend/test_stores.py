@@ -454,7 +454,9 @@ class _Dying:
 def _broken_at(table: str, columns: list[str]) -> str:
     names = ", ".join(columns)
     return (
-        "INSERT syntax error" if table == "positions" else f"INSERT INTO {table} ({names}) SELECT {names} FROM staged"
+        "INSERT syntax error"
+        if table == "positions"
+        else f"INSERT INTO spend.{table} ({names}) SELECT {names} FROM staged"
     )
 
 
