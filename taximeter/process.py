@@ -20,9 +20,10 @@ _SWITCH_SECONDS = 0.0005
 threads, and at the default of 5 ms single posts take ten times as long."""
 
 
-_MALLOC = {-1: 256 * 1024 * 1024, -2: 16 * 1024 * 1024, -3: 1024 * 1024 * 1024}
+_MALLOC = {-1: 256 * 1024 * 1024, -2: 16 * 1024 * 1024, -3: 32 * 1024 * 1024}
 """`M_TRIM_THRESHOLD`, `M_TOP_PAD`, `M_MMAP_THRESHOLD` of malloc.h: how much may be free at the end of what was got, how
-much more is got than is needed, and from what size on an array is got, and given back, on its own."""
+much more is got than is needed, and from what size on an array is got, and given back, on its own (below that of the
+room that `rating.room` asks for, which must be untouched)."""
 
 
 def spare_the_collector() -> None:
