@@ -16,7 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 READY_S = 90.0
-STOP_S = 60.0
+STOP_S = 30.0
 _POLL_S = 0.01
 _LOG_TAIL = 2500
 _PORTS = range(15_000, 30_000)
