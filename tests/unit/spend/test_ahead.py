@@ -23,12 +23,19 @@ def test_of_each_identity_the_highest_revision_stays_and_the_first_of_several(
             count += 1
         ids, revisions = [id for id, _ in step], [revision for _, revision in step]
         at = range(count - len(step), count)
-        tables.append(
-            pa.table(
-                [pa.array(ids, pa.string()), pa.array(revisions, pa.int64()), pa.array(at, pa.int64())],
-                ["id", "revision", "at"],
-            )
-        )
+        columns = [pa.array(ids, pa.string()), pa.array(revisions, pa.int64()), pa.array(at, pa.int64()), _views(at)]
+        tables.append(pa.table(columns, ["id", "revision", "at", "body"]))
     joined = join_staged([{"line_items": table} for table in tables])["line_items"]
     assert joined["at"].to_pylist() == [at for _, at in newest.values()]
     assert joined["id"].to_pylist() == list(newest)
+    assert joined["body"].type == pa.string_view()
+    assert joined["body"].to_pylist() == [_body(at) for _, at in newest.values()]
+
+
+def _body(at: int) -> str:
+    return f"{at}{'é' * (at % 3 * 10)}"
+
+
+def _views(at: range) -> pa.Array:
+    """Short texts and long ones, as a part of a longer column."""
+    return pa.array(["before", *map(_body, at)], pa.string()).cast(pa.string_view())[1:]
