@@ -100,6 +100,7 @@ APPEND = st.tuples(
     st.integers(0, 1),
     st.lists(
         st.tuples(st.integers(0, 39), st.integers(0, CELLS - 1), st.sampled_from(EXTREMES), st.booleans()),
+        min_size=2,
         max_size=9,
     ),
 )
@@ -109,14 +110,15 @@ STEPS = st.lists(
         APPEND,
         st.tuples(st.just("void"), st.integers(0, 1), st.integers(0, 39), st.booleans()),
         st.tuples(st.just("move"), st.integers(0, 1), st.integers(0, CELLS - 1), st.integers(0, CELLS - 1)),
-        st.tuples(st.just("drop"), st.integers(0, 1), st.lists(st.integers(0, CELLS - 1), unique=True)),
+        st.tuples(st.just("drop"), st.integers(0, 1), st.lists(st.integers(0, CELLS - 1), min_size=2, unique=True)),
         st.tuples(st.just("restore"), st.sampled_from([0, 0, 1, 2])),
     ),
+    min_size=6,
     max_size=25,
 )
 
 
-@THROWS
+@settings(THROWS, max_examples=4 * THROWS.max_examples)
 @given(STEPS, st.sampled_from([1, 4, 8, 20]), st.integers(0, 2))
 def test_a_ledger_on_disk_answers_as_one_in_memory(steps: list[Any], rows_max: int, worked: int) -> None:
     with tempfile.TemporaryDirectory() as folder:
