@@ -5,7 +5,7 @@ total can always be counted again from its rows; nothing else of an event is kep
 have been there for a while are sealed, where there is a folder, and lie in files (`rating.segments`).
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,19 +14,12 @@ from numpy.typing import NDArray
 
 from rating.exact import to_wide
 from rating.index import Keys
-from rating.segments.file import Section
+from rating.segments.file import SPEC, Section
 from rating.segments.parts import GONE, Loose, Sealed, stands
 from rating.segments.shelf import Shelf
 from rating.table import Table
 
 Rows = NDArray[np.int64]
-SPEC: Final = {
-    "identity": (np.uint64, 2),
-    "time": (np.int64, 1),
-    "cell": (np.int32, 1),
-    "gauge": (np.int32, 1),  # which gauge of its cell, -1 where it is none
-    "value": (np.int64, 2),  # a wide number; for a text, the 128 bits of its digest
-}
 _KEPT_BELOW: Final = 1000
 """Fewer rows are not worth dropping any."""
 
@@ -49,8 +42,8 @@ class _Waiting(NamedTuple):
 class Ledger:
     """Rows that are appended, read by event or by cell, and taken back.
 
-    A row is known by its number, which stays as it is until rows are dropped. What is appended stands beside the table
-    until somebody looks: most rows are never looked at one by one."""
+    A row is known by its number, which means nothing any more once rows were dropped or the shelf was tended. What is
+    appended stands beside the table until somebody looks: most rows are never looked at one by one."""
 
     def __init__(self, shelf: Shelf | None = None) -> None:
         self._shelf = shelf or Shelf()
@@ -65,7 +58,7 @@ class Ledger:
         """How many there are in all."""
         self._gauged: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """By cell, whether it shows gauges."""
-        self._over: NDArray[np.bool_] = np.zeros(0, np.bool_)
+        self.over: NDArray[np.bool_] = np.zeros(0, np.bool_)
         """By cell, whether its rows were dropped: nobody finds them any more, wherever they still lie."""
         self._live = 0
         """How many rows may be found."""
@@ -134,12 +127,12 @@ class Ledger:
             self._waiting.clear()
         return table
 
-    def seal(self) -> Sealed | None:
-        """What is in memory takes no more rows: as a part that is to be written. None where there is nothing."""
-        table = self._settled()
-        if not table.size:
+    def seal(self, least: int) -> Sealed | None:
+        """What is in memory takes no more rows: as a part that is to be written. None where it is less than so much."""
+        if self._rows < least:
             return None
-        part = Sealed(self._first, Loose(table))
+        table = self._settled()
+        part = Sealed(self, self._first, Loose(table))
         self._sealed.append(part)
         self._first += table.size
         self._table, self._rows = Table(SPEC), 0
@@ -151,12 +144,12 @@ class Ledger:
         """The rows of some events that count, in the order in which they were counted."""
         rows = _joined([first + part.of_events(identities) for first, part in self._parts()])
         cells = self.read("cell", rows)
-        return rows[(cells != GONE) & ~stands(self._over, cells)]
+        return rows[(cells != GONE) & ~stands(self.over, cells)]
 
     def of_cells(self, cells: NDArray[Any]) -> Rows:
         """The rows that count in some cells, in the order in which they were counted."""
         asked = np.unique(cells).astype(np.int32)
-        asked = asked[~stands(self._over, asked)]
+        asked = asked[~stands(self.over, asked)]
         return _joined([first + part.of_cells(asked) for first, part in self._parts()])
 
     def read(self, name: str, rows: Rows) -> NDArray[Any]:
@@ -211,22 +204,29 @@ class Ledger:
     def drop(self, cells: Rows, counts: Rows) -> None:
         """Drops the rows of some cells (`counts`: how many each has), but for those that show gauges, and all that were
         taken back, where that halves the ledger."""
-        ending = ~stands(self._over, cells) & ~stands(self._gauged, cells)
+        ending = ~stands(self.over, cells) & ~stands(self._gauged, cells)
         over = int(counts[ending].sum())
         size = self._live + self._dead
         if (over + self._dead) * 2 <= size or size <= _KEPT_BELOW:
             return
-        self._over = _raised(self._over, cells[ending])
+        self.over = _raised(self.over, cells[ending])
         self._live -= over
         self._dead = 0
         table = self._settled()
         held = table["cell"][: table.size]
-        self._keep((held != GONE) & ~stands(self._over, held))
+        self._keep((held != GONE) & ~stands(self.over, held))
+        self._shelf.is_settled = False
         for part in list(self._sealed):
-            if not part.live(self._over):
+            if not part.look():
                 self._sealed.remove(part)
                 self._forget(part.size)
                 self._shelf.release(part)
+
+    def replace(self, parts: Sequence[Sealed], by: Sealed | None) -> None:
+        """What is left of some parts that follow each other is another one from now on, if anything is."""
+        at = self._sealed.index(parts[0])
+        self._sealed[at : at + len(parts)] = [] if by is None else [by]
+        self._forget(sum(part.size for part in parts) - (0 if by is None else by.size))
 
     def _keep(self, mask: NDArray[np.bool_]) -> None:
         count = int(mask.sum())
@@ -235,7 +235,6 @@ class Ledger:
         for name in SPEC:
             kept[name][:count] = self._table[name][: self._table.size][mask]
         self._forget(self._rows - count)
-        self._shelf.loose -= self._rows - count
         self._table, self._rows = kept, count
 
     def _forget(self, count: int) -> None:
@@ -258,7 +257,7 @@ class Ledger:
         return {
             "counts": [self.dropped, self.gone, self._live, self._dead],
             "gauged": np.packbits(np.trim_zeros(self._gauged, "b")).tobytes(),
-            "over": np.packbits(np.trim_zeros(self._over, "b")).tobytes(),
+            "over": np.packbits(np.trim_zeros(self.over, "b")).tobytes(),
             "sealed": sealed[::-1],
             "first": first,
             "rows": [len(numbers), {name: self.read(name, numbers).tobytes() for name in SPEC}],
@@ -270,10 +269,10 @@ class Ledger:
         no folder."""
         found = cls(shelf)
         found.dropped, found.gone, found._live, found._dead = dumped["counts"]
-        found._gauged, found._over = (_unpacked(dumped[name]) for name in ("gauged", "over"))
+        found._gauged, found.over = (_unpacked(dumped[name]) for name in ("gauged", "over"))
         for name, number, first, moved, cells in dumped["sealed"]:
             section = found._shelf.section(name, number)
-            part = Sealed(first, section, np.frombuffer(moved, np.uint32), np.frombuffer(cells, np.int32).copy())
+            part = Sealed(found, first, section, np.frombuffer(moved, np.uint32), np.frombuffer(cells, np.int32).copy())
             found._sealed.append(part)
         found._first, (size, columns) = dumped["first"], dumped["rows"]
         found._table = Table.load(SPEC, columns, size)
@@ -282,7 +281,7 @@ class Ledger:
         if found._shelf.folder is None:
             found._bring_in()
         for part in found._sealed:
-            found._shelf.use(part, part.base)
+            found._shelf.take(part)
         found._shelf.loose += found._rows
         return found
 
@@ -293,8 +292,9 @@ class Ledger:
         table.extend(len(self))
         at = 0
         for _, part in parts:
+            places = part.all()
             for name in SPEC:
-                table[name][at : at + part.size] = part.read(name, np.arange(part.size))
+                table[name][at : at + part.size] = part.read(name, places)
             at += part.size
         self._first, self._table, self._rows = 0, table, table.size
         self._sealed.clear()

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from rating.deduplicate import Deduplicator
-from rating.segments.shelf import Shelf
+from rating.segments.shelf import SECTION_MIN, Shelf
 from rating.state import State
 from rating.totals import Totals
 from schemas.access import DEFAULT_TENANT
@@ -65,7 +65,7 @@ class Tenants:
     def tend(self) -> None:
         """Rows of the ledgers go to disk where that is due. Between two steps: nobody looks at any."""
         if self.shelf.is_full:
-            self.shelf.seal(part for state in self if (part := state.ledger.seal()) is not None)
+            self.shelf.seal(part for state in self if (part := state.ledger.seal(SECTION_MIN)) is not None)
         self.shelf.tend()
 
     # Snapshot ----------------------------------------------------------------------------------------------------
@@ -80,7 +80,7 @@ class Tenants:
                 "version": SNAPSHOT_VERSION,
                 "partition": [self.partition, self.partitions],
                 "identities": self.identities.dump(),
-                "segments": self.shelf.name_files(),
+                "segments": [self.shelf.serial, self.shelf.name_files()],
                 "totals": self.totals.dump(),
                 "nobody": self.nobody.dump(),
                 "tenants": [[state.tenant, state.dump()] for state in self],
@@ -113,7 +113,8 @@ class Tenants:
         found.totals = Totals.load(dumped["totals"])
         found.nobody = State.load(dumped["nobody"], partition, partitions, _NOBODY)
         with tempfile.TemporaryDirectory() as temporary:  # where nothing may stay, all is read at once
-            shelf.open(dumped["segments"], fetch, Path(temporary))
+            serial, names = dumped["segments"]
+            shelf.open(serial, names, fetch, Path(temporary))
             found._states = {
                 tenant: State.load(state, partition, partitions, tenant, shelf) for tenant, state in dumped["tenants"]
             }

@@ -1,25 +1,24 @@
 """A segment: a file of rows of the ledger, read where it lies.
 
-    header      64 bytes: magic, format version, nought, sections, rows, checksum of the directory
+    header      64 bytes: magic, format version, nought, sections, rows, serial number, checksum of the directory
     directory   of each section: how many rows and how many cells, 8 bytes each
-    sections    one for each tenant, at a multiple of 8: columns one behind the other, the rows by cell, and in each
-                cell as they were counted
-        value, identity, time, gauge
-        rank    how many of the section's rows were counted before this one
-        place   for each rank where its row lies
+    sections    one for each tenant, at a multiple of 8
+        rows    by cell, and in each cell as they were counted, 48 bytes each: as they stand in memory, but with
+                their *rank* (how many of the section's rows were counted before) where memory has the cell
         tops    the upper halves of the identities' first words, rising
-        keyed   where the row of each of them lies
+        keyed   the place of the row that each of them is of
         cells   the cells, rising
-        starts  where the rows of each begin, and where the last one's end
+        starts  the places where the rows of each begin, and where the last one's end
 
-60 bytes a row, and 8 for each cell of a section. A file is named by its content (`streams.durable.write_named`) and
-never changes; what becomes of its rows later stands beside it (`rating.segments.parts`).
+56 bytes a row, and 8 for each cell of a section. A row is known by its *place* in its section. A file is named by its
+content (`streams.durable.write_named`), and no two of a partition have the same: each has a serial number. It never
+changes; what becomes of its rows later stands beside it (`rating.segments.parts`).
 """
 
 import mmap
 import os
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -29,30 +28,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rating.index import Keys
-from rating.table import Table
+from rating.table import Table, row_of
 from streams.durable import write_named
 
 FORMAT_VERSION: Final = 1
 SUFFIX: Final = ".rows"
 COUNT_MAX: Final = 2**31 - 1
+SPEC: Final = {
+    "identity": (np.uint64, 2),
+    "time": (np.int64, 1),
+    "cell": (np.int32, 1),
+    "gauge": (np.int32, 1),  # which gauge of its cell, -1 where it is none
+    "value": (np.int64, 2),  # a wide number; for a text, the 128 bits of its digest
+}
+"""A row of the ledger in memory."""
+_RANK: Final = "cell"
+ROW: Final = row_of(SPEC)
+"""One in a file, where the cells have a directory: its rank stands in place of its cell."""
 
 _MAGIC: Final = b"TAXIROWS"
-_HEADER: Final = struct.Struct("<8sHHIqI36x")  # magic, version, nought, sections, rows, checksum
-_TYPES: Final[dict[str, tuple[np.dtype[Any], int]]] = {
-    "value": (np.dtype(np.int64), 2),
-    "identity": (np.dtype(np.uint64), 2),
-    "time": (np.dtype(np.int64), 1),
-    "gauge": (np.dtype(np.int32), 1),
-    "rank": (np.dtype(np.uint32), 1),
-    "place": (np.dtype(np.uint32), 1),
-    "tops": (np.dtype(np.uint32), 1),
-    "keyed": (np.dtype(np.uint32), 1),
-}
-"""The columns of a section that have a value for each row, as they follow each other."""
-_WIDTHS: Final = [dtype.itemsize * width for dtype, width in _TYPES.values()]
-_BEFORE: Final = dict(zip(_TYPES, accumulate(_WIDTHS, initial=0), strict=False))
-_ROW_BYTES: Final = sum(_WIDTHS)
+_HEADER: Final = struct.Struct("<8sHHIqqI28x")  # magic, version, nought, sections, rows, serial number, checksum
+_ROW_BYTES: Final = ROW.itemsize + 8
 _HALF: Final = np.uint64(32)
+
+Places = NDArray[np.int64]
 
 
 class SegmentRefused(ValueError):
@@ -70,7 +69,7 @@ class Segment:
             if self.file_bytes < _HEADER.size:
                 raise _damaged(path, f"found {self.file_bytes} bytes, expected at least {_HEADER.size}")
             self._mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        magic, version, _, sections, rows, checksum = _HEADER.unpack_from(self._mapped)
+        magic, version, _, sections, self.rows, _, checksum = _HEADER.unpack_from(self._mapped)
         if magic != _MAGIC:
             raise _damaged(path, f"found the magic {magic!r}, expected {_MAGIC!r}")
         if version > FORMAT_VERSION:
@@ -81,7 +80,7 @@ class Segment:
         if self.file_bytes < _HEADER.size + 16 * sections:
             raise _damaged(path, f"found {self.file_bytes} bytes, expected a directory of {sections} sections")
         directory = np.frombuffer(self._mapped, np.int64, 2 * sections, _HEADER.size)
-        if checksum != crc32(directory.tobytes()) or rows != int(directory[::2].sum()):
+        if checksum != crc32(directory.tobytes()) or self.rows != int(directory[::2].sum()):
             raise _damaged(path, "the checksum of its directory does not agree")
         self._sizes: list[list[int]] = directory.reshape(-1, 2).tolist()
         ends = accumulate((_section_bytes(*size) for size in self._sizes), initial=_HEADER.size + 16 * sections)
@@ -102,23 +101,21 @@ class Segment:
         """How many rows a section has."""
         return self._sizes[number][0]
 
-    def column(self, number: int, name: str) -> NDArray[Any]:
-        """A column of a section, a value for each row."""
-        dtype, width = _TYPES[name]
-        count = self._sizes[number][0]
-        flat = np.frombuffer(self._mapped, dtype, count * width, self._begins[number] + count * _BEFORE[name])
-        return flat.reshape(-1, width) if width > 1 else flat
+    def column(self, number: int, dtype: Any, count: int, before: int) -> NDArray[Any]:
+        """Numbers of a section, `before` bytes behind its beginning."""
+        return np.frombuffer(self._mapped, dtype, count, self._begins[number] + before)
 
     def cells(self, number: int) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The cells of a section, rising, and where the rows of each begin, and where the last one's end."""
         count, cells = self._sizes[number]
-        begin = self._begins[number] + count * _ROW_BYTES
-        found = np.frombuffer(self._mapped, np.int32, cells, begin)
-        return found, np.frombuffer(self._mapped, np.int32, cells + 1, begin + 4 * cells)
+        before = count * _ROW_BYTES
+        return self.column(number, np.int32, cells, before), self.column(
+            number, np.int32, cells + 1, before + 4 * cells
+        )
 
 
 class Section(NamedTuple):
-    """The rows of one tenant in a segment, by their ranks."""
+    """The rows of one tenant in a segment, by their places."""
 
     segment: Segment
     number: int
@@ -133,32 +130,43 @@ class Section(NamedTuple):
         """Bytes of memory held."""
         return 0
 
-    def of_events(self, identities: Keys) -> NDArray[np.int64]:
-        """The rows of some events, rising."""
-        tops, asked = self._column("tops"), (identities[:, 0] >> _HALF).astype(np.uint32)
+    @property
+    def rows(self) -> NDArray[Any]:
+        """All of them."""
+        return self.segment.column(self.number, ROW, self.size, 0)
+
+    def of_events(self, identities: Keys) -> Places:
+        """The rows of some events, in no order."""
+        count = self.size
+        tops = self.segment.column(self.number, np.uint32, count, count * ROW.itemsize)
+        keyed = self.segment.column(self.number, np.uint32, count, count * (ROW.itemsize + 4))
+        asked = (identities[:, 0] >> _HALF).astype(np.uint32)
         first, last = (np.searchsorted(tops, asked, side=side) for side in ("left", "right"))
-        near = _ranges(first, last)
+        near = ranges(first, last)
         if not len(near):
             return near
-        places = self._column("keyed")[near].astype(np.int64)
-        wanted = identities.repeat(last - first, axis=0)
-        places = places[(self._column("identity")[places] == wanted).all(axis=1)]
-        return np.unique(self._column("rank")[places].astype(np.int64))
+        places = keyed[near].astype(np.int64)
+        same = self.rows["identity"][places] == identities.repeat(last - first, axis=0)
+        return np.unique(places[same.all(axis=1)])
 
-    def of_cells(self, cells: NDArray[np.int32]) -> NDArray[np.int64]:
-        """The rows that were counted in some cells, rising. `cells`: rising, each once."""
+    def of_cells(self, cells: NDArray[np.int32]) -> Places:
+        """The rows that were counted in some cells. `cells`: rising, each once."""
         held, starts = self.segment.cells(self.number)
         at = np.searchsorted(held, cells).clip(max=len(held) - 1)
         at = at[held[at] == cells]
-        return np.sort(self._column("rank")[_ranges(starts[at], starts[at + 1])].astype(np.int64))
+        return ranges(starts[at], starts[at + 1])
 
-    def read(self, name: str, ranks: NDArray[np.int64]) -> NDArray[Any]:
+    def read(self, name: str, places: Places) -> NDArray[Any]:
         """A column of some rows; their cells are those in which they were counted."""
-        places = self._column("place")[ranks]
         if name == "cell":
             held, starts = self.segment.cells(self.number)
             return held[np.searchsorted(starts, places.astype(np.int32), side="right") - 1]
-        found: NDArray[Any] = self._column(name)[places]
+        found: NDArray[Any] = self.rows[name][places]
+        return found
+
+    def ranks(self, places: Places) -> NDArray[np.int32]:
+        """What some rows are ordered by, to have them as they were counted."""
+        found: NDArray[np.int32] = self.rows[_RANK][places]
         return found
 
     def counts(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
@@ -166,62 +174,67 @@ class Section(NamedTuple):
         held, starts = self.segment.cells(self.number)
         return held, np.diff(starts)
 
-    def _column(self, name: str) -> NDArray[Any]:
-        return self.segment.column(self.number, name)
+
+def ranks_of(words: NDArray[np.int64]) -> NDArray[np.int32]:
+    """The ranks of rows that are given as words, to be read and written."""
+    found: NDArray[np.int32] = words.view(ROW)[_RANK][:, 0]
+    return found
 
 
-def write_segment(folder: Path, tables: Sequence[Table]) -> Segment:
-    """Writes rows that no longer change, those of each table in a section of its own; none may be empty.
+class Sorted(NamedTuple):
+    """The rows of a section that is to be written: pieces of them as words, in order, and where each cell's are."""
 
-    Raises: OSError; nothing is left of the file then.
-    """
-    if not all(0 < table.size <= COUNT_MAX for table in tables):
-        raise ValueError(f"found sections of {[table.size for table in tables]} rows, expected 1 to {COUNT_MAX}")
-    return Segment(write_named(folder, _contents(tables), SUFFIX))
-
-
-class _Order(NamedTuple):
-    rank: NDArray[np.int64]
     cells: NDArray[np.int32]
     starts: NDArray[np.int32]
+    pieces: Iterable[NDArray[np.int64]]
 
 
-def _contents(tables: Sequence[Table]) -> Iterator[bytes | memoryview]:
-    orders = [_order(table["cell"][: table.size]) for table in tables]
-    sizes = [(table.size, len(order.cells)) for table, order in zip(tables, orders, strict=True)]
-    directory = np.array(sizes, dtype=np.int64).tobytes()
-    rows = sum(table.size for table in tables)
-    yield _HEADER.pack(_MAGIC, FORMAT_VERSION, 0, len(tables), rows, crc32(directory))
-    yield directory
-    for table, order in zip(tables, orders, strict=True):
-        yield from _section(table, order)
+def write_segment(folder: Path, serial: int, sections: Sequence[Sorted]) -> Segment:
+    """Writes rows that no longer change; no section may be empty. Raises: OSError; nothing is left of the file then."""
+    counts = [int(section.starts[-1]) for section in sections]
+    if not sections or not all(0 < count <= COUNT_MAX for count in counts):
+        raise ValueError(f"found sections of {counts} rows, expected some, of 1 to {COUNT_MAX}")
+    return Segment(write_named(folder, _contents(serial, sections, counts), SUFFIX))
 
 
-def _section(table: Table, order: _Order) -> Iterator[bytes | memoryview]:
-    rank = order.rank
-    for name in ("value", "identity", "time", "gauge"):
-        yield _bytes(table[name][rank])
-    yield _bytes(rank.astype(np.uint32))
-    place = np.empty(len(rank), dtype=np.uint32)
-    place[rank] = np.arange(len(rank), dtype=np.uint32)
-    yield _bytes(place)
-    tops = table["identity"][rank, 0] >> _HALF
-    tops = np.sort((tops << _HALF) | np.arange(len(rank), dtype=np.uint64))
-    yield _bytes((tops >> _HALF).astype(np.uint32))
-    yield _bytes(tops.astype(np.uint32))
-    yield _bytes(order.cells)
-    yield _bytes(order.starts)
-    taken = table.size * _ROW_BYTES + 4 * (2 * len(order.cells) + 1)
-    yield bytes(_section_bytes(table.size, len(order.cells)) - taken)
-
-
-def _order(cell: NDArray[np.int32]) -> _Order:
-    """By cell, and in each as they came: cell and place in one number each, as that is sorted fastest."""
+def sort_rows(table: Table) -> Sorted:
+    """The rows of a ledger's table by cell, and in each as they came."""
+    cell = table["cell"][: table.size]
     shift = np.int64(len(cell).bit_length())
-    both = np.sort((cell.astype(np.int64) << shift) | np.arange(len(cell)))
+    both = np.sort((cell.astype(np.int64) << shift) | np.arange(len(cell)))  # in one number each: sorted fastest
     of = (both >> shift).astype(np.int32)
     starts = np.flatnonzero(np.append(True, of[1:] != of[:-1]))
-    return _Order(both & ((1 << int(shift)) - 1), of[starts], np.append(starts, len(of)).astype(np.int32))
+    ranks = both & ((1 << int(shift)) - 1)
+    words = table.words.take(ranks, axis=0)
+    ranks_of(words)[:] = ranks
+    return Sorted(of[starts], np.append(starts, len(of)).astype(np.int32), [words])
+
+
+def _contents(serial: int, sections: Sequence[Sorted], counts: Sequence[int]) -> Iterator[bytes | memoryview]:
+    sizes = [(count, len(section.cells)) for count, section in zip(counts, sections, strict=True)]
+    directory = np.array(sizes, dtype=np.int64).tobytes()
+    yield _HEADER.pack(_MAGIC, FORMAT_VERSION, 0, len(sections), sum(counts), serial, crc32(directory))
+    yield directory
+    for count, section in zip(counts, sections, strict=True):
+        yield from _section(count, section)
+
+
+def _section(count: int, section: Sorted) -> Iterator[bytes | memoryview]:
+    keys = np.arange(count, dtype=np.uint64)
+    done = 0
+    for words in section.pieces:
+        keys[done : done + len(words)] |= words.view(np.uint64)[:, 0] >> _HALF << _HALF
+        done += len(words)
+        yield _bytes(words)
+    if done != count:
+        raise RuntimeError(f"found {done} rows of a section, expected {count}")
+    keys.sort()
+    yield _bytes((keys >> _HALF).astype(np.uint32))
+    yield _bytes(keys.astype(np.uint32))
+    yield _bytes(section.cells)
+    yield _bytes(section.starts)
+    cells = len(section.cells)
+    yield bytes(_section_bytes(count, cells) - count * _ROW_BYTES - 4 * (2 * cells + 1))
 
 
 def _bytes(column: NDArray[Any]) -> memoryview:
@@ -232,7 +245,7 @@ def _section_bytes(rows: int, cells: int) -> int:
     return -(-(rows * _ROW_BYTES + 4 * (2 * cells + 1)) // 8) * 8
 
 
-def _ranges(first: NDArray[Any], last: NDArray[Any]) -> NDArray[np.int64]:
+def ranges(first: NDArray[Any], last: NDArray[Any]) -> NDArray[np.int64]:
     """All numbers of some ranges, one range behind the other."""
     lengths = (last - first).astype(np.int64)
     before = np.cumsum(lengths) - lengths

@@ -1,22 +1,22 @@
-"""Parts of a ledger: rows that were counted one behind the other, known by their ranks, in memory or in a file.
+"""Parts of a ledger: rows that were counted one behind the other, in memory or in a file.
 
+A row is known by its *place* in its part: in memory they lie as they were counted, in a file by cell, with their ranks.
 What becomes of a row after its part was sealed (it is taken back, or moves to another cell) stands beside the part, and
 holds for whoever reads it: so what lies in a file never changes, nor does what is being written to one.
 """
 
-from typing import Any, Final
+from collections.abc import Sequence
+from typing import Any, Final, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rating.index import Keys
-from rating.segments.file import Section
+from rating.segments.file import Places, Section
 from rating.table import Table
 
 GONE: Final = -1
 """The cell of a row that was taken back."""
-
-Rows = NDArray[np.int64]
 
 
 class Loose:
@@ -35,25 +35,46 @@ class Loose:
         """Bytes of memory held."""
         return self.table.nbytes
 
-    def of_events(self, identities: Keys) -> Rows:
-        """The rows of some events, rising."""
+    def of_events(self, identities: Keys) -> Places:
+        """The rows of some events."""
         held = self.table["identity"][: self.size]
         candidates = np.flatnonzero(np.isin(held[:, 0], identities[:, 0]))
         wanted = {tuple(key) for key in identities.tolist()}
         keys = held[candidates].tolist()
         return np.array([r for r, key in zip(candidates.tolist(), keys, strict=True) if tuple(key) in wanted], np.int64)
 
-    def of_cells(self, cells: NDArray[np.int32]) -> Rows:
-        """The rows that were counted in some cells, rising."""
+    def of_cells(self, cells: NDArray[np.int32]) -> Places:
+        """The rows that were counted in some cells."""
         return np.flatnonzero(np.isin(self.table["cell"][: self.size], cells))
 
-    def read(self, name: str, ranks: Rows) -> NDArray[Any]:
+    def read(self, name: str, places: Places) -> NDArray[Any]:
         """A column of some rows."""
-        return self.table[name][ranks]
+        return self.table[name][places]
+
+    def ranks(self, places: Places) -> Places:
+        """What some rows are ordered by, to have them as they were counted."""
+        return places
+
+    def all(self) -> Places:
+        """All rows, in the order in which they were counted."""
+        return np.arange(self.size)
 
     def counts(self) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
         """The cells, each once, and how many rows were counted in each."""
         return np.unique(self.table["cell"][: self.size], return_counts=True)
+
+
+class Owner(Protocol):
+    """Whose parts they are: a ledger."""
+
+    @property
+    def over(self) -> NDArray[np.bool_]:
+        """By cell, whether nobody asks for it any more."""
+        ...
+
+    def replace(self, parts: "Sequence[Sealed]", by: "Sealed | None") -> None:
+        """What is left of some parts that follow each other is another one from now on, if anything is."""
+        ...
 
 
 class Sealed:
@@ -61,16 +82,20 @@ class Sealed:
 
     def __init__(
         self,
+        owner: Owner,
         first: int,
         base: Loose | Section,
         moved: NDArray[np.uint32] | None = None,
         cells: NDArray[np.int32] | None = None,
     ) -> None:
         """`moved`: the rows that have other cells by now, rising; `cells`: theirs."""
+        self.owner = owner
         self.first = first
         self.base = base
         self.moved = np.empty(0, np.uint32) if moved is None else moved
         self.cells = np.empty(0, np.int32) if cells is None else cells
+        self.left = base.size
+        """How many of its rows counted when the ledger last looked."""
         self.is_dropped = False
         """Nobody asks for it any more."""
 
@@ -84,50 +109,67 @@ class Sealed:
         """Bytes of memory held."""
         return self.base.nbytes + self.moved.nbytes + self.cells.nbytes
 
-    def of_events(self, identities: Keys) -> Rows:
-        """The rows of some events, rising."""
-        return self.base.of_events(identities)
+    def of_events(self, identities: Keys) -> Places:
+        """The rows of some events, in the order in which they were counted."""
+        return self._in_order(self.base.of_events(identities))
 
-    def of_cells(self, cells: NDArray[np.int32]) -> Rows:
-        """The rows that count in some cells by now, rising."""
+    def of_cells(self, cells: NDArray[np.int32]) -> Places:
+        """The rows that count in some cells by now, in the order in which they were counted."""
         found = self.base.of_cells(cells)
-        if not len(self.moved):
-            return found
-        here = self.moved[np.isin(self.cells, cells)].astype(np.int64)
-        return np.sort(np.concatenate([found[self._places(found) < 0], here]))
+        if len(self.moved):
+            here = self.moved[np.isin(self.cells, cells)].astype(np.int64)
+            found = np.concatenate([found[self._known(found) < 0], here])
+        return self._in_order(found)
 
-    def read(self, name: str, ranks: Rows) -> NDArray[Any]:
+    def _in_order(self, places: Places) -> Places:
+        return places[np.argsort(self.base.ranks(places))]
+
+    def read(self, name: str, places: Places) -> NDArray[Any]:
         """A column of some rows, their cells as they are by now."""
-        found = self.base.read(name, ranks)
+        found = self.base.read(name, places)
         if name == "cell" and len(self.moved):
-            places = self._places(ranks)
-            return np.where(places < 0, found, self.cells[places])
+            known = self._known(places)
+            return np.where(known < 0, found, self.cells[known])
         return found
 
-    def move(self, ranks: Rows, cells: NDArray[np.int32]) -> None:
-        """Some rows, each named once, stand in other cells from now on."""
-        places = self._places(ranks)
-        known, new = places >= 0, places < 0
-        self.cells[places[known]] = cells[known]
-        moved = np.concatenate([self.moved, ranks[new].astype(np.uint32)])
-        order = np.argsort(moved)
-        self.moved, self.cells = moved[order], np.concatenate([self.cells, cells[new]])[order]
+    def all(self) -> Places:
+        """All rows, in the order in which they were counted."""
+        return self._in_order(np.arange(self.size))
 
-    def live(self, over: NDArray[np.bool_]) -> int:
-        """How many rows count in cells that are not over."""
+    def move(self, places: Places, cells: NDArray[np.int32]) -> None:
+        """Some rows, each named once, stand in other cells from now on."""
+        at = self._known(places)
+        known, new = at >= 0, at < 0
+        self.cells[at[known]] = cells[known]
+        self._set(np.concatenate([self.moved, places[new].astype(np.uint32)]), np.concatenate([self.cells, cells[new]]))
+
+    def _set(self, moved: NDArray[np.uint32], cells: NDArray[np.int32]) -> None:
+        order = np.argsort(moved)
+        self.moved, self.cells = moved[order], cells[order]
+
+    def lie(self, base: Section) -> None:
+        """The rows, which lay in memory, lie in a file from now on."""
+        self.base = base
+        if len(self.moved):
+            self._set(self.all()[self.moved].astype(np.uint32), self.cells)
+
+    def look(self) -> int:
+        """Counts how many rows count in cells that are not over."""
+        over = self.owner.over
         cells, counts = self.base.counts()
         before = self.base.read("cell", self.moved.astype(np.int64))
         left = int(counts[~stands(over, cells) & (cells != GONE)].sum())
         for sign, column in ((-1, before), (1, self.cells)):
             left += sign * int((~stands(over, column) & (column != GONE)).sum())
+        self.left = left
         return left
 
-    def _places(self, ranks: Rows) -> Rows:
+    def _known(self, places: Places) -> Places:
         """Where each row is among those that have moved, -1 where it is not."""
         if not len(self.moved):
-            return np.full(len(ranks), -1)
-        places = np.searchsorted(self.moved, ranks.astype(np.uint32)).clip(max=len(self.moved) - 1)
-        return np.where(self.moved[places] == ranks, places, -1)
+            return np.full(len(places), -1)
+        at = np.searchsorted(self.moved, places.astype(np.uint32)).clip(max=len(self.moved) - 1)
+        return np.where(self.moved[at] == places, at, -1)
 
 
 def stands(flags: NDArray[np.bool_], cells: NDArray[Any]) -> NDArray[np.bool_]:

@@ -1,6 +1,5 @@
 """The ledger on disk says what it says in memory: by itself, and through the whole engine."""
 
-import os
 import random
 import tempfile
 from collections.abc import Iterator
@@ -9,12 +8,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rating.ledger
+import rating.segments.shelf
+import rating.tenants
 from rating.identities.work import ByHand
-from rating.ledger import SPEC, Events, Ledger
+from rating.ledger import Events, Ledger
+from rating.segments import merging
+from rating.segments.file import SPEC
 from rating.segments.shelf import Shelf
 from streams.snapshots import Snapshot, SnapshotStore
 from tests.golden.golden import as_rows, read_case
@@ -22,23 +25,22 @@ from tests.golden.test_golden import FILES, NAMES
 from tests.oracle import thrown
 from tests.oracle.engine import rate_raw, run_engine
 from tests.oracle.generate import Thrown, cases
+from tests.oracle.throws import throws
 
-THROWS = settings(
-    max_examples=int(os.environ.get("TAXIMETER_EXAMPLES", "40")),
-    derandomize="TAXIMETER_EXAMPLES" not in os.environ,
-    deadline=None,
-    phases=list(Phase) if os.environ.get("TAXIMETER_SHRINK") != "no" else [Phase.explicit, Phase.generate],
-    suppress_health_check=list(HealthCheck),
-)
+THROWS = throws(40)
 CELLS = 6
 EXTREMES = [0, 1, -1, 2**63 - 1, -(2**63)]
 
 
 @pytest.fixture(autouse=True, scope="module")
 def always() -> Iterator[None]:
-    """However few rows there are, they are dropped where that halves them."""
+    """However few rows there are, they are dropped where that halves them, sealed and merged."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rating.ledger, "_KEPT_BELOW", 0)
+        patch.setattr(rating.tenants, "SECTION_MIN", 1)
+        patch.setattr(rating.segments.shelf, "MERGED_AT_ONCE", 3)
+        patch.setattr(rating.segments.shelf, "SMALL", 30)
+        patch.setattr(merging, "READ_ROWS", 3)
         yield
 
 
@@ -60,21 +62,21 @@ class OnDisk:
         """What an engine does after a step."""
         self.worker.work(worked)
         if self.shelf.is_full:
-            self.shelf.seal(part for ledger in self.ledgers if (part := ledger.seal()) is not None)
+            self.shelf.seal(part for ledger in self.ledgers if (part := ledger.seal(1)) is not None)
         self.shelf.tend()
 
     def restore(self, moves: int) -> None:
         """A crash right after a snapshot, with what was under way; `moves`: 1: another machine goes on, 2: and all of
         it stays in memory there."""
         self.saved += 1
-        names, dumped = self.shelf.name_files(), [ledger.dump() for ledger in self.ledgers]
+        serial, names, dumped = self.shelf.serial, self.shelf.name_files(), [ledger.dump() for ledger in self.ledgers]
         assert all(path.name == name for name, path in self.shelf.files().items())
         self.store.save("rating", 0, Snapshot(self.saved, 0, 1, b"", self.shelf.files()))
         self.moves += moves > 0
         self.worker = ByHand()
         self.shelf = Shelf(None if moves == 2 else self.folder / f"shelf-{self.moves}", self.rows_max, self.worker)
         with tempfile.TemporaryDirectory() as temporary:
-            self.shelf.open(names, lambda name, to: self.store.fetch("rating", 0, name, to), Path(temporary))
+            self.shelf.open(serial, names, lambda name, to: self.store.fetch("rating", 0, name, to), Path(temporary))
             self.ledgers = [Ledger.load(one, self.shelf) for one in dumped]
         self.shelf.name_files()
         assert moves != 2 or not self.shelf.files()
