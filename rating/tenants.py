@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from rating.deduplicate import Deduplicator
-from rating.segments.shelf import SECTION_MIN, Shelf
+from rating.segments.shelf import Shelf
 from rating.state import State
 from rating.totals import Totals
 from schemas.access import DEFAULT_TENANT
@@ -65,7 +65,7 @@ class Tenants:
     def tend(self) -> None:
         """Rows of the ledgers go to disk where that is due. Between two steps: nobody looks at any."""
         if self.shelf.is_full:
-            self.shelf.seal(part for state in self if (part := state.ledger.seal(SECTION_MIN)) is not None)
+            self.shelf.seal(part for state in self if (part := state.ledger.seal(self.shelf.least)) is not None)
         self.shelf.tend()
 
     # Snapshot ----------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from rating.billing import Biller
 from rating.cells import Refusal, seen_keys
 from rating.columns import Batch
 from rating.compiled import TIME_MAX, TIME_MIN, Rate
-from rating.exact import int128, to_int128, wide_of
+from rating.exact import int128, sum_wide, to_int128, wide_of
 from rating.index import Keys
 from rating.keeper import keep_again
 from rating.lines import shape_of
@@ -162,7 +162,7 @@ def recount(state: State, cells: NDArray[np.int32]) -> None:
         if aggregate.reads == "text":
             value = len(np.unique(wide, axis=0)) * ONE
         elif not rate.counted[number] or adds_up(aggregate):
-            value = sum(to_int128(wide).to_list())
+            value = sum_wide(wide)
         else:
             frame = pl.DataFrame({"value": to_int128(wide), "time": time})
             value = int128(frame.select(aggregate.fold()).to_series().to_list())[0]

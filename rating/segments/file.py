@@ -46,6 +46,8 @@ _RANK: Final = "cell"
 ROW: Final = row_of(SPEC)
 """One in a file, where the cells have a directory: its rank stands in place of its cell."""
 
+PIECE: Final = 131_072
+"""How many rows are read and written at once."""
 _MAGIC: Final = b"TAXIROWS"
 _HEADER: Final = struct.Struct("<8sHHIqqI28x")  # magic, version, nought, sections, rows, serial number, checksum
 _ROW_BYTES: Final = ROW.itemsize + 8
@@ -141,11 +143,11 @@ class Section(NamedTuple):
         tops = self.segment.column(self.number, np.uint32, count, count * ROW.itemsize)
         keyed = self.segment.column(self.number, np.uint32, count, count * (ROW.itemsize + 4))
         asked = (identities[:, 0] >> _HALF).astype(np.uint32)
-        first, last = (np.searchsorted(tops, asked, side=side) for side in ("left", "right"))
-        near = ranges(first, last)
-        if not len(near):
-            return near
-        places = keyed[near].astype(np.int64)
+        first = np.searchsorted(tops, asked)
+        if not (tops[first.clip(max=count - 1)] == asked).any():
+            return np.empty(0, np.int64)
+        last = np.searchsorted(tops, asked, side="right")
+        places = keyed[ranges(first, last)].astype(np.int64)
         same = self.rows["identity"][places] == identities.repeat(last - first, axis=0)
         return np.unique(places[same.all(axis=1)])
 
@@ -229,8 +231,10 @@ def _section(count: int, section: Sorted) -> Iterator[bytes | memoryview]:
     if done != count:
         raise RuntimeError(f"found {done} rows of a section, expected {count}")
     keys.sort()
-    yield _bytes((keys >> _HALF).astype(np.uint32))
-    yield _bytes(keys.astype(np.uint32))
+    halves = keys.view(np.uint32).reshape(-1, 2)
+    for half in (1, 0):
+        for at in range(0, count, PIECE):
+            yield _bytes(halves[at : at + PIECE, half])
     yield _bytes(section.cells)
     yield _bytes(section.starts)
     cells = len(section.cells)

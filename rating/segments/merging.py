@@ -7,16 +7,13 @@ it lay, by the cell that it was counted in.
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rating.segments.file import ROW, Places, Section, Segment, Sorted, ranges, ranks_of, write_segment
+from rating.segments.file import PIECE, ROW, Places, Section, Segment, Sorted, ranges, ranks_of, write_segment
 from rating.segments.parts import GONE, stands
-
-READ_ROWS: Final = 131_072
-"""How many rows are read and written at once."""
 
 
 class Old(NamedTuple):
@@ -164,8 +161,8 @@ def _sort(sources: Sequence[Source], pause: Callable[[], None]) -> Sorted:
 
 def _pieces(sources: Sequence[Source], runs: _Runs, pause: Callable[[], None]) -> Iterator[NDArray[Any]]:
     total = int(runs.ends[-1])
-    for at in range(0, total, READ_ROWS):
-        until = min(at + READ_ROWS, total)
+    for at in range(0, total, PIECE):
+        until = min(at + PIECE, total)
         first, last = int(np.searchsorted(runs.ends, at, side="right")), int(np.searchsorted(runs.ends, until))
         source, begin, end = (column[first : last + 1].copy() for column in runs[:3])
         begin[0] = end[0] - (runs.ends[first] - at)

@@ -122,7 +122,7 @@ class Sealed:
         return self._in_order(found)
 
     def _in_order(self, places: Places) -> Places:
-        return places[np.argsort(self.base.ranks(places))]
+        return places[np.argsort(self.base.ranks(places))] if len(places) > 1 else places
 
     def read(self, name: str, places: Places) -> NDArray[Any]:
         """A column of some rows, their cells as they are by now."""

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rating.ledger
+import rating.segments.file
 import rating.segments.shelf
-import rating.tenants
 from rating.identities.work import ByHand
 from rating.ledger import Events, Ledger
 from rating.segments import merging
@@ -37,10 +37,11 @@ def always() -> Iterator[None]:
     """However few rows there are, they are dropped where that halves them, sealed and merged."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rating.ledger, "_KEPT_BELOW", 0)
-        patch.setattr(rating.tenants, "SECTION_MIN", 1)
+        patch.setattr(rating.segments.shelf, "MANY", 4)
         patch.setattr(rating.segments.shelf, "MERGED_AT_ONCE", 3)
         patch.setattr(rating.segments.shelf, "SMALL", 30)
-        patch.setattr(merging, "READ_ROWS", 3)
+        patch.setattr(merging, "PIECE", 3)
+        patch.setattr(rating.segments.file, "PIECE", 3)
         yield
 
 
