@@ -601,7 +601,8 @@ class Biller(Naming):
             return
         of = state.lines["bill"][state.cells["line"][: state.cells.size]]
         cells = np.flatnonzero(until[of] <= state.corrected_from)
-        state.ledger.drop(cells, state.cells["events"][cells])
+        if state.ledger.drop(cells, state.cells["events"][cells]):
+            state.kept.drop(state.ledger.over)
 
 
 def level_key(level: Level) -> str:

@@ -27,7 +27,7 @@ from rating.keeper import keep_again
 from rating.metering import meter_batch
 from rating.reconcile import CHECK_EVERY, reconcile
 from rating.rerate import rerate
-from rating.segments.shelf import ROWS_MAX, Shelf
+from rating.sheets.shelf import ROWS_MAX, Shelf
 from rating.stages import fold_batch
 from rating.standing import standing
 from rating.state import State

@@ -2,7 +2,7 @@
 
 Owns the rows behind open totals, in the order in which they were counted: which event, when, which cell, how much. A
 total can always be counted again from its rows; nothing else of an event is kept. 48 bytes a row in memory; those that
-have been there for a while are sealed, where there is a folder, and lie in files (`rating.segments`).
+have been there for a while are sealed, where there is a folder, and lie in files (`rating.sheets`).
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from rating.exact import to_wide
 from rating.index import Keys
-from rating.segments.file import SPEC, Section
-from rating.segments.parts import GONE, Loose, Sealed, stands
-from rating.segments.shelf import Shelf
+from rating.sheets.parts import GONE, Loose, Sealed, stands
+from rating.sheets.sheet import SPEC, Section
+from rating.sheets.shelf import Shelf
 from rating.table import Table
 
 Rows = NDArray[np.int64]
@@ -201,14 +201,14 @@ class Ledger:
         self._dead += count
         self._live -= count
 
-    def drop(self, cells: Rows, counts: Rows) -> None:
+    def drop(self, cells: Rows, counts: Rows) -> bool:
         """Drops the rows of some cells (`counts`: how many each has), but for those that show gauges, and all that were
-        taken back, where that halves the ledger."""
+        taken back, where that halves the ledger. Returns whether it did."""
         ending = ~stands(self.over, cells) & ~stands(self._gauged, cells)
         over = int(counts[ending].sum())
         size = self._live + self._dead
         if (over + self._dead) * 2 <= size or size <= _KEPT_BELOW:
-            return
+            return False
         self.over = _raised(self.over, cells[ending])
         self._live -= over
         self._dead = 0
@@ -221,6 +221,7 @@ class Ledger:
                 self._sealed.remove(part)
                 self._forget(part.size)
                 self._shelf.release(part)
+        return True
 
     def replace(self, parts: Sequence[Sealed], by: Sealed | None) -> None:
         """What is left of some parts that follow each other is another one from now on, if anything is."""
@@ -249,7 +250,7 @@ class Ledger:
         first = self._first
         for part in reversed(self._sealed):  # those that are not written yet are the last ones
             if isinstance(part.base, Section):
-                place = (part.base.segment.name, part.base.number)
+                place = (part.base.sheet.name, part.base.number)
                 sealed.append([*place, part.first, part.moved.tobytes(), part.cells.tobytes()])
             else:
                 first = part.first

@@ -20,7 +20,7 @@ from rating.index import HashIndex
 from rating.kept import Kept
 from rating.ledger import Ledger
 from rating.room import longer
-from rating.segments.shelf import Shelf
+from rating.sheets.shelf import Shelf
 from rating.table import Table
 from rating.texts import Texts
 from rating.timelines import Timelines

@@ -13,7 +13,7 @@ from typing import Any, Final
 import msgspec
 
 from rating.deduplicate import Deduplicator
-from rating.segments.shelf import Shelf
+from rating.sheets.shelf import Shelf
 from rating.state import State
 from rating.totals import Totals
 from schemas.access import DEFAULT_TENANT
@@ -80,7 +80,7 @@ class Tenants:
                 "version": SNAPSHOT_VERSION,
                 "partition": [self.partition, self.partitions],
                 "identities": self.identities.dump(),
-                "segments": [self.shelf.serial, self.shelf.name_files()],
+                "sheets": [self.shelf.serial, self.shelf.name_files()],
                 "totals": self.totals.dump(),
                 "nobody": self.nobody.dump(),
                 "tenants": [[state.tenant, state.dump()] for state in self],
@@ -113,7 +113,7 @@ class Tenants:
         found.totals = Totals.load(dumped["totals"])
         found.nobody = State.load(dumped["nobody"], partition, partitions, _NOBODY)
         with tempfile.TemporaryDirectory() as temporary:  # where nothing may stay, all is read at once
-            serial, names = dumped["segments"]
+            serial, names = dumped["sheets"]
             shelf.open(serial, names, fetch, Path(temporary))
             found._states = {
                 tenant: State.load(state, partition, partitions, tenant, shelf) for tenant, state in dumped["tenants"]

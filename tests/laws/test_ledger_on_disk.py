@@ -12,13 +12,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import rating.ledger
-import rating.segments.file
-import rating.segments.shelf
+import rating.sheets.sheet
+import rating.sheets.shelf
 from rating.identities.work import ByHand
 from rating.ledger import Events, Ledger
-from rating.segments import merging
-from rating.segments.file import SPEC
-from rating.segments.shelf import Shelf
+from rating.sheets import merging
+from rating.sheets.sheet import SPEC
+from rating.sheets.shelf import Shelf
 from streams.snapshots import Snapshot, SnapshotStore
 from tests.golden.golden import as_rows, read_case
 from tests.golden.test_golden import FILES, NAMES
@@ -37,11 +37,11 @@ def always() -> Iterator[None]:
     """However few rows there are, they are dropped where that halves them, sealed and merged."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(rating.ledger, "_KEPT_BELOW", 0)
-        patch.setattr(rating.segments.shelf, "MANY", 4)
-        patch.setattr(rating.segments.shelf, "MERGED_AT_ONCE", 3)
-        patch.setattr(rating.segments.shelf, "SMALL", 30)
+        patch.setattr(rating.sheets.shelf, "MANY", 4)
+        patch.setattr(rating.sheets.shelf, "MERGED_AT_ONCE", 3)
+        patch.setattr(rating.sheets.shelf, "SMALL", 30)
         patch.setattr(merging, "PIECE", 3)
-        patch.setattr(rating.segments.file, "PIECE", 3)
+        patch.setattr(rating.sheets.sheet, "PIECE", 3)
         yield
 
 

@@ -1,4 +1,4 @@
-"""Segments of the ledger: which rows lie in files, when a file goes, and what a damaged one or a full disk does."""
+"""Sheets of the ledger: which rows lie in files, when a file goes, and what a damaged one or a full disk does."""
 
 import logging
 from pathlib import Path
@@ -10,8 +10,8 @@ import pytest
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
 from rating.identities.work import Background, ByHand
 from rating.ledger import Events, Ledger
-from rating.segments.file import Segment, SegmentRefused
-from rating.segments.shelf import Shelf
+from rating.sheets.sheet import Sheet, SheetRefused
+from rating.sheets.shelf import Shelf
 from tests.unit.rating.engines import Log, event
 from tests.unit.rating.test_identities import full_disk
 
@@ -171,8 +171,8 @@ def test_a_damaged_file_is_brought_again_or_refused(tended: Tended, at: int) -> 
     assert path.read_bytes() == whole
     path.write_bytes(bytes(damaged[:-1] if at == -1 else damaged))
     if at != 30:  # in what fills the header up
-        with pytest.raises(SegmentRefused, match=r"damaged|format version"):
-            Segment(path)
+        with pytest.raises(SheetRefused, match=r"damaged|format version"):
+            Sheet(path)
 
 
 def feed(engine: RatingEngine, log: Log, since: int = 0) -> None:

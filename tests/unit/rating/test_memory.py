@@ -3,7 +3,7 @@
 import numpy as np
 
 from rating.engine import RatingSettings
-from rating.segments.file import SPEC
+from rating.sheets.sheet import SPEC
 from tests.unit.rating.engines import Log, event, open_engine
 
 BOOK = """

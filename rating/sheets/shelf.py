@@ -1,4 +1,4 @@
-"""The shelf: the segments of one partition, and which rows become one when.
+"""The shelf: the sheets of one partition, and which rows become one when.
 
 When so many rows are in memory as are allowed, those of every tenant that has some are sealed: a `Worker` writes them
 into one file, a section for each tenant, and the next `tend` takes it over; until then they are read in memory. Small
@@ -23,9 +23,9 @@ from typing import Final
 import numpy as np
 
 from rating.identities.work import Background, Job, Worker
-from rating.segments.file import SUFFIX, Section, Segment, sort_rows, write_segment
-from rating.segments.merging import Asked, Merged, Old, Source, merge, places_of
-from rating.segments.parts import Loose, Sealed
+from rating.sheets.merging import Asked, Merged, Old, Source, merge, places_of
+from rating.sheets.parts import Loose, Sealed
+from rating.sheets.sheet import SUFFIX, Section, Sheet, sort_rows, write_sheet
 from rating.table import Table
 from streams.durable import is_whole, make_folder
 from streams.processor import Fetch, no_files
@@ -35,7 +35,7 @@ SECTION_MIN: Final = 128
 WAITING_MAX: Final = 4
 RETRY_SECONDS: Final = 10.0
 SMALL: Final = 2 * ROWS_MAX
-"""A segment with so many rows is not merged with others."""
+"""A sheet with so many rows is not merged with others."""
 MANY: Final = 64
 """So many small ones that follow each other are: a lookup takes some microseconds in each, a merge 0.2 for each row."""
 MERGED_AT_ONCE: Final = 32
@@ -45,7 +45,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Shelved:
-    segment: Segment
+    sheet: Sheet
     parts: dict[int, Sealed] = field(default_factory=dict)
     """By section, who asks for it."""
 
@@ -57,7 +57,7 @@ class _Shelved:
 @dataclass(slots=True)
 class _Sealing:
     parts: list[Sealed]
-    job: Job[Segment]
+    job: Job[Sheet]
 
 
 @dataclass(slots=True)
@@ -70,7 +70,7 @@ class _Merging:
 
 
 class Shelf:
-    """The segments of one partition. One thread uses it; only jobs run elsewhere, on what does not change any more."""
+    """The sheets of one partition. One thread uses it; only jobs run elsewhere, on what does not change any more."""
 
     def __init__(
         self,
@@ -108,7 +108,7 @@ class Shelf:
     @property
     def file_bytes(self) -> int:
         """Bytes on disk, without files that only wait for the next snapshot to go."""
-        return sum(one.segment.file_bytes for one in self._files.values())
+        return sum(one.sheet.file_bytes for one in self._files.values())
 
     @property
     def is_full(self) -> bool:
@@ -121,7 +121,7 @@ class Shelf:
         if known := list(parts):
             self._sealing.append(_Sealing(known, self._submit(known)))
 
-    def _submit(self, parts: list[Sealed]) -> Job[Segment]:
+    def _submit(self, parts: list[Sealed]) -> Job[Sheet]:
         assert self.folder is not None
         tables = [part.base.table for part in parts if isinstance(part.base, Loose)]
         job = Job(partial(_seal, self.folder, self._next_serial(), tables), is_urgent=True)
@@ -164,29 +164,29 @@ class Shelf:
             self._refused_at = now
             sealing.job = self._submit(sealing.parts)
 
-    def _take_sealed(self, segment: Segment, parts: Sequence[Sealed]) -> None:
+    def _take_sealed(self, sheet: Sheet, parts: Sequence[Sealed]) -> None:
         if self._refused_at is not None:
             _logger.warning("the disk takes rows of the ledger again")
         self._refused_at = None
         self.is_settled = False
-        self._files[segment.name] = shelved = _Shelved(segment)
-        for part, section in zip(parts, segment.sections(), strict=True):
+        self._files[sheet.name] = shelved = _Shelved(sheet)
+        for part, section in zip(parts, sheet.sections(), strict=True):
             if not part.is_dropped:
                 part.lie(section)
                 shelved.parts[section.number] = part
-        self._let_go(segment.name)
+        self._let_go(sheet.name)
 
     def take(self, part: Sealed) -> None:
         """A part asks for its section of a file that was taken up."""
         assert isinstance(part.base, Section)
-        self._files[part.base.segment.name].parts[part.base.number] = part
+        self._files[part.base.sheet.name].parts[part.base.number] = part
 
     def release(self, part: Sealed) -> None:
         """Nobody asks for a part any more."""
         part.is_dropped = True
         if isinstance(part.base, Section):
-            del self._files[part.base.segment.name].parts[part.base.number]
-            self._let_go(part.base.segment.name)
+            del self._files[part.base.sheet.name].parts[part.base.number]
+            self._let_go(part.base.sheet.name)
 
     def _let_go(self, name: str) -> None:
         """Removes a file if nobody asks for it, at the next snapshot if the last one rests on it."""
@@ -194,7 +194,7 @@ class Shelf:
         if shelved is not None and not shelved.parts:
             del self._files[name]
             if name not in self._named:
-                _remove(shelved.segment.path)
+                _remove(shelved.sheet.path)
 
     # Merges ------------------------------------------------------------------------------------------------------
 
@@ -213,7 +213,7 @@ class Shelf:
                     parts.setdefault(id(part.owner), []).append(part)
             asked = [Asked([_old(part) for part in own], own[0].owner.over.copy()) for own in parts.values()]
             job = Job(partial(merge, self.folder, self._next_serial(), asked), is_urgent=False)
-            self._merging = _Merging([one.segment.name for one in chosen], list(parts.values()), job)
+            self._merging = _Merging([one.sheet.name for one in chosen], list(parts.values()), job)
             self._worker.submit(job)
 
     def _mergeable(self) -> list[_Shelved]:
@@ -222,7 +222,7 @@ class Shelf:
             near = [*near, shelved] if shelved.left < SMALL else []
             if len(near) == MANY:
                 return near[:MERGED_AT_ONCE]
-        return next(([one] for one in self._files.values() if one.left * 2 < one.segment.rows), [])
+        return next(([one] for one in self._files.values() if one.left * 2 < one.sheet.rows), [])
 
     def _collect_merged(self) -> None:
         if self._merging is None or not self._merging.job.done.is_set():
@@ -248,8 +248,8 @@ class Shelf:
             living[0].owner.replace(living, part)
             if part is not None and section is not None:
                 asking[section.number] = part
-        if merged.segment is not None:
-            self._put(_Shelved(merged.segment, asking), merging.names)
+        if merged.sheet is not None:
+            self._put(_Shelved(merged.sheet, asking), merging.names)
         for name in merging.names:
             if name in self._files:
                 self._files[name].parts.clear()
@@ -258,11 +258,11 @@ class Shelf:
     def _put(self, shelved: _Shelved, names: Sequence[str]) -> None:
         """A file in front of those that it was made of."""
         if not shelved.parts:
-            _remove(shelved.segment.path)
+            _remove(shelved.sheet.path)
             return
         order = list(self._files.items())
         at = next(at for at, (name, _) in enumerate(order) if name in names)
-        self._files = dict([*order[:at], (shelved.segment.name, shelved), *order[at:]])
+        self._files = dict([*order[:at], (shelved.sheet.name, shelved), *order[at:]])
 
     # Snapshots ---------------------------------------------------------------------------------------------------
 
@@ -271,7 +271,7 @@ class Shelf:
         again."""
         for name in list(self._files):
             self._let_go(name)
-        before, self._named = self._named, {name: one.segment.path for name, one in self._files.items()}
+        before, self._named = self._named, {name: one.sheet.path for name, one in self._files.items()}
         for name in before.keys() - self._named.keys():
             _remove(before[name])
         return list(self._named)
@@ -284,19 +284,19 @@ class Shelf:
         """Takes up the files of a snapshot, whose next one had a serial number. `folder`: where they are brought to if
         this shelf has none.
 
-        Raises: SegmentRefused, OSError, and what `fetch` raises."""
+        Raises: SheetRefused, OSError, and what `fetch` raises."""
         home = self.folder or folder
         wanted = list(names)
         self.clear_folder(frozenset(wanted))
         assert home is not None or not wanted
         self.serial = serial
-        self._files = {name: _Shelved(_open_segment(home / name, fetch)) for name in wanted} if home is not None else {}
-        self._named = {name: one.segment.path for name, one in self._files.items()}
+        self._files = {name: _Shelved(_open_sheet(home / name, fetch)) for name in wanted} if home is not None else {}
+        self._named = {name: one.sheet.path for name, one in self._files.items()}
         self.is_settled = False
 
     def section(self, name: str, number: int) -> Section:
         """A section of a file that was taken up."""
-        return Section(self._files[name].segment, number)
+        return Section(self._files[name].sheet, number)
 
     def clear_folder(self, needed: frozenset[str] = frozenset()) -> None:
         """Removes what an earlier state has left in the folder, but for the files named. Raises: OSError."""
@@ -306,29 +306,29 @@ class Shelf:
 
     def close(self) -> None:
         """Ends what is under way. Nothing is sealed or merged any more."""
-        jobs: list[Job[Segment] | Job[Merged]] = [one.job for one in self._sealing]
+        jobs: list[Job[Sheet] | Job[Merged]] = [one.job for one in self._sealing]
         if self._merging is not None:
             jobs.append(self._merging.job)
         for job in jobs:
             job.is_cancelled = True
         for job in jobs:
             self._worker.wait(job)
-            made = job.result.segment if isinstance(job.result, Merged) else job.result
+            made = job.result.sheet if isinstance(job.result, Merged) else job.result
             if made is not None:
                 _remove(made.path)
         self._sealing.clear()
         self._merging = self.folder = None
 
 
-def _open_segment(path: Path, fetch: Fetch) -> Segment:
+def _open_sheet(path: Path, fetch: Fetch) -> Sheet:
     """A file of a snapshot: as it stands in the folder, if it is whole there, and brought from the snapshots if not."""
     if not (path.is_file() and is_whole(path, path.name)):
         fetch(path.name, path)
-    return Segment(path)
+    return Sheet(path)
 
 
-def _seal(folder: Path, serial: int, tables: Sequence[Table], _pause: object) -> Segment:
-    return write_segment(folder, serial, [sort_rows(table) for table in tables])
+def _seal(folder: Path, serial: int, tables: Sequence[Table], _pause: object) -> Sheet:
+    return write_sheet(folder, serial, [sort_rows(table) for table in tables])
 
 
 def _old(part: Sealed) -> Old:

@@ -1,4 +1,4 @@
-"""A segment: a file of rows of the ledger, read where it lies.
+"""A sheet: a file of rows of the ledger, read where it lies.
 
     header      64 bytes: magic, format version, nought, sections, rows, serial number, checksum of the directory
     directory   of each section: how many rows and how many cells, 8 bytes each
@@ -12,7 +12,7 @@
 
 56 bytes a row, and 8 for each cell of a section. A row is known by its *place* in its section. A file is named by its
 content (`streams.durable.write_named`), and no two of a partition have the same: each has a serial number. It never
-changes; what becomes of its rows later stands beside it (`rating.segments.parts`).
+changes; what becomes of its rows later stands beside it (`rating.sheets.parts`).
 """
 
 import mmap
@@ -56,15 +56,15 @@ _HALF: Final = np.uint64(32)
 Places = NDArray[np.int64]
 
 
-class SegmentRefused(ValueError):
-    """A file that is no whole segment, or one of a newer format. The message names it and says what to do."""
+class SheetRefused(ValueError):
+    """A file that is no whole sheet, or one of a newer format. The message names it and says what to do."""
 
 
-class Segment:
+class Sheet:
     """One file, mapped into memory."""
 
     def __init__(self, path: Path) -> None:
-        """Raises: SegmentRefused, OSError."""
+        """Raises: SheetRefused, OSError."""
         self.path = path
         with path.open("rb") as file:
             self.file_bytes = os.fstat(file.fileno()).st_size
@@ -75,7 +75,7 @@ class Segment:
         if magic != _MAGIC:
             raise _damaged(path, f"found the magic {magic!r}, expected {_MAGIC!r}")
         if version > FORMAT_VERSION:
-            raise SegmentRefused(
+            raise SheetRefused(
                 f"the rows in {path} have the format version {version}, this program reads up to {FORMAT_VERSION}: "
                 "run the version of Taximeter that wrote them, or a later one"
             )
@@ -117,15 +117,15 @@ class Segment:
 
 
 class Section(NamedTuple):
-    """The rows of one tenant in a segment, by their places."""
+    """The rows of one tenant in a sheet, by their places."""
 
-    segment: Segment
+    sheet: Sheet
     number: int
 
     @property
     def size(self) -> int:
         """How many there are."""
-        return self.segment.count(self.number)
+        return self.sheet.count(self.number)
 
     @property
     def nbytes(self) -> int:
@@ -135,13 +135,13 @@ class Section(NamedTuple):
     @property
     def rows(self) -> NDArray[Any]:
         """All of them."""
-        return self.segment.column(self.number, ROW, self.size, 0)
+        return self.sheet.column(self.number, ROW, self.size, 0)
 
     def of_events(self, identities: Keys) -> Places:
         """The rows of some events, in no order."""
         count = self.size
-        tops = self.segment.column(self.number, np.uint32, count, count * ROW.itemsize)
-        keyed = self.segment.column(self.number, np.uint32, count, count * (ROW.itemsize + 4))
+        tops = self.sheet.column(self.number, np.uint32, count, count * ROW.itemsize)
+        keyed = self.sheet.column(self.number, np.uint32, count, count * (ROW.itemsize + 4))
         asked = (identities[:, 0] >> _HALF).astype(np.uint32)
         first = np.searchsorted(tops, asked)
         if not (tops[first.clip(max=count - 1)] == asked).any():
@@ -153,7 +153,7 @@ class Section(NamedTuple):
 
     def of_cells(self, cells: NDArray[np.int32]) -> Places:
         """The rows that were counted in some cells. `cells`: rising, each once."""
-        held, starts = self.segment.cells(self.number)
+        held, starts = self.sheet.cells(self.number)
         at = np.searchsorted(held, cells).clip(max=len(held) - 1)
         at = at[held[at] == cells]
         return ranges(starts[at], starts[at + 1])
@@ -161,7 +161,7 @@ class Section(NamedTuple):
     def read(self, name: str, places: Places) -> NDArray[Any]:
         """A column of some rows; their cells are those in which they were counted."""
         if name == "cell":
-            held, starts = self.segment.cells(self.number)
+            held, starts = self.sheet.cells(self.number)
             return held[np.searchsorted(starts, places.astype(np.int32), side="right") - 1]
         found: NDArray[Any] = self.rows[name][places]
         return found
@@ -173,7 +173,7 @@ class Section(NamedTuple):
 
     def counts(self) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """The cells, each once, and how many rows were counted in each."""
-        held, starts = self.segment.cells(self.number)
+        held, starts = self.sheet.cells(self.number)
         return held, np.diff(starts)
 
 
@@ -191,12 +191,12 @@ class Sorted(NamedTuple):
     pieces: Iterable[NDArray[np.int64]]
 
 
-def write_segment(folder: Path, serial: int, sections: Sequence[Sorted]) -> Segment:
+def write_sheet(folder: Path, serial: int, sections: Sequence[Sorted]) -> Sheet:
     """Writes rows that no longer change; no section may be empty. Raises: OSError; nothing is left of the file then."""
     counts = [int(section.starts[-1]) for section in sections]
     if not sections or not all(0 < count <= COUNT_MAX for count in counts):
         raise ValueError(f"found sections of {counts} rows, expected some, of 1 to {COUNT_MAX}")
-    return Segment(write_named(folder, _contents(serial, sections, counts), SUFFIX))
+    return Sheet(write_named(folder, _contents(serial, sections, counts), SUFFIX))
 
 
 def sort_rows(table: Table) -> Sorted:
@@ -256,7 +256,7 @@ def ranges(first: NDArray[Any], last: NDArray[Any]) -> NDArray[np.int64]:
     return np.arange(int(lengths.sum())) + (first - before).repeat(lengths)
 
 
-def _damaged(path: Path, found: str) -> SegmentRefused:
-    return SegmentRefused(
+def _damaged(path: Path, found: str) -> SheetRefused:
+    return SheetRefused(
         f"the rows in {path} are damaged: {found}; remove the file, and it is brought from the snapshots again"
     )

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rating.index import Keys
-from rating.segments.file import Places, Section
+from rating.sheets.sheet import Places, Section
 from rating.table import Table
 
 GONE: Final = -1

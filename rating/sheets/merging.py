@@ -1,6 +1,6 @@
-"""Several segments in one: rows that count nowhere any more are left out, and whoever looks a row up opens fewer files.
+"""Several sheets in one: rows that count nowhere any more are left out, and whoever looks a row up opens fewer files.
 
-The segments follow each other, so all rows of the result were counted between those before and behind it. It is made
+The sheets follow each other, so all rows of the result were counted between those before and behind it. It is made
 slice by slice: besides a slice, memory holds 8 bytes for each row, and the directories. A row that has moved lies where
 it lay, by the cell that it was counted in.
 """
@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from rating.segments.file import PIECE, ROW, Places, Section, Segment, Sorted, ranges, ranks_of, write_segment
-from rating.segments.parts import GONE, stands
+from rating.sheets.parts import GONE, stands
+from rating.sheets.sheet import PIECE, ROW, Places, Section, Sheet, Sorted, ranges, ranks_of, write_sheet
 
 
 class Old(NamedTuple):
-    """A section that goes, and what had become of its rows when that was decided (see `rating.segments.parts`)."""
+    """A section that goes, and what had become of its rows when that was decided (see `rating.sheets.parts`)."""
 
     section: Section
     moved: NDArray[np.uint32]
@@ -32,7 +32,7 @@ class Source:
         self._section = old.section
         self._dead = _dead(old, over)
         self._kept_before = self._dead - np.arange(len(self._dead))
-        self.held, starts = old.section.segment.cells(old.section.number)
+        self.held, starts = old.section.sheet.cells(old.section.number)
         self.starts: Places = starts - np.searchsorted(self._dead, starts)
         """For each cell in `held` the kept number of its first row; and how many there are in all."""
         self._first = first
@@ -82,14 +82,14 @@ class Source:
 
 class Merged(NamedTuple):
     """What came of it. `sources`: those of each section that was asked for; a section of which nothing is left is not
-    in the segment, which is None where nothing is left at all."""
+    in the sheet, which is None where nothing is left at all."""
 
-    segment: Segment | None
+    sheet: Sheet | None
     sources: list[list[Source]]
 
     def sections(self) -> Iterator[Section | None]:
         """What became of each that was asked for."""
-        made = iter(self.segment.sections() if self.segment is not None else ())
+        made = iter(self.sheet.sections() if self.sheet is not None else ())
         for sources in self.sources:
             yield next(made) if _size(sources) else None
 
@@ -102,7 +102,7 @@ class Asked(NamedTuple):
 
 
 def merge(folder: Path, serial: int, asked: Sequence[Asked], pause: Callable[[], None]) -> Merged:
-    """Writes one segment, with a section for each tenant. `pause` is called between slices. Raises: OSError."""
+    """Writes one sheet, with a section for each tenant. `pause` is called between slices. Raises: OSError."""
     found: list[list[Source]] = []
     for olds, over in asked:
         sources: list[Source] = []
@@ -111,13 +111,13 @@ def merge(folder: Path, serial: int, asked: Sequence[Asked], pause: Callable[[],
             pause()
         found.append(sources)
     left = [_sort(sources, pause) for sources in found if _size(sources)]
-    return Merged(write_segment(folder, serial, left) if left else None, found)
+    return Merged(write_sheet(folder, serial, left) if left else None, found)
 
 
 def places_of(into: Section, sources: Sequence[Source], which: int, places: Places) -> Places:
     """Where rows of one of the sources lie in what came of them all."""
     cells, found = sources[which].within(places)
-    held, starts = into.segment.cells(into.number)
+    held, starts = into.sheet.cells(into.number)
     return found + sum(source.count(cells) for source in sources[:which]) + starts[np.searchsorted(held, cells)]
 
 
@@ -127,7 +127,7 @@ def _size(sources: Sequence[Source]) -> int:
 
 def _dead(old: Old, over: NDArray[np.bool_]) -> Places:
     """The rows of a section that count nowhere any more, rising."""
-    held, starts = old.section.segment.cells(old.section.number)
+    held, starts = old.section.sheet.cells(old.section.number)
     gone = stands(over, held) | (held == GONE)
     places = ranges(starts[:-1][gone], starts[1:][gone])
     if not len(old.moved):
