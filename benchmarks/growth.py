@@ -56,7 +56,8 @@ class Held:
         self._sent = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self._number, self._position = 0, 1
-        engine = RatingProcessor(RatingSettings(folder=folder)).open(0, None)
+        self.processor = RatingProcessor(RatingSettings(folder=folder))
+        engine = self.processor.open(0, None)
         assert isinstance(engine, RatingEngine)
         self.engine = engine
         engine.process([Entry(0, 1, encode_entry(CATALOGUE, encode_document(self._catalogue.documents)))])
@@ -161,7 +162,7 @@ def child(keys: int) -> None:
                 }
             )
         )
-        identities.close()
+        held.processor.close()
 
 
 class _Child:
