@@ -35,14 +35,18 @@ def test_a_void_of_an_early_segment_counts_as_long_as_the_period_is_corrected(no
     assert (found["quantity"], found["amount"], found["events"]) == (str(left), str(2 * left), left)
 
 
+PERCENTILE = """
+meters: {m: {event: use, aggregate: percentile, percentile: "50", value: $.n}}
+price_books:
+  book: {currency: USD, charges: {c: {meter: m, price: {model: unit, unit_amount: "2"}}}}
+  other: {currency: USD, charges: {c: {meter: m, price: {model: unit, unit_amount: "3"}}}}
+default_subscription: {price_book: book, period: month}
+"""
+
+
 def test_a_line_whose_events_are_gone_says_the_same_after_a_restart() -> None:
-    book = BOOK.replace("aggregate: sum", 'aggregate: percentile, percentile: "50"').split(
-        "    - {currency: USD, charges: *"
-    )
-    other = '  other: {currency: USD, charges: {c: {meter: m, price: {model: unit, unit_amount: "3"}}}}\nsub'
     log = Diary()
-    log.catalogue(book[0] + book[1].split("\n", 1)[1].replace("sub", other, 1))
-    log.events([event(f"e{n}", "2026-11-05T00:00:00Z") for n in range(MANY)])
+    log.catalogue(PERCENTILE).events(event(f"e{n}", "2026-11-05T00:00:00Z") for n in range(MANY))
     log.tick("2026-12-01T00:00:00Z").tick("2027-01-06T00:00:00Z")
     log.rerate(price_book="other")
     engine = open_engine()

@@ -1,6 +1,7 @@
 """Sheets of the ledger: which rows lie in files, when a file goes, and what a damaged one or a full disk does."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -10,6 +11,7 @@ import pytest
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
 from rating.identities.work import Background, ByHand
 from rating.ledger import Events, Ledger
+from rating.sheets import shelf
 from rating.sheets.sheet import Sheet, SheetRefused
 from rating.sheets.shelf import Shelf
 from tests.unit.rating.engines import Log, event
@@ -27,7 +29,7 @@ class Tended:
     """A ledger by itself on a shelf."""
 
     def __init__(self, folder: Path, worker: Background | ByHand) -> None:
-        self.worker = worker
+        self.worker, self.folder = worker, folder
         self.shelf = Shelf(folder, ROWS, worker, retry_seconds=0)
         self.ledger = Ledger(self.shelf)
         self.number = 0
@@ -63,8 +65,7 @@ class Tended:
 
     def on_disk(self) -> int:
         """How many files there are."""
-        assert self.shelf.folder is not None
-        return len(list(self.shelf.folder.glob("*.rows")))
+        return len(list(self.folder.glob("*.rows")))
 
 
 @pytest.fixture
@@ -145,6 +146,95 @@ def test_a_full_disk_keeps_rows_in_memory_and_is_asked_again(tmp_path: Path, cap
     assert tended.ledger.nbytes == 0
     assert tended.counts(0, 1, 2, 3, 4) == [ROWS] * 5
     assert [one for one in caplog.messages if "the disk takes" in one]
+
+
+# Merges --------------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def merged_soon() -> Iterator[None]:
+    """Three files in a row are too many."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(shelf, "MANY", 3)
+        patch.setattr(shelf, "MERGED_AT_ONCE", 3)
+        patch.setattr(shelf, "SMALL", 2 * ROWS)
+        yield
+
+
+@pytest.mark.usefixtures("merged_soon")
+def test_small_files_become_one_and_large_ones_stay(tended: Tended) -> None:
+    for cell in range(9):
+        tended.append(cell)
+    tended.tend()
+    assert tended.on_disk() == 3
+    assert tended.counts(*range(10)) == [ROWS] * 9 + [0]
+    every = tended.ledger.of_cells(np.arange(9))
+    assert tended.ledger.read("time", every).tolist() == list(range(9 * ROWS))
+    assert tended.shelf.file_bytes <= 60 * 9 * ROWS
+
+
+@pytest.mark.usefixtures("merged_soon")
+def test_what_is_taken_back_or_moves_while_files_are_merged_is_so_afterwards(tended: Tended) -> None:
+    for cell in (0, 1, 2):
+        tended.append(cell)
+    assert len(tended.worker) == 1  # type: ignore[arg-type]
+    tended.ledger.take_back(tended.ledger.of_cells(np.array([0]))[:5])
+    moved = tended.ledger.of_cells(np.array([2]))[-3:]
+    tended.ledger.move(moved, np.full(3, 1))
+    tended.tend()
+    assert tended.on_disk() == 1
+    assert tended.counts(0, 1, 2) == [ROWS - 5, ROWS + 3, ROWS - 3]
+    found = tended.ledger.of_cells(np.array([1]))
+    assert tended.ledger.read("time", found).tolist()[-4:] == [2 * ROWS - 1, *range(3 * ROWS - 3, 3 * ROWS)]
+    assert tended.ledger.counted == 3 * ROWS - 5
+
+
+def test_a_file_half_of_whose_rows_count_no_more_is_written_again(tended: Tended) -> None:
+    tended.append(7, 10, gauge=True)
+    tended.append(1, 2 * ROWS - 10)
+    before = tended.shelf.file_bytes
+    tended.drop(1)
+    tended.tend()
+    tended.tend()
+    assert tended.counts(1, 7) == [0, 10]
+    assert tended.shelf.file_bytes < before / 20
+    assert tended.on_disk() == 1
+
+
+@pytest.mark.usefixtures("merged_soon")
+def test_files_of_a_snapshot_outlive_their_merge_until_the_next(tended: Tended) -> None:
+    for cell in (0, 1, 2):
+        tended.append(cell)
+    serial, names, dumped = tended.shelf.serial, tended.shelf.name_files(), tended.ledger.dump()
+    tended.tend()
+    assert tended.on_disk() == 4
+    assert list(tended.shelf.files()) == names
+    again = Shelf(tended.shelf.folder, ROWS)
+    again.open(serial, names)
+    assert len(Ledger.load(dumped, again).of_cells(np.arange(3))) == 3 * ROWS
+    assert tended.on_disk() == 3  # what came later is made again
+
+
+@pytest.mark.usefixtures("merged_soon")
+def test_a_full_disk_leaves_files_unmerged_and_is_asked_again(tended: Tended) -> None:
+    for cell in (0, 1, 2):
+        tended.append(cell)
+    with full_disk():
+        tended.tend()
+    assert tended.on_disk() == 3
+    tended.tend()
+    tended.tend()
+    assert tended.on_disk() == 1
+    assert tended.counts(0, 1, 2) == [ROWS] * 3
+
+
+@pytest.mark.usefixtures("merged_soon")
+def test_an_end_in_the_middle_of_a_merge_leaves_the_files_that_were(tended: Tended) -> None:
+    for cell in (0, 1, 2):
+        tended.append(cell)
+    tended.shelf.close()
+    assert tended.on_disk() == 3
+    assert tended.counts(0, 1, 2) == [ROWS] * 3
 
 
 def test_a_thread_writes_and_does_not_fall_behind(tmp_path: Path) -> None:
