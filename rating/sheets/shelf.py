@@ -7,8 +7,8 @@ them. A file goes when nobody asks for any of its sections any more. Without a f
 
 Memory: 48 bytes for each row that is not sealed or not written yet, at most `rows_max` and a step's of the former, and
 fewer than `SECTION_MIN` of each tenant, `WAITING_MAX` times `rows_max` of the latter; of a sealed row nothing, 8 bytes
-where it has moved; 12 bytes for each row of a merge. Where a file cannot be written (a full disk) rows stay in memory
-until one can be.
+where it has moved; 12 bytes for each row of a merge, and 16 for each that it leaves out. Where a file cannot be written
+(a full disk) rows stay in memory until one can be.
 """
 
 import logging
@@ -219,10 +219,12 @@ class Shelf:
     def _mergeable(self) -> list[_Shelved]:
         near: list[_Shelved] = []
         for shelved in self._files.values():
-            near = [*near, shelved] if shelved.left < SMALL else []
+            if shelved.left * 2 < shelved.sheet.rows:
+                return [shelved]
+            near = [*near, shelved] if shelved.sheet.rows < SMALL else []
             if len(near) == MANY:
                 return near[:MERGED_AT_ONCE]
-        return next(([one] for one in self._files.values() if one.left * 2 < one.sheet.rows), [])
+        return []
 
     def _collect_merged(self) -> None:
         if self._merging is None or not self._merging.job.done.is_set():

@@ -170,7 +170,7 @@ class Process:
         return 0 if found is None else found.position
 
 
-@throws(60)
+@throws(12)
 @given(st.randoms(use_true_random=False), st.sampled_from([1, 4, 12]), st.integers(15, 60), st.integers(1, 4))
 def test_months_on_disk_say_what_they_say_in_memory(dice: random.Random, rows: int, length: int, at_once: int) -> None:
     entries = write(dice, length).entries
