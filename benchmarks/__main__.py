@@ -56,6 +56,7 @@ JOBS: Final = (
         "--keys 100000,1000000,10000000,100000000 --events 2000000",
     ),
     Job("growth", "--keys 100000,1000000", "--keys 100000,1000000,10000000 --turns 10"),
+    Job("memory", "--events 1000000", "--events 10000000 --points 10"),
     Job("restore", "--lines 100000", "--lines 100000 1000000"),
     Job("door", "--seconds 3 --repeat 1", "--seconds 20 --repeat 3"),
     Job("door", "--inside --seconds 1", "--inside --seconds 10", on_record=False),

@@ -33,7 +33,6 @@ from benchmarks.expected import expected
 from benchmarks.result import CPU_MICROS, append, figure, print_table
 from benchmarks.workload import MODELS, START, compiled, packs
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
-from rating.ledger import ROW_BYTES
 from schemas import topics
 from schemas.entry import CATALOGUE, Entry, encode_entry
 from schemas.faults import encode_document
@@ -57,7 +56,8 @@ class Held:
         self._sent = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self._said = tempfile.TemporaryFile()  # noqa: SIM115 - as long as the process
         self._number, self._position = 0, 1
-        engine = RatingProcessor(RatingSettings(folder=folder)).open(0, None)
+        self.processor = RatingProcessor(RatingSettings(folder=folder))
+        engine = self.processor.open(0, None)
         assert isinstance(engine, RatingEngine)
         self.engine = engine
         engine.process([Entry(0, 1, encode_entry(CATALOGUE, encode_document(self._catalogue.documents)))])
@@ -82,7 +82,7 @@ class Held:
 
     def _resident(self) -> int:
         """Bytes of memory, without the ledger's."""
-        return resident() - self.engine.state.ledger.table.size * ROW_BYTES
+        return resident() - self.engine.state.ledger.nbytes
 
     def check(self) -> None:
         """Raises: Wrong."""
@@ -146,20 +146,23 @@ def child(keys: int) -> None:
         except Wrong as wrong:
             sys.exit(f"{keys:,} keys: a wrong result is no result\n{wrong}")
         tenants = held.engine.tenants
-        identities = tenants.identities
+        identities, ledger = tenants.identities, held.engine.state.ledger
         print(
             json.dumps(
                 {
                     "lines": int(held.engine.state.lines.size),
                     "bytes": held.line_bytes,
-                    "state": tenants.nbytes - identities.nbytes - held.engine.state.ledger.nbytes,
+                    "state": tenants.nbytes - identities.nbytes - ledger.nbytes,
+                    "rows": len(ledger),
+                    "rows in memory": ledger.nbytes,
+                    "rows on disk": tenants.shelf.file_bytes,
                     "identities": len(identities),
                     "in memory": identities.nbytes,
                     "on disk": identities.file_bytes,
                 }
             )
         )
-        identities.close()
+        held.processor.close()
 
 
 class _Child:
@@ -234,7 +237,8 @@ def main() -> None:
         add(f"cost at {one.keys:,} keys", CPU_MICROS, *one.micros)
         add(f"memory of a live line{last}", "bytes", held["bytes"])
         add(f"of that, room of tables and indexes{last}", "bytes", held["state"] / held["lines"])
-        add(f"memory of a contribution held for voids{last}", "bytes", ROW_BYTES)
+        add(f"memory of a contribution held for voids{last}", "bytes", held["rows in memory"] / held["rows"])
+        add(f"disk of a contribution held for voids{last}", "bytes", held["rows on disk"] / held["rows"])
         add(f"disk of an identity{last}", "bytes", held["on disk"] / held["identities"])
         add(f"memory of an identity{last}", "bytes", held["in memory"] / held["identities"])
     first, last_one = children[0], children[-1]

@@ -594,20 +594,15 @@ class Biller(Naming):
 
     def _drop_old(self, before: int) -> None:
         """Rows of the ledger go once their whole period is closed for good (not a segment of it: it is corrected as
-        long as the period is), but for those of gauges, whose levels go on.
-
-        It is looked at when a period has been closed for good since `before`, and done where it halves the ledger."""
-        state = self.state
-        until = state.bills["until"][state.bills["head"][: state.bills.size]]  # of each segment's period
+        long as the period is): looked at when one has been since `before`."""
+        state, bills = self.state, self.state.bills
+        until = bills["until"][bills["head"][: bills.size]]  # of each segment's period
         if not ((until > before) & (until <= state.corrected_from)).any():
             return
-        size = len(state.ledger)
-        cell = state.ledger.table["cell"][:size]
-        bill = state.lines["bill"][state.cells["line"][np.maximum(cell, 0)]]
-        done = (until[bill] <= state.corrected_from) & (state.ledger.table["gauge"][:size] < 0)
-        gone = done | (cell < 0)
-        if int(gone.sum()) * 2 > size and size > 1000:
-            state.ledger.keep(~gone)
+        of = state.lines["bill"][state.cells["line"][: state.cells.size]]
+        cells = np.flatnonzero(until[of] <= state.corrected_from)
+        if state.ledger.drop(cells, state.cells["events"][cells]):
+            state.kept.drop(state.ledger.over)
 
 
 def level_key(level: Level) -> str:

@@ -42,14 +42,11 @@ def find_huge(state: State, parts: Sequence[Contributions], heads: set[int]) -> 
 
 def _held(state: State, of: NDArray[np.int64], count: int) -> NDArray[np.float64]:
     """The magnitudes of what the ledger holds of each period, added up; a text counts as one."""
-    size = len(state.ledger)
-    ledger = state.ledger.table
-    rows = np.flatnonzero(ledger["cell"][:size] >= 0)
-    rows = rows[of[ledger["cell"][rows]] >= 0]
-    cell = ledger["cell"][rows]
+    rows = state.ledger.of_cells(np.flatnonzero(of >= 0))
+    cell = state.ledger.read("cell", rows)
     reads = [state.catalogue.meter(rate.meter).aggregate.reads for rate in state.catalogue.rates]
     text = np.array([*(one == "text" for one in reads), False])[state.lines["rate"][state.cells["line"][cell]]]
-    wide = ledger["value"][rows]
+    wide = state.ledger.read("value", rows)
     values = np.abs(wide[:, 1] * 2.0**64 + np.ascontiguousarray(wide[:, 0]).view(np.uint64))
     return _add(of[cell], np.where(text, 0, values) + ONE, count)
 

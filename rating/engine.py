@@ -27,6 +27,7 @@ from rating.keeper import keep_again
 from rating.metering import meter_batch
 from rating.reconcile import CHECK_EVERY, reconcile
 from rating.rerate import rerate
+from rating.sheets.shelf import ROWS_MAX, Shelf
 from rating.stages import fold_batch
 from rating.standing import standing
 from rating.state import State
@@ -51,9 +52,10 @@ class RatingSettings:
     `lateness`: how long after its end a period stays open, in microseconds of the clock.
     `window_days`: the deduplication window; None keeps identities for ever.
     `corrections`: how long after its close a period can be corrected by late events and voids, in microseconds.
-    `folder`: where identities are kept that are not in memory, a folder for each partition; this program's alone.
-    None: all of them are kept in memory, and in each snapshot.
+    `folder`: where identities and rows of the ledger are kept that are not in memory, a folder for each partition; this
+    program's alone. None: all of them are kept in memory, and in each snapshot.
     `identities_in_memory`: how many identities of a partition are kept in memory before they go to disk.
+    `rows_in_memory`: how many rows of the ledger are.
     """
 
     partitions: int = 1
@@ -62,6 +64,7 @@ class RatingSettings:
     corrections: int = 35 * DAY
     folder: Path | None = None
     identities_in_memory: int = IN_MEMORY_MAX
+    rows_in_memory: int = ROWS_MAX
 
 
 FOLDED_PACKS_MAX: Final = 64
@@ -88,24 +91,26 @@ class RatingProcessor:
         observer: Observer | None = None,
         worker: Worker | None = None,
     ) -> None:
-        """`worker`: who writes identities to disk; by default a thread."""
+        """`worker`: who writes identities and rows to disk; by default a thread."""
         self.settings = settings or RatingSettings()
         self.observer = observer
         self._worker = Background() if worker is None else worker
         self._opened: WeakValueDictionary[int, Deduplicator] = WeakValueDictionary()
+        self._shelves: WeakValueDictionary[int, Shelf] = WeakValueDictionary()
 
     def open(self, partition: int, snapshot: bytes | None, fetch: Fetch = no_files) -> "RatingEngine":
-        """The engine of a partition, as its snapshot has it or at the beginning. Where identities are kept on disk, an
+        """The engine of a partition, as its snapshot has it or at the beginning. Where a folder is given, an
         engine of this partition that was opened before is at its end: they share a folder.
 
         Raises: ValueError, OSError, and what `fetch` raises.
         """
         settings = self.settings
-        identities = self._identities(partition)
+        on_disk = self._identities(partition), self._shelf(partition)
         if snapshot is None:
-            identities.clear_folder()
-            return RatingEngine(Tenants(partition, settings.partitions, identities), settings, self.observer)
-        tenants = Tenants.load(snapshot, partition, settings.partitions, identities, fetch)
+            for one in on_disk:
+                one.clear_folder()
+            return RatingEngine(Tenants(partition, settings.partitions, *on_disk), settings, self.observer)
+        tenants = Tenants.load(snapshot, partition, settings.partitions, *on_disk, fetch)
         for state in tenants:
             keep_again(state)
         return RatingEngine(tenants, settings, self.observer)
@@ -117,14 +122,30 @@ class RatingProcessor:
         before = self._opened.pop(partition, None)
         if before is not None:
             before.close()
-        place = Place(settings.folder / f"{partition:05d}", settings.identities_in_memory)
+        place = Place(_folder_of(settings.folder, partition), settings.identities_in_memory)
         self._opened[partition] = identities = Deduplicator(settings.window_days, place, self._worker)
         return identities
 
+    def _shelf(self, partition: int) -> Shelf:
+        settings = self.settings
+        if settings.folder is None:
+            return Shelf()
+        before = self._shelves.pop(partition, None)
+        if before is not None:
+            before.close()
+        shelf = Shelf(_folder_of(settings.folder, partition), settings.rows_in_memory, self._worker)
+        self._shelves[partition] = shelf
+        return shelf
+
     def close(self) -> None:
         """Ends all that goes on in the background. The engines are at their end."""
-        for identities in list(self._opened.values()):
-            identities.close()
+        on_disk: list[Deduplicator | Shelf] = [*self._opened.values(), *self._shelves.values()]
+        for one in on_disk:
+            one.close()
+
+
+def _folder_of(folder: Path, partition: int) -> Path:
+    return folder / f"{partition:05d}"
 
 
 _T = TypeVar("_T")
@@ -225,12 +246,12 @@ class RatingEngine:
         return self._emit(works, 0)
 
     def snapshot(self) -> bytes:
-        """The whole state, but for the identities in `files`."""
+        """The whole state, but for the identities and the ledger's rows in `files`."""
         return self.tenants.dump()
 
     def files(self) -> Mapping[str, Path]:
-        """The identities that are on disk."""
-        return self.tenants.identities.files()
+        """The identities and the ledger's rows that are on disk."""
+        return self.tenants.files()
 
     # Inputs ------------------------------------------------------------------------------------------------------
 
@@ -335,6 +356,7 @@ class RatingEngine:
         if due:
             totals.checked = clock
         outputs += reconcile(self.tenants, [work.state for work in works], tables=due)
+        self.tenants.tend()
         self._tell()
         summary = Summary(**msgspec.structs.asdict(done), through=totals.as_counts())
         return Step(Outputs(outputs), summary)

@@ -105,9 +105,8 @@ def _join_group(state: State, cell: int) -> GroupKey:
 def keep_again(state: State, cells: Iterable[int] | None = None) -> None:
     """Makes what is kept of some cells (of all) again from the ledger, after rows were taken back or a restart."""
     ledger, kept = state.ledger, state.kept
-    size = len(ledger)
     if cells is None:
-        rows = np.flatnonzero(ledger.table["cell"][:size] >= 0)
+        wanted = set(range(state.cells.size))
         _join_all(state)
     else:
         wanted = set(cells)
@@ -117,14 +116,13 @@ def keep_again(state: State, cells: Iterable[int] | None = None) -> None:
         for cell in wanted:
             kept.values.pop(cell, None)
             kept.ordered.pop(cell, None)
-        rows = ledger.of_cells(np.array(sorted(wanted), dtype=np.int64))
-    rates = state.lines["rate"][state.cells["line"][ledger.table["cell"][rows]]]
     special = np.array([rate.kept or rate.ordered for rate in state.catalogue.rates] + [False], dtype=np.bool_)
-    rows = rows[special[rates]]
+    asked = np.array(sorted(wanted), dtype=np.int64)
+    rows = ledger.of_cells(asked[special[state.lines["rate"][state.cells["line"][asked]]]])
     first: dict[tuple[int, int], int] = {}
-    columns = (ledger.table[name][rows].tolist() for name in ("identity", "cell", "gauge", "time", "value"))
-    for row, identity, cell, gauge, time, value in zip(rows.tolist(), *columns, strict=True):
-        arrival = first.setdefault(tuple(identity), row)
+    columns = (ledger.read(name, rows).tolist() for name in ("identity", "cell", "gauge", "time", "value"))
+    for identity, cell, gauge, time, value in zip(*columns, strict=True):
+        arrival = first.setdefault(tuple(identity), len(first))
         rate = state.catalogue.rates[int(state.lines["rate"][state.cells["line"][cell]])]
         if rate.counted[int(state.cells["number"][cell])]:
             keep_event(state, cell, gauge, time, arrival, int_of(value))

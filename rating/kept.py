@@ -6,7 +6,10 @@ is made from the ledger, which the snapshot holds; nothing here is written down 
 
 from bisect import insort
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from rating.gauges import Change, Group, Reading
 from rating.prices.model import Split
@@ -84,6 +87,14 @@ class Kept:
     def remove_value(self, cell: int, value: int) -> None:
         """Takes a value back."""
         self.values[cell].remove(value)
+
+    def drop(self, over: NDArray[np.bool_]) -> None:
+        """Values and events of cells whose rows the ledger has dropped go with them: after a restart they are gone too.
+        `over`: by cell."""
+        held: dict[int, Any]
+        for held in (self.values, self.ordered):
+            for cell in [cell for cell in held if cell < len(over) and over[cell]]:
+                del held[cell]
 
     def add_ordered(self, cell: int, split: Split, event: Arrived) -> None:
         """An event of an ordered price."""

@@ -280,7 +280,7 @@ class Replay:
             cell, gauge = ([getattr(item, name) for item in self._counted] for name in ("cell", "gauge"))
             wide = np.array([item.wide for item in self._counted], dtype=np.int64)
             batch = self.batch
-            events = Events(batch.identity.take(row, axis=0), batch.time[row], batch.offset[row])
+            events = Events(batch.identity.take(row, axis=0), batch.time[row])
             self.state.ledger.append(events, np.arange(len(row)), np.array(cell), wide, np.array(gauge))
             self._counted.clear()
 

@@ -246,7 +246,7 @@ class _Period:
         """The rows of the ledger of each of some cells."""
         cells = np.sort(cells)
         rows = self.state.ledger.of_cells(cells)
-        owner = self.state.ledger.table["cell"][rows]
+        owner = self.state.ledger.read("cell", rows)
         order = np.argsort(owner, kind="stable")
         rows, owner = rows[order], owner[order]
         first, last = (np.searchsorted(owner, cells, side=side) for side in ("left", "right"))
@@ -266,7 +266,7 @@ class _Period:
         changed: set[int] = set()
         for cell, rows in self._rows(self._cells()).items():
             line = int(state.cells["line"][cell])
-            at = np.maximum(np.searchsorted(starts, state.ledger.table["time"][rows], side="right") - 1, 0)
+            at = np.maximum(np.searchsorted(starts, state.ledger.read("time", rows), side="right") - 1, 0)
             owner = np.array(segments)[at]
             elsewhere = owner != state.lines["bill"][line]
             if not self._whole(cell, rows):
@@ -281,7 +281,8 @@ class _Period:
                 if target is None:
                     self.left[line] = OTHERWISE
                     continue
-                state.ledger.table["cell"][rows[owner == bill]] = target
+                there = rows[owner == bill]
+                state.ledger.move(there, np.full(len(there), target))
                 changed.update((cell, target))
         if changed:
             self._recount(np.array(sorted(changed), dtype=np.int32))
@@ -308,7 +309,7 @@ class _Period:
             rate = state.catalogue.rates[int(state.lines["rate"][line])]
             counted = [cell for cell in own if rate.counted[int(state.cells["number"][cell])]]
             state.lines["events"][line] = sum(int(state.cells["events"][cell]) for cell in counted)
-            times = state.ledger.table["time"][state.ledger.of_cells(np.array(own, dtype=np.int64))]
+            times = state.ledger.read("time", state.ledger.of_cells(np.array(own, dtype=np.int64)))
             state.lines["first"][line] = int(times.min()) if len(times) else TIME_MAX
             state.lines["last"][line] = int(times.max()) if len(times) else TIME_MIN
 
@@ -326,7 +327,7 @@ class _Period:
                 if not self._whole(cell, rows):
                     continue
                 known = seen.setdefault(int(state.cells["number"][cell]), set())
-                texts = {tuple(text) for text in state.ledger.table["value"][rows].tolist()} - known
+                texts = {tuple(text) for text in state.ledger.read("value", rows).tolist()} - known
                 known |= texts
                 state.cells["value"][cell] = wide_of(len(texts) * ONE)
 

@@ -19,7 +19,6 @@ from rating.exact import to_int128
 from rating.fold import fold_columns
 from rating.fold_native import Plain, is_there
 from rating.keeper import gauge_customers, gauge_lines
-from rating.ledger import SPEC as LEDGER
 from rating.ledger import Events, Rows
 from rating.replay import Replay
 from rating.state import NO_LEVEL, State
@@ -63,14 +62,13 @@ def fold_batch(
     if by_columns:
         careful = fold_columns(state, batch, by_columns, biller, careful)
     refusals = refuse_late(state, takebacks)
-    entered = len(state.ledger)
     replay = Replay(state, batch, contributions, biller, careful, plain)
     if careful or plain is not None:
         replay.run(takebacks, moves)
         refusals.extend(replay.refusals)
     if plain is not None:
         plain.finish(biller)
-    _enter(state, batch, contributions, replay, entered)
+    _enter(state, batch, contributions, replay)
     for takeback in takebacks:
         if takeback.row not in replay.unfit:
             replay.take_back(takeback, within=False)
@@ -163,10 +161,10 @@ def _of(state: State, part: Contributions, heads: Rows) -> Contributions:
     return part if inside.all() else part.take(np.flatnonzero(inside))
 
 
-def _enter(state: State, batch: Batch, parts: list[Contributions], replay: Replay, begun: int) -> None:
+def _enter(state: State, batch: Batch, parts: list[Contributions], replay: Replay) -> None:
     """What was counted stands in the ledger, from where a void may take it back, in the order of the parts whatever way
-    it was counted. `begun`: how many rows there were before the batch; the replay has put in those of its periods."""
-    events = Events(batch.identity, batch.time, batch.offset)
+    it was counted. The replay has put in those of its periods."""
+    events = Events(batch.identity, batch.time)
     places: list[Rows] = []
     for index, part in enumerate(parts):
         own = part
@@ -180,9 +178,7 @@ def _enter(state: State, batch: Batch, parts: list[Contributions], replay: Repla
     if replay.entered:
         place = np.concatenate([np.array(replay.entered), *places])
         order = np.lexsort((place[:, 1], place[:, 0]))
-        for name in LEDGER:
-            column = state.ledger.table[name][begun : len(state.ledger)]
-            column[:] = column[order]
+        state.ledger.arrange(order)
 
 
 def _gauge_heads(state: State, contributions: list[Contributions], customers: list[int]) -> dict[int, set[int]]:

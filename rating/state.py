@@ -18,9 +18,9 @@ from rating.compiled import TIME_MAX, TIME_MIN, Compiled, Entry, Plan, Rebooking
 from rating.exact import wide_of
 from rating.index import HashIndex
 from rating.kept import Kept
-from rating.ledger import SPEC as LEDGER
 from rating.ledger import Ledger
 from rating.room import longer
+from rating.sheets.shelf import Shelf
 from rating.table import Table
 from rating.texts import Texts
 from rating.timelines import Timelines
@@ -142,9 +142,10 @@ class Names:
 class State:
     """Everything that one partition's engine knows of one tenant (`rating.tenants` has them all)."""
 
-    def __init__(self, partition: int, partitions: int, tenant: str) -> None:
+    def __init__(self, partition: int, partitions: int, tenant: str, shelf: Shelf | None = None) -> None:
+        """`shelf`: for the rows of its ledger, which all stay in memory without one."""
         self.tenant = tenant
-        self.ledger = Ledger()
+        self.ledger = Ledger(shelf)
         self.totals = Totals()
         self.voided = HashIndex()
         """Identities of events that were taken back, whether or not they have come."""
@@ -599,12 +600,11 @@ class State:
     # Snapshot ----------------------------------------------------------------------------------------------------
 
     def dump(self) -> dict[str, Any]:
-        """The whole state: plain values and the bytes of columns."""
+        """The whole state, but for the rows of the ledger that lie in files: plain values and the bytes of columns."""
         indexes = {name: _dump_index(getattr(self, name)) for name in _INDEXES}
         tables = {name: [getattr(self, name).size, getattr(self, name).dump()] for name in _TABLES}
         for table, column in (("subscriptions", "timeline"), ("bills", "line"), ("lines", "before")):
             del tables[table][1][column]  # `bind` and `load` give them
-        tables["ledger"] = [len(self.ledger), self.ledger.table.dump()]
         return {
             "clock": [self.clock, self.closed_before, self.newest],
             "catalogue": encode_document(self.catalogue.documents),
@@ -619,7 +619,7 @@ class State:
             "tables": tables,
             "fired": list(self.fired.items()),
             "gauges": self.gauges.values,
-            "dropped": [self.ledger.dropped, self.ledger.gone],
+            "ledger": self.ledger.dump(),
             "ticks": self.ticks,
             "totals": self.totals.dump(),
             "accounts": self.accounts.dump(),
@@ -633,7 +633,9 @@ class State:
         }
 
     @classmethod
-    def load(cls, dumped: dict[str, Any], partition: int, partitions: int, tenant: str) -> "State":
+    def load(
+        cls, dumped: dict[str, Any], partition: int, partitions: int, tenant: str, shelf: Shelf | None = None
+    ) -> "State":
         """What `dump` wrote; what is kept of events comes after it (`rating.keeper.keep_again`)."""
         state = cls(partition, partitions, tenant)
         state.clock, state.closed_before, state.newest = dumped["clock"]
@@ -649,8 +651,7 @@ class State:
         for name, spec in _TABLES.items():
             size, columns = dumped["tables"][name]
             setattr(state, name, Table.load(spec, columns, size))
-        size, columns = dumped["tables"]["ledger"]
-        state.ledger = Ledger(Table.load(LEDGER, columns, size), *dumped["dropped"])
+        state.ledger = Ledger.load(dumped["ledger"], shelf)
         state.accounts = Accounts.load(dumped["accounts"])
         state.unused = {(head, charge): bill for head, charge, bill in dumped["unused"]}
         state.born = dict(dumped["born"])

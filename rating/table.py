@@ -21,7 +21,7 @@ class Table:
 
     def __init__(self, spec: dict[str, tuple[Any, int]], capacity: int = 16) -> None:
         self._spec = spec
-        self._set(np.zeros(capacity, _row_of(spec)))
+        self._set(np.zeros(capacity, row_of(spec)))
         self.size = 0
 
     def _set(self, rows: NDArray[Any]) -> None:
@@ -30,6 +30,11 @@ class Table:
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         return self._columns[name]
+
+    @property
+    def words(self) -> NDArray[np.int64]:
+        """The rows as they stand in memory, each as numbers of eight bytes: what copies whole rows is quick."""
+        return self._rows[: self.size].view(np.int64).reshape(self.size, -1)
 
     @property
     def step(self) -> int:
@@ -72,7 +77,7 @@ class Table:
         return table
 
 
-def _row_of(spec: dict[str, tuple[Any, int]]) -> np.dtype[Any]:
+def row_of(spec: dict[str, tuple[Any, int]]) -> np.dtype[Any]:
     """The columns beside each other, the wide ones first, so that all are aligned; a row ends where the next one is."""
     names = sorted(spec, key=lambda name: -np.dtype(spec[name][0]).itemsize)
     formats = [np.dtype((dtype, (width,))) if width > 1 else np.dtype(dtype) for dtype, width in map(spec.get, names)]  # type: ignore[misc]

@@ -5,18 +5,21 @@ tenant's events and documents can change is in a state of its own: so what it is
 there, and a change of its catalogue costs the others nothing.
 """
 
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
 from rating.deduplicate import Deduplicator
+from rating.sheets.shelf import Shelf
 from rating.state import State
 from rating.totals import Totals
 from schemas.access import DEFAULT_TENANT
 from streams.processor import Fetch
 
-SNAPSHOT_VERSION: Final = 5
+SNAPSHOT_VERSION: Final = 6
 _NOBODY: Final = ""
 """No tenant is called so."""
 
@@ -24,10 +27,11 @@ _NOBODY: Final = ""
 class Tenants:
     """Everything that one partition's engine knows."""
 
-    def __init__(self, partition: int, partitions: int, identities: Deduplicator) -> None:
+    def __init__(self, partition: int, partitions: int, identities: Deduplicator, shelf: Shelf) -> None:
         self.partition = partition
         self.partitions = partitions
         self.identities = identities
+        self.shelf = shelf
         self.totals = Totals()
         """Of the whole partition, without charges: those are the tenants' own."""
         self.nobody = State(partition, partitions, _NOBODY)
@@ -49,7 +53,7 @@ class Tenants:
         """The state of a tenant. One that is new stands where it would if it had been here from the beginning."""
         found = self._states.get(tenant)
         if found is None:
-            found = self._states[tenant] = State(self.partition, self.partitions, tenant)
+            found = self._states[tenant] = State(self.partition, self.partitions, tenant, self.shelf)
             found.set_clock(self.nobody)
         return found
 
@@ -58,30 +62,43 @@ class Tenants:
         """Bytes of memory in tables and indexes (texts and lists not counted)."""
         return sum(state.nbytes for state in self) + self.identities.nbytes
 
+    def tend(self) -> None:
+        """Rows of the ledgers go to disk where that is due. Between two steps: nobody looks at any."""
+        if self.shelf.is_full:
+            self.shelf.seal(part for state in self if (part := state.ledger.seal(self.shelf.least)) is not None)
+        self.shelf.tend()
+
     # Snapshot ----------------------------------------------------------------------------------------------------
 
     def dump(self) -> bytes:
         """Everything as MessagePack: plain values and the bytes of columns, nothing that is executed.
 
-        Identities that are on disk are named only (`Deduplicator.files`).
+        Identities and rows of ledgers that are on disk are named only (`files`).
         """
         return msgspec.msgpack.encode(
             {
                 "version": SNAPSHOT_VERSION,
                 "partition": [self.partition, self.partitions],
                 "identities": self.identities.dump(),
+                "sheets": [self.shelf.serial, self.shelf.name_files()],
                 "totals": self.totals.dump(),
                 "nobody": self.nobody.dump(),
                 "tenants": [[state.tenant, state.dump()] for state in self],
             }
         )
 
+    def files(self) -> Mapping[str, Path]:
+        """The files that the last `dump` named. They stay until the next."""
+        return {**self.identities.files(), **self.shelf.files()}
+
     @classmethod
-    def load(cls, raw: bytes, partition: int, partitions: int, identities: Deduplicator, fetch: Fetch) -> "Tenants":
+    def load(
+        cls, raw: bytes, partition: int, partitions: int, identities: Deduplicator, shelf: Shelf, fetch: Fetch
+    ) -> "Tenants":
         """What `dump` wrote; what is kept of events comes after it (`rating.keeper.keep_again`).
 
-        `identities`: an empty one, to be filled. Raises: ValueError where it is of another partition or version; and
-        what `Deduplicator.load` raises.
+        `identities`, `shelf`: empty ones, to be filled. Raises: ValueError where it is of another partition or version;
+        and what `Deduplicator.load` and `Shelf.open` raise.
         """
         dumped: dict[str, Any] = msgspec.msgpack.decode(raw)
         if dumped["version"] != SNAPSHOT_VERSION:
@@ -92,10 +109,14 @@ class Tenants:
         if dumped["partition"] != [partition, partitions]:
             raise ValueError(f"found the state of partition {dumped['partition']}, expected {[partition, partitions]}")
         identities.load(dumped["identities"], fetch)
-        found = cls(partition, partitions, identities)
+        found = cls(partition, partitions, identities, shelf)
         found.totals = Totals.load(dumped["totals"])
         found.nobody = State.load(dumped["nobody"], partition, partitions, _NOBODY)
-        found._states = {
-            tenant: State.load(state, partition, partitions, tenant) for tenant, state in dumped["tenants"]
-        }
+        with tempfile.TemporaryDirectory() as temporary:  # where nothing may stay, all is read at once
+            serial, names = dumped["sheets"]
+            shelf.open(serial, names, fetch, Path(temporary))
+            found._states = {
+                tenant: State.load(state, partition, partitions, tenant, shelf) for tenant, state in dumped["tenants"]
+            }
+            shelf.name_files()
         return found

@@ -18,11 +18,15 @@ _Columns = dict[str, NDArray[Any]]
 
 
 class Undo:
-    """How some cells, their lines, those that build on them, and their periods stand. `rows`: theirs in the ledger."""
+    """How the cells of some rows of the ledger, their lines, those that build on them, and their periods stand.
 
-    def __init__(self, state: State, biller: Biller, cells: NDArray[np.int32], rows: NDArray[np.int64]) -> None:
+    `rows`: those that are to be taken back; `of`: the cell of each."""
+
+    def __init__(self, state: State, biller: Biller, rows: NDArray[np.int64], of: NDArray[np.int32]) -> None:
         self._state = state
         self._biller = biller
+        self._taken = rows, of
+        cells = np.unique(of)
         self._changed, self._amount_change = len(biller.changed), biller.amount_change
         lines = _with_later(state, np.unique(state.cells["line"][cells]).tolist())
         heads = np.unique(state.bills["head"][state.lines["bill"][lines]])
@@ -31,9 +35,7 @@ class Undo:
             _rows(state.cells, CELLS, own),
             _rows(state.lines, LINES, np.array(lines, dtype=np.int64)),
             _rows(state.bills, BILLS, heads.astype(np.int64)),
-            _rows(state.ledger.table, {"cell": None}, rows),
         ]
-        self._gone = state.ledger.gone
         kept = state.kept
         self._groups = {kept.group_of[cell] for cell in cells.tolist() if cell in kept.group_of}
         self._cells = {*cells.tolist(), *(cell for key in self._groups for cell in kept.groups[key].cells)}
@@ -43,12 +45,12 @@ class Undo:
         self._ordered = {cell: kept.ordered[cell] for cell in self._cells if cell in kept.ordered}
 
     def restore(self) -> None:
-        """Everything stands as it stood."""
+        """Everything stands as it stood. The rows have been taken back."""
         state, kept = self._state, self._state.kept
         for table, slots, columns in self._tables:
             for name, column in columns.items():
                 table[name][slots] = column
-        state.ledger.gone = self._gone
+        state.ledger.put_back(*self._taken)
         for key, gauges in self._gauges.items():
             kept.groups[key].gauges.clear()
             kept.groups[key].gauges.update(gauges)

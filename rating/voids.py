@@ -16,7 +16,7 @@ from rating.billing import Biller
 from rating.cells import Refusal, seen_keys
 from rating.columns import Batch
 from rating.compiled import TIME_MAX, TIME_MIN, Rate
-from rating.exact import int128, to_int128, wide_of
+from rating.exact import int128, sum_wide, to_int128, wide_of
 from rating.index import Keys
 from rating.keeper import keep_again
 from rating.lines import shape_of
@@ -83,7 +83,7 @@ def periods_of(state: State, takebacks: Iterable[Takeback]) -> dict[int, list[in
     """For each void (by row) the periods in which its event counts, as the ledger has it."""
     found: dict[int, list[int]] = {}
     for takeback in takebacks:
-        cells = state.ledger.table["cell"][state.ledger.of_events(_keys(takeback))]
+        cells = state.ledger.read("cell", state.ledger.of_events(_keys(takeback)))
         heads = state.bills["head"][state.lines["bill"][state.cells["line"][cells]]]
         found[takeback.row] = np.unique(heads).tolist()
     return found
@@ -105,16 +105,16 @@ def take_back(state: State, biller: Biller, takeback: Takeback, heads: set[int],
     `heads`: only the totals of these periods (`within`), or only those of all others. Raises: NumberError where what is
     left would not fit; nothing has changed then."""
     rows = state.ledger.of_events(_keys(takeback))
-    cells = state.ledger.table["cell"][rows]
+    cells = state.ledger.read("cell", rows)
     of = state.bills["head"][state.lines["bill"][state.cells["line"][cells]]]
     chosen = np.isin(of, np.array(sorted(heads), dtype=np.int64)) == within
     chosen &= state.bills["until"][of] > state.corrected_from
     rows, cells, of = rows[chosen], cells[chosen], of[chosen]
     if not len(rows):
         return []
-    wide = state.ledger.table["value"][rows].copy()
+    wide = state.ledger.read("value", rows)
     changed = np.unique(cells)
-    undo = Undo(state, biller, changed, rows)
+    undo = Undo(state, biller, rows, cells)
     try:
         state.ledger.take_back(rows)
         keep_again(state, changed.tolist())
@@ -147,9 +147,9 @@ def note_unfit(state: State, takebacks: Iterable[Takeback], refused: Container[i
 
 def recount(state: State, cells: NDArray[np.int32]) -> None:
     """Counts some totals again from their rows. Raises: NumberError where one does not fit."""
-    ledger, held = state.ledger.table, state.cells
+    ledger, held = state.ledger, state.cells
     for cell in cells.tolist():
-        rows = state.ledger.of_cells(np.array([cell]))
+        rows = ledger.of_cells(np.array([cell]))
         line = int(held["line"][cell])
         rate = state.catalogue.rates[int(state.lines["rate"][line])]
         aggregate = state.catalogue.meter(rate.meter).aggregate
@@ -157,12 +157,12 @@ def recount(state: State, cells: NDArray[np.int32]) -> None:
         if not len(rows):
             held["events"][cell], held["at"][cell], held["value"][cell] = 0, 0, (0, 0)
             continue
-        wide = ledger["value"][rows]
-        time = pl.Series(ledger["time"][rows])
+        wide = ledger.read("value", rows)
+        time = pl.Series(ledger.read("time", rows))
         if aggregate.reads == "text":
             value = len(np.unique(wide, axis=0)) * ONE
         elif not rate.counted[number] or adds_up(aggregate):
-            value = sum(to_int128(wide).to_list())
+            value = sum_wide(wide)
         else:
             frame = pl.DataFrame({"value": to_int128(wide), "time": time})
             value = int128(frame.select(aggregate.fold()).to_series().to_list())[0]
@@ -189,14 +189,14 @@ def _forget_texts(state: State, cells: NDArray[np.int32], wide: NDArray[np.int64
             if state.cells["number"][other] == number[0]
         ]
         rows = state.ledger.of_cells(np.array(siblings))
-        if not (state.ledger.table["value"][rows] == digest).all(axis=1).any():
+        if not (state.ledger.read("value", rows) == digest).all(axis=1).any():
             keys = seen_keys(state, signature, digest.reshape(1, 2), np.array([head]), combo, number)
             state.values_seen.values[state.values_seen.find(keys)] = 0
 
 
 def _recount_times(state: State, line: int) -> None:
     rows = state.ledger.of_cells(np.array(state.cells_of(line), dtype=np.int64))
-    times = state.ledger.table["time"][rows]
+    times = state.ledger.read("time", rows)
     state.lines["first"][line], state.lines["last"][line] = times.min(initial=TIME_MAX), times.max(initial=TIME_MIN)
 
 

@@ -121,7 +121,9 @@ def ingest(**options: Any) -> None:
 @kafka
 @click.option("--snapshots", required=True, help="Folder or object store URL that all workers share.")
 @click.option(
-    "--state", type=FOLDER, help="Local folder for identities, this worker's alone (default: a temporary one)."
+    "--state",
+    type=FOLDER,
+    help="Local folder for the part of the state on disk, this worker's alone (default: a temporary one).",
 )
 @click.option("--health-port", type=click.IntRange(0, 65535), help="Serve /health/…, /metrics and /v1/status here.")
 @click.option("--health-host", default="127.0.0.1", show_default=True, help="Address of the health port.")

@@ -32,7 +32,7 @@ from streams.snapshots import SnapshotStore
 _ENTRIES_MAX: Final = 4096
 _EVENTS_MAX: Final = 100_000
 _BYTES_MAX: Final = 32 * 1024 * 1024
-_PREVIEW: Final = "preview-"
+PREVIEW: Final = "preview-"
 
 
 class RerateRefused(ValueError):
@@ -96,7 +96,7 @@ def show(log: SqliteLog, snapshots: SnapshotStore, settings: RatingSettings, ask
     if settings.folder is not None:
         make_folder(settings.folder)
     with (
-        TemporaryDirectory(prefix=_PREVIEW, dir=settings.folder) as folder,
+        TemporaryDirectory(prefix=PREVIEW, dir=settings.folder) as folder,
         closing(RatingProcessor(replace(settings, folder=Path(folder)))) as processor,
     ):
         engine = _engine_at_end(log, snapshots, processor, partition_for(asked, log.partitions))
@@ -110,8 +110,8 @@ def show(log: SqliteLog, snapshots: SnapshotStore, settings: RatingSettings, ask
 
 
 def clear_previews(folder: Path) -> None:
-    """Removes what the previews of a process that was killed have left in the folder of the identities."""
-    for left in folder.glob(f"{_PREVIEW}*"):
+    """Removes what previews, and looks at the status, of a process that was killed have left in a folder of states."""
+    for left in folder.glob(f"{PREVIEW}*"):
         shutil.rmtree(left, ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""The folder in which a rating worker keeps identities: one that is named, or a temporary one of its own."""
+"""The folder of what a rating worker keeps on disk: one that is named, or a temporary one of its own."""
 
 import shutil
 import tempfile

@@ -2,6 +2,7 @@
 
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from rating.engine import RatingProcessor, RatingSettings
 from rating.reconcile import compare
@@ -9,12 +10,14 @@ from rating.spend.duckdb_store import DuckdbStore
 from rating.spend.proof import reconcile
 from rating.spend.view import SpendView
 from schemas import topics
+from streams.durable import make_folder
 from streams.embedded.log import SqliteLog
 from streams.journal import Record, decode_record
 from streams.processor import COUNTED
 from streams.snapshots import Snapshot, SnapshotStore
 from streams.sums import Sums
 from taximeter.observe import EngineTotals
+from taximeter.rerate import PREVIEW
 from taximeter.status import Finding, PartitionStatus, SnapshotStatus, SpendStatus, Status, make_status
 from taximeter.status_parts import log_differences, store_findings
 
@@ -29,14 +32,21 @@ def data_status(data: Path, partitions: int, snapshots: str | None = None) -> St
     try:
         store = SnapshotStore(snapshots or data / "snapshots")
         notes: list[str] = []
-        found = [_partition(log, store, number, notes) for number in range(partitions)]
+        make_folder(data / "identities")
+        with TemporaryDirectory(
+            prefix=PREVIEW, dir=data / "identities"
+        ) as folder:  # what snapshots name is linked there
+            settings = RatingSettings(partitions, folder=Path(folder))
+            found = [_partition(log, store, settings, number, notes) for number in range(partitions)]
         spend = _spend(data / "spend.duckdb", log, notes)
         return make_status("data folder", found, ready=False, spend=spend, notes=notes)
     finally:
         log.close()
 
 
-def _partition(log: SqliteLog, store: SnapshotStore, number: int, notes: list[str]) -> PartitionStatus:
+def _partition(
+    log: SqliteLog, store: SnapshotStore, settings: RatingSettings, number: int, notes: list[str]
+) -> PartitionStatus:
     records = _journal(log, number)
     sums = Sums.of(records)
     differences = journal_findings(number, sums)
@@ -44,7 +54,7 @@ def _partition(log: SqliteLog, store: SnapshotStore, number: int, notes: list[st
     if snapshot is None:
         notes.append(f"partition {number}: there is no snapshot: only the journal was looked at")
     else:
-        differences += _look_at_state(log, store, number, snapshot, sums, notes)
+        differences += _look_at_state(log, store, settings, snapshot, number, sums, notes)
     end = log.end(topics.EVENTS, number)
     return PartitionStatus(
         partition=number,
@@ -82,11 +92,17 @@ def journal_findings(partition: int, sums: Sums) -> list[Finding]:
 
 
 def _look_at_state(
-    log: SqliteLog, store: SnapshotStore, number: int, snapshot: Snapshot, sums: Sums, notes: list[str]
+    log: SqliteLog,
+    store: SnapshotStore,
+    settings: RatingSettings,
+    snapshot: Snapshot,
+    number: int,
+    sums: Sums,
+    notes: list[str],
 ) -> list[Finding]:
     """The state in the snapshot: by itself, against the log, and against the journal where that stands there too."""
     totals = EngineTotals()
-    processor = RatingProcessor(RatingSettings(log.partitions), totals)
+    processor = RatingProcessor(settings, totals)
     engine = processor.open(number, snapshot.state, partial(store.fetch, processor.name, number))
     seen = totals.get(number)
     assert seen is not None  # it is told when it is opened

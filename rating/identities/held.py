@@ -54,7 +54,7 @@ class Place(NamedTuple):
 @dataclass(slots=True)
 class _Table:
     index: HashIndex
-    job: Job | None = None
+    job: Job[Run] | None = None
 
 
 @dataclass(slots=True)
@@ -69,7 +69,7 @@ class _Bucket:
 class _Merge:
     bucket: int
     runs: list[Run]
-    job: Job
+    job: Job[Run]
 
 
 class Held:
@@ -80,7 +80,7 @@ class Held:
         self._worker = Background() if worker is None else worker
         self._buckets: dict[int, _Bucket] = {}
         self._merge: _Merge | None = None
-        self._abandoned: list[Job] = []
+        self._abandoned: list[Job[Run]] = []
         self._named: frozenset[str] = frozenset()
         """The files that the last snapshot rests on."""
         self._retired: dict[str, Path] = {}
@@ -190,7 +190,7 @@ class Held:
         if self._merge is None and self._may_write():
             self._begin_merge(newest)
 
-    def _waiting(self) -> list[Job]:
+    def _waiting(self) -> list[Job[Run]]:
         return [t.job for bucket in self._buckets.values() for t in bucket.tables if t.job is not None]
 
     def _may_write(self) -> bool:
@@ -254,10 +254,10 @@ class Held:
                 self._retire(merged.runs)
         for job in [job for job in self._abandoned if job.done.is_set()]:
             self._abandoned.remove(job)
-            if job.run is not None:
-                self._retire([job.run])
+            if job.result is not None:
+                self._retire([job.result])
 
-    def _result(self, job: Job) -> Run | None:
+    def _result(self, job: Job[Run]) -> Run | None:
         """The run; None where the disk did not take it. Raises: what else went wrong, a broken invariant."""
         if isinstance(job.error, OSError):
             if self._refused_at is None:
@@ -269,7 +269,7 @@ class Held:
         if self._refused_at is not None:
             _logger.warning("the disk takes identities again")
         self._refused_at = None
-        return job.run
+        return job.result
 
     def _retire(self, runs: Sequence[Run]) -> None:
         """Removes files that the last snapshot does not rest on; the others at the next snapshot."""
@@ -316,8 +316,8 @@ class Held:
             job.is_cancelled = True
         for job in jobs:
             self._worker.wait(job)
-            if job.run is not None:
-                self._retire([job.run])
+            if job.result is not None:
+                self._retire([job.result])
         self._buckets.clear()
 
 

@@ -1,31 +1,31 @@
-"""Who writes and merges runs: a thread beside the stream. What comes of it is taken over at a later `check`.
+"""Who writes and merges files: a thread beside the stream. What comes of it is taken over later, by who asked for it.
 
-No verdict depends on when a job is done, so tests run jobs at any moment they like (`ByHand`), and the answers are the
+No answer depends on when a job is done, so tests run jobs at any moment they like (`ByHand`), and the answers are the
 same.
 """
 
 import threading
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
-from rating.identities.run import Run
+Made = TypeVar("Made")
 
 
 class Cancelled(Exception):
     """Nobody wants the result any more."""
 
 
-class Job:
-    """Something that makes a run. Urgent ones go first, also between the slices of one that is not."""
+class Job(Generic[Made]):
+    """Something that makes a file. Urgent ones go first, also between the slices of one that is not."""
 
-    def __init__(self, make: Callable[[Callable[[], None]], Run], *, is_urgent: bool) -> None:
+    def __init__(self, make: Callable[[Callable[[], None]], Made], *, is_urgent: bool) -> None:
         """`make` is given a function to be called now and then, which lets urgent jobs pass."""
         self._make = make
         self.is_urgent = is_urgent
         self.is_cancelled = False
         self.done = threading.Event()
-        self.run: Run | None = None
+        self.result: Made | None = None
         self.error: BaseException | None = None
 
     def work(self, pause: Callable[[], None]) -> None:
@@ -38,7 +38,7 @@ class Job:
 
         try:
             pause_or_end()
-            self.run = self._make(pause_or_end)
+            self.result = self._make(pause_or_end)
         except BaseException as error:
             self.error = error
         self.done.set()
@@ -47,11 +47,11 @@ class Job:
 class Worker(Protocol):
     """Does jobs at some time."""
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job[Any]) -> None:
         """Takes a job on."""
         ...
 
-    def wait(self, job: Job) -> None:
+    def wait(self, job: Job[Any]) -> None:
         """Returns when the job is done."""
         ...
 
@@ -60,12 +60,12 @@ class ByHand:
     """Does the jobs when it is told to, in the thread that tells it."""
 
     def __init__(self) -> None:
-        self._jobs: deque[Job] = deque()
+        self._jobs: deque[Job[Any]] = deque()
 
     def __len__(self) -> int:
         return len(self._jobs)
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job[Any]) -> None:
         """Takes a job on."""
         self._jobs.append(job)
 
@@ -75,7 +75,7 @@ class ByHand:
             self._jobs.popleft().work(lambda: None)
             jobs -= 1
 
-    def wait(self, job: Job) -> None:
+    def wait(self, job: Job[Any]) -> None:
         """Does the jobs up to this one."""
         while not job.done.is_set():
             self.work()
@@ -86,20 +86,20 @@ class Background:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._urgent: deque[Job] = deque()
-        self._patient: deque[Job] = deque()
+        self._urgent: deque[Job[Any]] = deque()
+        self._patient: deque[Job[Any]] = deque()
         self._is_running = False
 
-    def submit(self, job: Job) -> None:
+    def submit(self, job: Job[Any]) -> None:
         """Takes a job on."""
         with self._lock:
             (self._urgent if job.is_urgent else self._patient).append(job)
             if self._is_running:
                 return
             self._is_running = True
-        threading.Thread(target=self._work, name="identities", daemon=True).start()
+        threading.Thread(target=self._work, name="files", daemon=True).start()
 
-    def wait(self, job: Job) -> None:
+    def wait(self, job: Job[Any]) -> None:
         """Returns when the job is done."""
         job.done.wait()
 

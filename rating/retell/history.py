@@ -52,14 +52,14 @@ def series_of(state: State, cell: int) -> Series:
 
 def read_history(state: State, since: int) -> dict[Series, Counted]:
     """Everything that the ledger still holds of events at or after a time."""
-    size = len(state.ledger)
-    table = state.ledger.table
-    times, cells = table["time"][:size], table["cell"][:size]
-    rows = np.flatnonzero((cells >= 0) & (times >= since) & (table["gauge"][:size] < 0))
-    rows = rows[np.argsort(times[rows], kind="stable")]
+    rows = state.ledger.of_cells(np.arange(state.cells.size))
+    times = state.ledger.read("time", rows)
+    chosen = np.flatnonzero((times >= since) & (state.ledger.read("gauge", rows) < 0))
+    rows = rows[chosen[np.argsort(times[chosen], kind="stable")]]
+    columns = (state.ledger.read(name, rows).tolist() for name in ("cell", "time", "value"))
     found: dict[Series, Counted] = {}
     known: dict[int, Series] = {}
-    for cell, time, wide in zip(cells[rows].tolist(), times[rows].tolist(), table["value"][rows].tolist(), strict=True):
+    for cell, time, wide in zip(*columns, strict=True):
         series = known.get(cell)
         if series is None:
             series = known[cell] = series_of(state, cell)

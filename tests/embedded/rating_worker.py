@@ -70,7 +70,8 @@ async def send(log: SqliteLog) -> None:
 def main() -> None:
     folder = Path(sys.argv[1])
     log = SqliteLog(folder, 1)
-    processor = RatingProcessor(RatingSettings(folder=folder / "identities", identities_in_memory=IN_MEMORY))
+    settings = RatingSettings(folder=folder / "identities", identities_in_memory=IN_MEMORY, rows_in_memory=IN_MEMORY)
+    processor = RatingProcessor(settings)
     host = EmbeddedHost(log, processor, SnapshotStore(folder / "snapshots"), SETTINGS)
     host.start()
     print("started", flush=True)

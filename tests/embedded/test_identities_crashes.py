@@ -1,4 +1,4 @@
-"""Whatever kills the engine while identities go to disk and into snapshots, each event counts once."""
+"""Whatever kills the engine while identities and rows go to disk and into snapshots, each event counts once."""
 
 import json
 import os
@@ -71,6 +71,9 @@ def check(folder: Path) -> None:
     assert len(named) >= 3
     assert named <= stored
     assert named <= {path.name for path in runs}
+    sheets = msgspec.msgpack.decode(last.state)["sheets"][1]
+    assert len(sheets) >= 3
+    assert set(sheets) <= stored & {path.name for path in (folder / "identities" / "00000").glob("*.rows")}
 
 
 @pytest.mark.parametrize("place", ["in_files", "in_snapshot", "after_snapshot", "after_process", "in_restore"])

@@ -29,9 +29,12 @@ def rate_raw(
     as_of: str | None = None,
     batch: int = BATCH,
     restart: Callable[[], bool] | None = None,
+    worker: Any = None,
+    **changes: Any,
 ) -> Any:
     """What the engine itself answers to events and ticks, `batch` events at once. `restart` is asked after each batch
-    and tick whether the engine shall go on from its snapshot. This is the only import of the engine."""
+    and tick whether the engine shall go on from its snapshot. `worker`: who writes what goes to disk; `changes`: of the
+    settings. This is the only import of the engine."""
     from rating.catalogue import load_catalogue
     from rating.engine import RatingProcessor, RatingSettings
     from schemas.entry import encode_tick
@@ -40,7 +43,10 @@ def rate_raw(
     class Rater(FileRater):
         """A file with ticks in it, whose periods can be corrected for ever."""
 
-        processor = RatingProcessor(RatingSettings(partitions=1, lateness=0, window_days=None, corrections=2**60))
+        processor = RatingProcessor(
+            RatingSettings(**{"partitions": 1, "lateness": 0, "window_days": None, "corrections": 2**60, **changes}),
+            worker=worker,
+        )
 
         def go_on(self) -> None:
             if restart is not None and restart():
@@ -51,7 +57,7 @@ def rate_raw(
             self._lines.append(0)
 
     rater = Rater(load_catalogue(catalogue_text))
-    rater._engine.settings = rater.processor.settings
+    rater._engine = rater.processor.open(0, rater._engine.snapshot())
     waiting: list[Any] = []
 
     def add() -> None:
@@ -80,9 +86,11 @@ def run_engine(
     as_of: str | None = None,
     batch: int = BATCH,
     restart: Callable[[], bool] | None = None,
+    worker: Any = None,
+    **changes: Any,
 ) -> Outputs:
     """The engine's outputs in the form of `oracle.rate`."""
-    rated = rate_raw(catalogue_text, inputs, as_of, batch, restart)
+    rated = rate_raw(catalogue_text, inputs, as_of, batch, restart, worker, **changes)
     items = [msgspec.to_builtins(item) for item in rated.line_items]
     return {
         # A revision with neither quantity nor amount only takes an earlier one back (`schemas.output.LineItem`).

@@ -113,7 +113,7 @@ def plain_dump(snapshot: bytes) -> dict[str, Any]:
     [[_, dump]] = whole["tenants"]  # of a log with one tenant
     dump["identities"], dump["whole"] = whole["identities"], whole["totals"]
     dump["indexes"] = {name: _pairs(*parts) for name, parts in dump["indexes"].items()}
-    ledger = dump["tables"]["ledger"]
+    ledger = dump["tables"]["ledger"] = dump["ledger"].pop("rows")
     widths = {name: len(column) // max(1, ledger[0]) for name, column in ledger[1].items()}
     rows = [b"".join(c[i * widths[n] : (i + 1) * widths[n]] for n, c in ledger[1].items()) for i in range(ledger[0])]
     ledger[1] = sorted(rows)  # in the log's order within each cell only

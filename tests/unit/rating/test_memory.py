@@ -3,7 +3,7 @@
 import numpy as np
 
 from rating.engine import RatingSettings
-from rating.ledger import SPEC
+from rating.sheets.sheet import SPEC
 from tests.unit.rating.engines import Log, event, open_engine
 
 BOOK = """
@@ -31,4 +31,4 @@ def test_a_line_with_one_cell_takes_less_than_400_bytes_and_an_identity_less_tha
     print(f"{per_line:.0f} bytes a line, {per_identity:.0f} bytes an identity")
     assert per_identity <= 67
     assert per_line < 400
-    assert sum(column.itemsize * width for column, width in ((np.dtype(d), w) for d, w in SPEC.values())) <= 56
+    assert sum(column.itemsize * width for column, width in ((np.dtype(d), w) for d, w in SPEC.values())) <= 48

@@ -84,7 +84,6 @@ def cell_events(engine: RatingEngine) -> None:
 
 
 def ledger(engine: RatingEngine) -> None:
-    engine.state.ledger.keep(np.arange(len(engine.state.ledger)) != 0)
     engine.state.ledger.dropped -= 1
 
 

@@ -113,7 +113,7 @@ def test_a_snapshot_holds_all_tenants() -> None:
 
 def test_a_snapshot_from_before_there_were_tenants_is_refused_by_name() -> None:
     old = msgspec.msgpack.encode({"version": 3, "partition": [0, 1]})
-    with pytest.raises(ValueError, match="found a state of version 3, expected 5: remove the snapshots"):
+    with pytest.raises(ValueError, match="found a state of version 3, expected 6: remove the snapshots"):
         open_engine(old)
 
 
