@@ -94,7 +94,16 @@ def log() -> Log:
 @pytest.fixture
 async def owner(log: Log, tmp_path: Path, clock: SimpleNamespace) -> AsyncIterator[Partition]:
     with ThreadPoolExecutor(1) as executor:
-        shared: Any = (SETTINGS, log, executor, SnapshotStore(tmp_path / "snapshots"), "first", StepLimits(), lambda *_: log)
+        shared: Any = (
+            SETTINGS,
+            log,
+            log,
+            executor,
+            SnapshotStore(tmp_path / "snapshots"),
+            "first",
+            StepLimits(),
+            lambda *_: log,
+        )
         partition = Partition(Binding(Processor()), 0, Surroundings(*shared))  # type: ignore[arg-type]
         assert await partition.own(lambda: True)
         yield partition
