@@ -31,6 +31,7 @@ from benchmarks.metered import Taken, per_event, taken
 from benchmarks.sender import Load, Sender, Sent
 from infra.kafka.broker import Broker
 from schemas import topics
+from streams.pace import PAUSE_S
 
 PREFIX: Final = "bench."
 _POLL_S: Final = 0.05
@@ -52,6 +53,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--rate", type=float, help="events a second; without it as fast as it goes")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--partitions", type=int, default=4)
+    parser.add_argument("--pause-ms", type=int, default=round(PAUSE_S * 1000), help="of the workers")
     parser.add_argument("--customers", type=int, default=20_000)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--outstanding", type=int, default=400_000, help="events accepted and not yet rated, at most")
@@ -88,7 +90,8 @@ def _measure(options: argparse.Namespace, folder: Path, broker: Broker) -> int:
 
         def add_workers() -> None:
             for number in range(options.workers):
-                worker = fleet.add(f"worker-{number}", "rate", *kafka, "--snapshots", folder / "snapshots", keep=False)
+                more = ("--snapshots", folder / "snapshots", "--pause-ms", options.pause_ms)
+                worker = fleet.add(f"worker-{number}", "rate", *kafka, *more, keep=False)
                 run.processes[worker.name] = worker.pid
             for worker in fleet.members[1:]:
                 fleet.wait_ready(worker)

@@ -48,6 +48,11 @@ class Block:
         for at, (begin, end) in enumerate(pairwise(self.ends.tolist())):
             yield Output(topic, keys[at * width : (at + 1) * width], values[begin:end])
 
+    def part(self, start: int, end: int) -> "Block":
+        """Outputs `[start, end)`, at least one, from where they stand."""
+        keys = self.keys[start * self.width : end * self.width]
+        return Block(self.topic, self.width, keys, self.values, self.ends[start : end + 1])
+
     def with_values(self, values: Sequence[bytes]) -> "Block":
         """The same keys with other values."""
         ends = np.cumsum([0, *map(len, values)], dtype=np.int64)

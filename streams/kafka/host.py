@@ -40,8 +40,9 @@ from streams.watchdog import STALL_S, Reading, Watchdog
 EXIT_FAILED: Final = 70
 """The process stopped itself: something that must hold did not, or Kafka was lost. Start it again."""
 
-_LINGER_MS: Final = 1.0
-"""A step's outputs come at once: this long is enough to send them in a few large requests, not in many small ones."""
+_LINGER_MS: Final = 5.0
+"""A step's outputs come at once: this long is enough to queue a request's worth. What misses the first request waits
+for its answer, and librdkafka's thread spins meanwhile."""
 _BUNDLES: Final = 64
 """Of which a full step is made, and which wait for the next. What finds no room stays with the consumer, and comes in
 larger ones."""
@@ -162,16 +163,12 @@ class Worker:
 
     async def run(self) -> None:
         """Works until `stop`. Whatever goes wrong stops the process with EXIT_FAILED."""
-        producer = KafkaProducer(
-            self._settings,
-            linger_ms=_LINGER_MS,
-            compression="lz4",  # of lines, which are alike, a fifth is left; of packs, which few workers write, most
-            # A process that was stopped for a session's length must not send what it still holds: see README.md.
-            delivery_timeout_s=min(self._settings.delivery_timeout_s, self._settings.session_timeout_s * 0.75),
-        )
+        # Of lines, which are alike, lz4 leaves a fifth; of packs, which few workers write, most.
+        outputs = self._make_producer(_LINGER_MS, "lz4")
+        journal = self._make_producer(0.0, "none")
         with ThreadPoolExecutor(self._host.threads, "process") as executor:
             self._with = Surroundings(
-                self._settings, producer, executor, self._snapshots, self._writer, self._host.limits
+                self._settings, outputs, journal, executor, self._snapshots, self._writer, self._host.limits
             )
             app = self._app = self._make_app()
             self.watchdog.watch("the event loop", lambda: Reading(self._loop_turns, True, "it answers nothing"))
@@ -187,10 +184,15 @@ class Worker:
             await self._stopping.wait()
             for task in background:
                 task.cancel()
-            await or_stop("stop", self._shut_down(producer))
+            await or_stop("stop", self._shut_down())
             self.watchdog.stop()
 
-    async def _shut_down(self, producer: KafkaProducer) -> None:
+    def _make_producer(self, linger_ms: float, compression: str) -> KafkaProducer:
+        # A process that was stopped for a session's length must not send what it still holds: see README.md.
+        timeout_s = min(self._settings.delivery_timeout_s, self._settings.session_timeout_s * 0.75)
+        return KafkaProducer(self._settings, linger_ms=linger_ms, delivery_timeout_s=timeout_s, compression=compression)
+
+    async def _shut_down(self) -> None:
         self._assignment_number += 1
         partitions = list(self._partitions.values())
         await asyncio.gather(*(partition.release() for partition in partitions))
@@ -199,7 +201,8 @@ class Worker:
             await asyncio.wait_for(self._app.stop(), _STOP_TIMEOUT_S)
         except TimeoutError:
             _logger.warning("Faust did not stop within %.0f s; everything of ours is done", _STOP_TIMEOUT_S)
-        await producer.close()
+        await self._with.producer.close()
+        await self._with.journal.close()
 
     # Faust -------------------------------------------------------------------------------------------------
 

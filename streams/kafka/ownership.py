@@ -65,8 +65,8 @@ class StepLimits:
         return replace(self, entries=self.entries * factor, snapshot_entries=self.snapshot_entries * factor)
 
     def pause(self, entries: int, took_s: float) -> float:
-        """Seconds to wait after a step of so many messages."""
-        return pause(entries / self.entries, took_s, self.pause_s)
+        """Seconds to wait after a step of so many messages, before the next one waits to be filled."""
+        return max(pause(entries / self.entries, took_s, self.pause_s) - self.wait_s, 0.0)
 
     def part(self, parts: int) -> "StepLimits":
         """A part of a step, so that as many of them as `parts` are one at most (where a message is not too large)."""
@@ -92,6 +92,9 @@ class Surroundings:
 
     settings: KafkaSettings
     producer: KafkaProducer
+    """For outputs."""
+    journal: KafkaProducer
+    """For the journal, whose records come one by one and are waited for."""
     executor: Executor
     """Runs `process`, off the event loop: heartbeats go on meanwhile."""
     snapshots: SnapshotStore
@@ -129,7 +132,7 @@ def entry_of(binding: Binding, message: SourceMessage) -> Entry:
 async def append_record(surroundings: Surroundings, binding: Binding, partition: int, record: Record) -> int:
     """Appends to the journal, waits until it is durable. Returns the record's offset. Raises: LogUnavailable."""
     key = b"%d" % partition
-    return await surroundings.producer.produce(binding.journal, partition, key, encode_record(record))
+    return await surroundings.journal.produce(binding.journal, partition, key, encode_record(record))
 
 
 def repair_command(surroundings: Surroundings, partition: int) -> str:

@@ -27,6 +27,7 @@ from streams.kafka.ownership import (
     record_of,
 )
 from streams.kafka.source import LogReader, SourceMessage
+from streams.kafka.wire import requests_of
 from streams.processor import Output, parts_of
 from streams.snapshots import Snapshot, SnapshotError
 
@@ -92,6 +93,8 @@ class Partition:
         """None until the first take-over, and after one that was broken off."""
         self._take_over: TakeOver | None = None
         self._lock = asyncio.Lock()
+        self._looked_at = 0.0
+        """When the journal was known to hold nothing of a newer epoch, by this process's clock."""
         self._saved_at = time.monotonic()
         self._saving: asyncio.Task[None] | None = None
         self._saving_since: float | None = None
@@ -153,7 +156,7 @@ class Partition:
         async with self._lock, self._with.reader(self.partition) as reader:
             if not is_wanted():
                 return False
-            begun = time.monotonic()
+            begun = self._looked_at = time.monotonic()
             self.doing = "taking over"
             take_over = self._take_over = TakeOver(self.binding, self.partition, self._with, reader, is_wanted)
             state = self._kept or await take_over.load()
@@ -269,13 +272,12 @@ class Partition:
 
         # 4. fence: what another worker wrote before our record decides whether it counts
         await self._check_fence(offset)
+        self._looked_at = begun
         if state.journal.apply(batch) is not Verdict.APPLIED:
             raise JournalError(f"{self}: the journal does not take our own step {batch}")
         fault("after_fence")
 
-        # 5. emit: only an owner comes here, and one that stood still meanwhile looks again
-        if time.monotonic() - begun > self._with.settings.session_timeout_s / 2:
-            await self._check_still_owner()
+        # 5. emit: only an owner comes here
         emitted = await self._emit(step.outputs)
         fault("after_emit")
 
@@ -301,11 +303,13 @@ class Partition:
         state.journal_next = offset + 1
 
     async def _check_still_owner(self) -> None:
-        """This process stood still between the fence and here: looks again. Raises: Fenced."""
-        async with self._with.reader(self.partition) as reader:
-            _, end = await reader.bounds(self.binding.journal)
-            await self._look_for_others(reader, end)
-        self._state.journal_next = end
+        """Looks at the journal again where the last look is half a session old. Raises: Fenced."""
+        now = time.monotonic()
+        if now - self._looked_at > self._with.settings.session_timeout_s / 2:
+            async with self._with.reader(self.partition) as reader:
+                _, end = await reader.bounds(self.binding.journal)
+                await self._look_for_others(reader, end)
+            self._state.journal_next, self._looked_at = end, now
 
     async def _look_for_others(self, reader: LogReader, end: int) -> None:
         """Raises: Fenced where a newer epoch has begun before `end`; a stopped owner's late records are passed over."""
@@ -320,14 +324,21 @@ class Partition:
                     )
 
     async def _emit(self, outputs: Sequence[Output]) -> dict[str, int]:
-        """Emits in order and waits for all. Returns, by topic, the offset after the last one in this partition."""
+        """Emits in order, a request's worth at a time, and waits for each: what goes out late has been looked after.
+
+        Returns, by topic, the offset after the last one in this partition. Raises: Fenced, LogUnavailable.
+        """
         messages = [addressed(part, self.partition) for part in parts_of(outputs)]
-        offsets = await self._with.producer.produce_many(messages)
-        return {
-            message.topic: offset + 1
-            for message, offset in zip(messages, offsets, strict=True)
-            if message.partition == self.partition
-        }
+        emitted: dict[str, int] = {}
+        for request in requests_of(messages, self._with.settings.message_bytes_max):
+            await self._check_still_owner()
+            offsets = await self._with.producer.produce_many(request)
+            emitted |= {
+                message.topic: offset + 1
+                for message, offset in zip(request, offsets, strict=True)
+                if message.partition == self.partition
+            }
+        return emitted
 
     async def _finish(self, emitted: dict[str, int]) -> None:
         done = Done(self._state.journal.epoch, self.position, emitted)

@@ -5,11 +5,12 @@ Two do the same: `PlainWire`, by confluent-kafka, and `streams.kafka.native_wire
 
 import asyncio
 from bisect import bisect_right
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Any, Final, NamedTuple, Protocol, TypeAlias
 
+import numpy as np
 from confluent_kafka import KafkaException, Producer
 
 from streams.kafka.settings import KafkaSettings
@@ -18,6 +19,10 @@ from streams.processor import Block
 
 POLL_S: Final = 0.1
 """How long `Wire.poll` waits for the first report."""
+_RECORD_BYTES: Final = 36
+"""What librdkafka counts for a record beside key and value, at most."""
+_REQUEST_BYTES: Final = 1024
+"""What it counts for a request beside its records, at most."""
 
 
 class Message(NamedTuple):
@@ -58,6 +63,37 @@ def singles(messages: Messages) -> list[Message]:
 def ends_of(messages: Messages) -> list[int]:
     """How many records there are up to the end of each message."""
     return list(accumulate(1 if isinstance(message, Message) else len(message.block) for message in messages))
+
+
+def requests_of(messages: Messages, bytes_max: int) -> Iterator[Messages]:
+    """The same records in the same order, as many at a time as one request of so many bytes takes; one is at least."""
+    room = left = bytes_max - _REQUEST_BYTES
+    request: list[Message | MessageBlock] = []
+    for message in messages:
+        for piece, size in _pieces(message, left, room):
+            if size > left and request:
+                yield request
+                request, left = [], room
+            request.append(piece)
+            left -= size
+    if request:
+        yield request
+
+
+def _pieces(message: Message | MessageBlock, left: int, room: int) -> Iterator[tuple[Message | MessageBlock, int]]:
+    """A message in pieces, with their bytes in a request: the first has `left` for it or begins one, the others do."""
+    if isinstance(message, Message):
+        yield message, len(message.key or b"") + len(message.value) + _RECORD_BYTES
+        return
+    block = message.block
+    ends = (np.diff(block.ends) + (block.width + _RECORD_BYTES)).cumsum()
+    start = before = 0
+    while start < len(block):
+        fit = [int(ends.searchsorted(before + bytes_, "right")) for bytes_ in (left, room)]
+        end = max(fit[0] if fit[0] > start else fit[1], start + 1)
+        size = int(ends[end - 1]) - before
+        yield message._replace(block=block.part(start, end)), size
+        start, before, left = end, before + size, 0
 
 
 class Sending:

@@ -25,12 +25,13 @@ async def surroundings(deployment: Deployment) -> AsyncIterator[Surroundings]:
     producer = KafkaProducer(deployment.settings)
     with ThreadPoolExecutor(1) as executor:
         store = SnapshotStore(deployment.folder / "snapshots")
-        yield Surroundings(deployment.settings, producer, executor, store, "", StepLimits(entries=3))
+        yield Surroundings(deployment.settings, producer, producer, executor, store, "", StepLimits(entries=3))
     await producer.close()
 
 
 def worker(shared: Surroundings, name: str) -> Partition:
-    parts = {field: getattr(shared, field) for field in ("settings", "producer", "executor", "snapshots", "limits")}
+    names = ("settings", "producer", "journal", "executor", "snapshots", "limits")
+    parts = {field: getattr(shared, field) for field in names}
     return Partition(Binding(CountingProcessor()), 0, Surroundings(writer=name, **parts))
 
 

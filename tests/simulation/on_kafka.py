@@ -20,6 +20,8 @@ from tests.simulation.world import World
 
 OUTPUTS = (topics.LINE_ITEMS, topics.INVOICES, topics.ALERTS, topics.REJECTIONS)
 _DRAIN_S = 300.0
+_REQUEST_BYTES_MAX = 3000
+"""Of a step's line items a few: so most steps are emitted in several requests, and faults come between them."""
 _MAY_STOP = (Crash, Fenced, LogUnavailable)
 """What a worker may stop itself for. Anything else is a broken promise."""
 _MAY_LOSE = ("stand_still", "cut_off", "slow_send", "lost_ack", "failed_send", "late_write")
@@ -35,7 +37,9 @@ class _Telling:
     def __init__(self, world: World, folder: Path) -> None:
         story = world.story
         self.world, self.folder, self.story = world, folder, story
-        self.settings = KafkaSettings("simulated:9092", partitions=story.partitions)
+        self.settings = KafkaSettings(
+            "simulated:9092", partitions=story.partitions, message_bytes_max=_REQUEST_BYTES_MAX
+        )
         self.cluster = Cluster(world)
         self.workers: dict[str, SimulatedWorker] = {}
         self.lives: defaultdict[str, int] = defaultdict(int)

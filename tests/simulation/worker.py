@@ -47,7 +47,6 @@ class SimulatedWorker:
         self._world, self._cluster, self._group, self._settings = world, cluster, group, settings
         self._disk = disk
         self.host: Worker | None = None
-        self._producer: SimulatedProducer | None = None
 
     def start(self) -> None:
         """Begins its life."""
@@ -79,6 +78,7 @@ class SimulatedWorker:
         host._with = Surroundings(
             settings,
             producer,  # type: ignore[arg-type]
+            producer,  # type: ignore[arg-type]
             NoThreads(),
             disk,
             host._writer,
@@ -87,7 +87,7 @@ class SimulatedWorker:
         )
         consumer = SimulatedConsumer(self._cluster, self.process, binding.source, limits.entries * 2)
         host._app = _App(consumer, self._group, self.process)
-        self.host, self._producer = host, producer
+        self.host = host
         self._task(or_stop("fetch", consumer.fetch()))
         self._task(or_stop("agent", self._work(host, consumer, limits)))
         self._task(or_stop("group", self._be_member(host, consumer)))
@@ -121,8 +121,8 @@ class SimulatedWorker:
         await consumer.send_to({tp: position for tp, position in positions.items() if position is not None})
 
     async def _leave(self) -> None:
-        assert self.host is not None and self._producer is not None
-        await self.host._shut_down(self._producer)  # type: ignore[arg-type]
+        assert self.host is not None
+        await self.host._shut_down()
         self._world.happened["clean stops"] += 1
         self.process.die("left")
 
