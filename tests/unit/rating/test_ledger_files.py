@@ -201,6 +201,19 @@ def test_a_file_half_of_whose_rows_count_no_more_is_written_again(tended: Tended
     assert tended.on_disk() == 1
 
 
+def test_what_has_moved_out_of_a_cell_before_it_was_over_outlives_it(tended: Tended) -> None:
+    tended.append(0, 4 * ROWS)
+    tended.ledger.move(tended.ledger.of_cells(np.array([0]))[-3:], np.full(3, 1))
+    tended.ledger.move(tended.ledger.of_cells(np.array([0]))[:2], np.full(2, 2))
+    tended.drop(0, 2)
+    tended.tend()
+    tended.tend()
+    found = tended.ledger.of_cells(np.array([0, 1, 2]))
+    assert tended.ledger.read("time", found).tolist() == list(range(4 * ROWS - 3, 4 * ROWS))
+    assert tended.shelf.file_bytes < 1000
+    assert tended.ledger.counted == 4 * ROWS
+
+
 @pytest.mark.usefixtures("merged_soon")
 def test_files_of_a_snapshot_outlive_their_merge_until_the_next(tended: Tended) -> None:
     for cell in (0, 1, 2):
