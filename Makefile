@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 STAMP  := $(VENV)/.installed
 MIN    := 3.11
-JOBS   ?= 2
+JOBS   ?= 3
 # A file's tests stay together: they share what their fixtures have made.
 PARALLEL := -n $(JOBS) --dist loadfile --no-loadscope-reorder
 

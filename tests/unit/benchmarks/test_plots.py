@@ -36,7 +36,9 @@ def test_points_stand_in_the_order_of_their_values(tmp_path: Path) -> None:
     figures = [_latency(50, 0.5, 10), _latency(10, 0.5, 2), _latency(50, 0.99, 1000), _latency(10, 0.99, 20)]
     growth = [_growth(10**7, 1.2), _growth(10**5, 1.0)]
     latency_path, growth_path = draw([*figures, *growth], tmp_path)
-    median, slowest = _points(latency_path)
+    slowest, median = _points(latency_path)
+    dashes = [line.get("stroke-dasharray") for line in ElementTree.parse(latency_path).iter(f"{SVG}polyline")]
+    assert dashes == [None, "6 4"], "medians are dashed"
     assert median[0][0] < median[1][0]
     assert slowest[1][1] < slowest[0][1] < median[1][1] < median[0][1], "more is higher up"
     cost, limit = _points(growth_path)
