@@ -65,8 +65,8 @@ test: check kafka-jars ## Everything: check, then all tests, those on a real Kaf
 	@echo "==> all tests"
 	@$(BIN)/python -m pytest tests -q --ignore=tests/unit $(PARALLEL)
 
-simulate-faults: native ## Many seeded stories of faults against the oracle (SEEDS=10000 FROM=0 JOBS=2)
-	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --from $(or $(FROM),0) --jobs $(or $(JOBS),2)
+simulate-faults: native ## Many seeded stories of faults against the oracle (SEEDS=10000 FROM=0 JOBS=3)
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),10000) --from $(or $(FROM),0) --jobs $(JOBS)
 
 bench: native ## Measure speed, check every cent, write docs/evidence/speed.md (BENCH_ARGS="--long", "--only engine,door")
 	@$(BIN)/python -m benchmarks $(BENCH_ARGS)
