@@ -16,7 +16,7 @@ from typing import Final, Literal, Protocol, TypeVar
 
 from rating.spend.progress import Progress
 from rating.spend.proof import Verdict, news, reconcile
-from rating.spend.store import TOPICS, SpendStore, StoreFull, StoreUnavailable
+from rating.spend.store import TOPICS, SpendStore, StoreDamaged, StoreError, StoreFull, StoreUnavailable
 from schemas import topics
 from streams.durations import Durations
 from streams.log import Records, Source, TopicRecord, bytes_of, parts_of
@@ -109,16 +109,25 @@ class SpendView:
         return {p: progress.get(p, Progress()).through for p in range(self.partitions)}
 
     async def run(self) -> None:
-        """Feeds the store for ever. Raises: what the source or the store raises; what was applied stays applied."""
+        """Feeds the store for ever; what was taken in by the time that this is cancelled is written before it ends.
+
+        Raises: what the source or the store raises; what was applied stays applied."""
         ahead: asyncio.Queue[Sequence[TopicRecord]] = asyncio.Queue(_READ_AHEAD)
-        # Threads of their own, so that many questions cannot hold the feed up. Leaving waits for what they are at:
-        # afterwards the store may be closed.
-        with ThreadPoolExecutor(1, "spend-take") as taking, ThreadPoolExecutor(1, "spend-write") as writing:
-            self._unwritten.set()  # of an earlier run
-            async with asyncio.TaskGroup() as group:
-                group.create_task(self._read(ahead))
-                group.create_task(self._take(ahead, taking))
-                group.create_task(self._write(writing))
+        try:
+            # Threads of their own, so that many questions cannot hold the feed up. Leaving waits for what they are at:
+            # afterwards the store may be closed.
+            with ThreadPoolExecutor(1, "spend-take") as taking, ThreadPoolExecutor(1, "spend-write") as writing:
+                self._unwritten.set()  # of an earlier run
+                async with asyncio.TaskGroup() as group:
+                    group.create_task(self._read(ahead))
+                    group.create_task(self._take(ahead, taking))
+                    group.create_task(self._write(writing))
+        except asyncio.CancelledError:
+            try:
+                await asyncio.to_thread(self.store.write)
+            except (StoreFull, StoreError, StoreDamaged) as error:
+                _logger.warning("%s; what the spend store lacks is read again after the next start", error)
+            raise
 
     async def wait_for(self, position: Mapping[int, int], timeout: float, of: Of = "spend") -> None:
         """Waits until the position is included, at most `timeout` seconds. Raises: PositionNotReached."""

@@ -171,6 +171,21 @@ async def test_spend_is_seen_before_the_tables_have_it() -> None:
         assert len(view.store.page("line_items", {}, None, 10)) == 1
 
 
+async def test_what_was_seen_is_in_the_tables_after_the_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a restart would answer with less than was said before, until it has caught up."""
+    monkeypatch.setattr("rating.spend.view.WRITE_S", 60)
+    log, store = Log(), DuckdbStore(":memory:")
+    view = SpendView(store, log)
+    async with running(view):
+        await view.wait_moved(0, timeout=10)  # what was left of an earlier run is written; now it pauses for a minute
+        log.append(topics.LINE_ITEMS, line(amount="1"))
+        log.done(end=3)
+        await view.wait_for({0: 3}, timeout=10, of="now")
+        assert view.through() == {0: 0, 1: 0}
+    assert view.through() == {0: 3, 1: 0}
+    assert len(store.page("line_items", {}, None, 10)) == 1
+
+
 async def test_the_feed_waits_for_the_tables_where_too_much_is_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rating.spend.view.UNWRITTEN_BYTES_MAX", 2000)
     monkeypatch.setattr("rating.spend.view.TAKE_RECORDS_MAX", 1)
