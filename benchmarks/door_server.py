@@ -19,7 +19,7 @@ from streams.embedded.log import SqliteLog
 from taximeter.access.front import Front, FrontSettings
 from taximeter.access.sqlite_store import SqliteKeys
 from taximeter.http import make_app
-from taximeter.process import run, say, until_signalled
+from taximeter.process import run, say, spare_the_collector, until_signalled
 from taximeter.request_counts import RequestCounts
 
 PATHS = ("$.tokens", "$.model", "$.kind")
@@ -55,4 +55,5 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path)
     parser.add_argument("--ordinary", action="store_true")
     given = parser.parse_args()
+    spare_the_collector()
     sys.exit(run(main(given.folder, given.ordinary)))

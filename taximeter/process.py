@@ -36,11 +36,11 @@ def keep_freed_memory() -> None:
     """Makes freed memory stay at hand for what needs as much next: columns of some megabytes come and go with every
     step, and a page that was given back to the system costs more to be got again than it costs to fill.
 
-    Of glibc's allocator; where there is another, only Arrow is told.
+    Of glibc's allocator; where there is another, only Arrow is told. Whoever has not loaded Arrow has no columns.
     """
-    import pyarrow as pa  # here: commands that only ask do without
-
-    pa.set_memory_pool(pa.system_memory_pool())
+    if (arrow := sys.modules.get("pyarrow")) is None:
+        return
+    arrow.set_memory_pool(arrow.system_memory_pool())
     with suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
         for option, value in _MALLOC.items():
@@ -55,7 +55,6 @@ def share_the_interpreter() -> None:
 def run(main: Coroutine[Any, Any, int]) -> int:
     """Runs a command's coroutine to its exit status."""
     share_the_interpreter()
-    spare_the_collector()
     keep_freed_memory()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         return runner.run(main)

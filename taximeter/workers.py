@@ -47,7 +47,7 @@ from taximeter.http import Unready, make_app
 from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
 from taximeter.options import kafka_settings
-from taximeter.process import complain, say, share_the_interpreter, spare_the_collector, until_signalled, what_failed
+from taximeter.process import complain, say, share_the_interpreter, until_signalled, what_failed
 from taximeter.rejections_http import Resending
 from taximeter.request_counts import RequestCounts
 from taximeter.rerate_http import Reratings
@@ -246,7 +246,6 @@ def _rate(
         complain(f"taximeter rate: {error}")
         return 2 if isinstance(error, FrontRefused | TlsRefused) else 1
     share_the_interpreter()
-    spare_the_collector()
     rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1), folder=folder)
     totals = EngineTotals()
     processor = RatingProcessor(rating, totals)

@@ -11,17 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import rating.ledger
-import rating.sheets.sheet
-import rating.sheets.shelf
 from rating.identities.work import ByHand
 from rating.ledger import Events, Ledger
-from rating.sheets import merging
 from rating.sheets.sheet import SPEC
 from rating.sheets.shelf import Shelf
 from streams.snapshots import Snapshot, SnapshotStore
 from tests.golden.golden import as_rows, read_case
 from tests.golden.test_golden import FILES, NAMES
+from tests.laws.tiny_sheets import tiny_sheets
 from tests.oracle import thrown
 from tests.oracle.engine import rate_raw, run_engine
 from tests.oracle.generate import Thrown, cases
@@ -34,14 +31,7 @@ EXTREMES = [0, 1, -1, 2**63 - 1, -(2**63)]
 
 @pytest.fixture(autouse=True, scope="module")
 def always() -> Iterator[None]:
-    """However few rows there are, they are dropped where that halves them, sealed and merged."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rating.ledger, "_KEPT_BELOW", 0)
-        patch.setattr(rating.sheets.shelf, "MANY", 4)
-        patch.setattr(rating.sheets.shelf, "MERGED_AT_ONCE", 3)
-        patch.setattr(rating.sheets.shelf, "SMALL", 30)
-        patch.setattr(merging, "PIECE", 3)
-        patch.setattr(rating.sheets.sheet, "PIECE", 3)
+    with tiny_sheets(many=4, merged_at_once=3, small=30, piece=3):
         yield
 
 

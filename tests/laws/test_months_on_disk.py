@@ -11,16 +11,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-import rating.ledger
-import rating.sheets.sheet
-import rating.sheets.shelf
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
-from rating.sheets import merging
 from schemas.access import DEFAULT_TENANT
 from schemas.entry import Entry
 from schemas.times import DAY, format_time, parse_time
 from streams.snapshots import Snapshot, SnapshotStore
 from tests.laws.test_ledger_on_disk import Sometimes
+from tests.laws.tiny_sheets import tiny_sheets
 from tests.oracle.throws import throws
 from tests.unit.rating.engines import event
 from tests.unit.rating.test_identities import full_disk
@@ -71,14 +68,7 @@ VALUES: Final = ["1", "2.5", "-3", "0.000000000001", "7000000"]
 
 @pytest.fixture(autouse=True, scope="module")
 def always() -> Iterator[None]:
-    """However few rows there are, they are dropped where that halves them, sealed and merged."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(rating.ledger, "_KEPT_BELOW", 0)
-        patch.setattr(rating.sheets.shelf, "MANY", 3)
-        patch.setattr(rating.sheets.shelf, "MERGED_AT_ONCE", 2)
-        patch.setattr(rating.sheets.shelf, "SMALL", 60)
-        patch.setattr(rating.sheets.sheet, "PIECE", 4)
-        patch.setattr(merging, "PIECE", 4)
+    with tiny_sheets(many=3, merged_at_once=2, small=60, piece=4):
         yield
 
 
