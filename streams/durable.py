@@ -1,10 +1,13 @@
 """Files and folders that survive a power cut: a new file is safe only when the folder that names it is synced too."""
 
+import fcntl
 import os
-from collections.abc import Callable, Iterable
+import secrets
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 from urllib.parse import unquote, urlsplit
 
 _NAME_BYTES: Final = 16
@@ -27,20 +30,47 @@ def write_durably(path: Path, parts: Iterable[bytes], before_naming: Callable[[]
     """
     make_folder(path.parent)
     for leftover in path.parent.glob("*.tmp"):
-        leftover.unlink(missing_ok=True)  # of a crash in the middle of a file
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("wb") as file:
+        _remove_if_left_over(leftover)
+    with _temporary(path) as file:
+        temporary = Path(file.name)
+        try:
             for part in parts:
                 file.write(part)
             file.flush()
             os.fsync(file.fileno())
-        before_naming()
-        temporary.replace(path)
-    except OSError:
-        temporary.unlink(missing_ok=True)
-        raise
+            before_naming()
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
     sync_folder(path.parent)
+
+
+@contextmanager
+def _temporary(path: Path) -> Iterator[BinaryIO]:
+    """A new file beside `path`, locked while it is written: a lock ends with its process, so a file without one is
+    what a crash left over, whoever wrote it."""
+    while True:
+        temporary = path.with_name(f"{path.name}.{secrets.token_hex(8)}.tmp")
+        with temporary.open("xb") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue  # another took it for a leftover before it was locked
+            except OSError:
+                pass  # a file system without locks: then nobody else can tell it from a leftover either
+            if temporary.exists():
+                yield file
+                return
+
+
+def _remove_if_left_over(temporary: Path) -> None:
+    try:
+        with temporary.open("rb+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            temporary.unlink()
+    except OSError:
+        pass  # it is being written, or has got its name; one that cannot be removed is no hindrance
 
 
 def write_named(folder: Path, parts: Iterable[bytes | memoryview], suffix: str) -> Path:
