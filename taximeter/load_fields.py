@@ -97,8 +97,9 @@ class EventMaker:
         return needed
 
     def _joined(self, path: str, columns: Sequence[str]) -> Text:
+        """Columns with a slash between; slashes of their own are escaped, so that different columns never join alike."""
         parts = [self._needed(path, column) for column in columns]
-        return lambda row: "/".join(text(row) or "" for text in parts)
+        return lambda row: "/".join((text(row) or "").replace("%", "%25").replace("/", "%2F") for text in parts)
 
     def _template(self, path: str, rule: Rule) -> Text:
         pieces = [(text, None if name is None else self._needed(path, name)) for text, name in rule.pieces()]

@@ -69,6 +69,14 @@ def test_identity(tmp_path: Path, rule: Any, expected: str) -> None:
     assert json.loads(make(found, b"whole,row", who="x", a="1", b="2"))["id"] == expected
 
 
+@pytest.mark.parametrize("rule", ["columns", "hash"])
+def test_rows_that_differ_have_different_identities(tmp_path: Path, rule: str) -> None:
+    found = maker(tmp_path, event={**EVENT, "id": {rule: ["a", "b"]}})
+    pairs = [("1/2", "3"), ("1", "2/3"), ("1%2F2", "3"), ("1", "2%2F3"), ("1%252F2", "3")]
+    ids = {json.loads(make(found, who="x", a=a, b=b))["id"] for a, b in pairs}
+    assert len(ids) == len(pairs)
+
+
 @pytest.mark.parametrize(
     ("rule", "text", "expected"),
     [
