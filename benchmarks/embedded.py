@@ -33,6 +33,7 @@ def main() -> int:
     """Runs it once. Returns the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--warm-up", type=float, default=0, help="seconds before: what is sent in them is not timed")
     parser.add_argument("--rate", type=float, help="events a second; without it as fast as it goes")
     parser.add_argument("--partitions", type=int, default=1)
     parser.add_argument("--customers", type=int, default=20_000)
@@ -64,9 +65,10 @@ def _measure(options: argparse.Namespace, folder: Path) -> int:
             customers=options.customers,
             outstanding=options.outstanding,
             probes=options.probes,
+            warm_up=options.warm_up,
         )
         run = _Run(fleet, url, Sender(load), server.pid)
-        sent = run.run(options.seconds)
+        sent = run.run(options.warm_up + options.seconds)
         status = server.stop()
     lines = _read(folder / "data" / "log.sqlite", options.partitions)
     wrong = [] if status == 0 else [f"serve ended with status {status}"]

@@ -18,7 +18,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, ConfigResource, ResourceType
@@ -50,6 +50,7 @@ def main() -> int:
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=20)
+    parser.add_argument("--warm-up", type=float, default=0, help="seconds before: sent and checked, but not measured")
     parser.add_argument("--rate", type=float, help="events a second; without it as fast as it goes")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--partitions", type=int, default=4)
@@ -84,6 +85,7 @@ def _measure(options: argparse.Namespace, folder: Path, broker: Broker) -> int:
                 customers=options.customers,
                 outstanding=sys.maxsize if options.behind else options.outstanding,
                 probes=options.probes,
+                warm_up=options.warm_up,
             )
         )
         run = Run(fleet, watch, sender, {"door": door.pid, "broker": broker.pid, "watch": os.getpid()})
@@ -96,7 +98,7 @@ def _measure(options: argparse.Namespace, folder: Path, broker: Broker) -> int:
             for worker in fleet.members[1:]:
                 fleet.wait_ready(worker)
 
-        sent = run.run(options.seconds, add_workers, options.behind)
+        sent = run.run(options.warm_up, options.seconds, add_workers, options.behind)
         watch.stop()
         statuses = {member.name: member.stop() for member in fleet.members}
         lines = _read(broker.bootstrap, options.partitions)
@@ -113,6 +115,14 @@ def _stamp_line_items(bootstrap: str) -> None:
         future.result()
 
 
+class _Counted(NamedTuple):
+    """When the measured part began, in seconds since the epoch, and the events that had been accepted and rated."""
+
+    at: float
+    accepted: int
+    rated: int
+
+
 class Run:
     """One run: who sends, who works, and what each has taken."""
 
@@ -124,27 +134,26 @@ class Run:
         self._samples: list[dict[str, Taken]] = []
         self.left = 0
         """Events accepted and not rated when the sending ended."""
-        self.working = 0.0
-        """When the workers began, in seconds since the epoch."""
-        self.drained = 0.0
+        self._began = _Counted(0.0, 0, 0)
+        self._working = self._drained = 0.0
+        """When the measured work began and when all was done, in seconds since the epoch."""
 
-    def run(self, seconds: float, add_workers: Callable[[], None], behind: bool) -> Sent:
+    def run(self, warm_up: float, seconds: float, add_workers: Callable[[], None], behind: bool) -> Sent:
         """Until everything that was sent is rated and emitted. Raises: HarnessError, RuntimeError."""
         if not behind:
             add_workers()
         self._sender.start()
-        self.working = time.time()
-        self._samples.append(taken(self.processes | self._generator))
-        middle, sent = time.monotonic() + seconds / 2, None
+        begin = time.monotonic() + warm_up
+        due, sent = [begin, begin + seconds / 2], None
         while sent is None:
+            if due and time.monotonic() >= due[0]:
+                self._sample(begins=due.pop(0) == begin)
             self._sender.shared.rated.value = self._watch.events
             sent = self._sender.result(_POLL_S)
-            if len(self._samples) == 1 and time.monotonic() > middle:
-                self._samples.append(taken(self.processes | self._generator))
         self.left = sent.events - self._watch.events
         if behind:
             add_workers()
-            self.working = time.time()
+            self._working = time.time()
             self._samples[0] = taken(self.processes) | self._samples[0]
         expected = sent.events
         self._fleet.until(
@@ -152,21 +161,28 @@ class Run:
             lambda: f"{expected} events are rated and emitted: {self._watch.events}, {self._watch.left()}",
             _DRAIN_S,
         )
-        self.drained = time.time()
+        self._drained = time.time()
         self._samples.append(self._samples[-1] | taken(self.processes))
         return sent
+
+    def _sample(self, begins: bool) -> None:
+        self._samples.append(taken(self.processes | self._generator))
+        if begins:
+            self._working = time.time()
+            self._began = _Counted(self._working, self._sender.shared.accepted.value, self._watch.events)
 
     def figures(self, sent: Sent) -> dict[str, Any]:
         """How fast it was, and what it took."""
         begin, middle, end = self._samples[0], self._samples[-2], self._samples[-1]
-        cpu = per_event(begin, end, sent.events)
+        began = self._began
+        cpu = per_event(begin, end, sent.events - began.accepted)
         return {
             "events": sent.events,
-            "seconds": self.drained - sent.began,
-            "accepted_per_s": sent.events / (sent.ended - sent.began),
-            "rated_per_s": sent.events / (self.drained - self.working),
+            "seconds": self._drained - sent.began,
+            "accepted_per_s": (sent.events - began.accepted) / (sent.ended - began.at),
+            "rated_per_s": (sent.events - began.rated) / (self._drained - self._working),
             "left_at_end": self.left,
-            "drain_s": self.drained - sent.ended,
+            "drain_s": self._drained - sent.ended,
             "steps": self._watch.steps,
             "cpu_us_per_event": cpu | {"all": sum(cpu.values())},
             "rss_mib": {

@@ -43,6 +43,8 @@ class Load:
     outstanding: int = 400_000
     probes: float = 50.0
     """A second: requests with the first event of a new customer, to see when its line items come."""
+    warm_up: float = 0.0
+    """Seconds before `seconds`: what is sent in them is not timed. Java compiles its hot code meanwhile."""
 
 
 @dataclass
@@ -55,9 +57,9 @@ class Sent:
     ended: float = 0.0
     """Seconds since the epoch: before the first request, and when the last was answered."""
     latencies: list[float] = field(default_factory=list)
-    """Of requests of 1,000 events, in seconds; with a rate, from when each was due."""
+    """Of requests of 1,000 events after the warm-up, in seconds; with a rate, from when each was due."""
     probed: dict[int, float] = field(default_factory=dict)
-    """Number of a probe -> when it was answered, in seconds since the epoch."""
+    """Number of a probe after the warm-up -> when it was answered, in seconds since the epoch."""
     refused: int = 0
     """429 and 503: sent again with the same ids."""
     faults: list[str] = field(default_factory=list)
@@ -127,8 +129,9 @@ class _Sending:
     def run(self) -> Sent:
         load, sent = self._load, self._sent
         sent.began = time.time()
-        self._end = time.perf_counter() + load.seconds
         self._begin = time.perf_counter()
+        self._timed = self._begin + load.warm_up
+        self._end = self._timed + load.seconds
         threads = [threading.Thread(target=self._guarded, args=(self._flood, i)) for i in range(load.connections)]
         if load.probes:
             threads += [threading.Thread(target=self._guarded, args=(self._probe, i)) for i in range(_PROBERS)]
@@ -170,7 +173,8 @@ class _Sending:
                     break
                 template = self._templates[at]
                 self._post(connection, template.take(number), template.events)
-                latencies.append(time.perf_counter() - due)
+                if due >= self._timed:
+                    latencies.append(time.perf_counter() - due)
                 self._times[at] += 1
                 at = (at + load.connections) % load.templates if at + load.connections < load.templates else first
         self._sent.latencies += latencies
@@ -195,7 +199,8 @@ class _Sending:
                     time.sleep(max(ahead, 0.0))
                     template = probe(number, self._host)
                     self._post(connection, template.take(number), 1)
-                    self._sent.probed[number] = time.time()
+                    if due >= self._timed:
+                        self._sent.probed[number] = time.time()
                     self._probes.append(template.usage)
                 number += _PROBERS
 

@@ -7,7 +7,7 @@ and so are the pauses. What waits already is never held up.
 
 from typing import Final
 
-PAUSE_S: Final = 0.05
+PAUSE_S: Final = 0.025
 """The longest pause, unless an operator says otherwise."""
 
 

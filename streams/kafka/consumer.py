@@ -8,7 +8,7 @@ Touches private parts of faust-streaming 0.15.3 and aiokafka 0.14.0, both pinned
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, cast
+from typing import Any, Final, cast
 
 from aiokafka import TopicPartition
 from faust.transport.drivers.aiokafka import Consumer, ConsumerRebalanceListener
@@ -20,6 +20,12 @@ from streams.kafka.source import SourceMessage
 
 PositionOf = Callable[[TP], int | None]
 """The offset of the next message to work in."""
+
+_MUCH_BYTES: Final = 16 * 1024
+"""In a fetch: of two hundred events in a pack, or more."""
+_PLENTY_BYTES: Final = 256 * 1024
+"""For this much the broker answers at once."""
+_IDLE_WAIT_MS: Final = 1500
 
 
 class _PausingListener(ConsumerRebalanceListener):
@@ -54,6 +60,9 @@ class OwnedConsumer(Consumer):
     """What to commit; None where nothing is known."""
     bundle_of: Callable[[TP], StepLimits]
     """How much a bundle may hold."""
+    gather_s: float = 0.0
+    """How long the broker may gather records before it answers, while much comes: a fetch costs this process and the
+    broker as much as some hundred events do, and while a step is at work nothing is wanted sooner."""
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -82,8 +91,17 @@ class OwnedConsumer(Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[list[SourceMessage]]]:
         """What the next fetch brings, in bundles."""
-        found = await super()._getmany(active_partitions, timeout)
-        return {tp: self.bundle_of(tp).cut(map(_message, records)) for tp, records in (found or {}).items()}
+        found: dict[TP, list[Any]] = await super()._getmany(active_partitions, timeout) or {}
+        self._let_gather(sum(len(record.value or b"") for records in found.values() for record in records))
+        return {tp: self.bundle_of(tp).cut(map(_message, records)) for tp, records in found.items()}
+
+    def _let_gather(self, found_bytes: int) -> None:
+        """For the fetches after one that brought so much. Where little comes it is fetched at once."""
+        much = found_bytes >= _MUCH_BYTES and self.gather_s > 0
+        consumer = self._thread._consumer
+        if consumer is not None:  # it may have been stopped meanwhile
+            consumer._fetcher._fetch_min_bytes = _PLENTY_BYTES if much else 1
+            consumer._fetcher._fetch_max_wait_ms = round(self.gather_s * 1000) if much else _IDLE_WAIT_MS
 
     def _to_message(self, tp: TP, record: Any) -> ConsumerMessage:
         """A bundle as Faust's message."""

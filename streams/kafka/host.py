@@ -242,6 +242,7 @@ class Worker:
         app.consumer.position_of = self._position_of
         app.consumer.journalled_of = self._journalled_of
         app.consumer.bundle_of = self._bundle_of
+        app.consumer.gather_s = self._host.limits.pause_s
         return app
 
     def _add_agent(self, app: Any, name: str, binding: Binding) -> None:
