@@ -6,6 +6,7 @@ second an object for each costs more than everything else. Where the compiled ha
 """
 
 from collections.abc import Container, Sequence
+from itertools import accumulate
 from operator import itemgetter
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
@@ -206,6 +207,11 @@ class Rows(_Columns):
     def data_bytes(self) -> int:
         """The bytes of all rows' data."""
         return int(self.table.sizes(DATA).sum()) if self.table is not None else sum(map(len, self.data))
+
+    def data_ends(self) -> list[int]:
+        """How many bytes of data stand before each row, and in all."""
+        sizes = map(len, self.data) if self.table is None else self.table.sizes(DATA).tolist()
+        return list(accumulate(sizes, initial=0))
 
     @property
     def keys(self) -> tuple[Any, Any]:

@@ -3,7 +3,6 @@
 import ctypes
 import struct
 from collections.abc import Iterator, Sequence
-from itertools import accumulate
 from typing import Final
 
 import pyarrow as pa
@@ -53,10 +52,10 @@ def _cut(rows: Rows) -> Iterator[tuple[int, Rows]]:
     if count <= PACK_EVENTS_MAX and rows.data_bytes + _EVENT_BYTES * count <= PACK_BYTES_MAX:
         yield 0, rows
         return
-    sizes = list(accumulate(map(len, rows.data), initial=0))
+    ends = rows.data_ends()
     while start < count:
         end = min(start + PACK_EVENTS_MAX, count)
-        while end > start + 1 and sizes[end] - sizes[start] + _EVENT_BYTES * (end - start) > PACK_BYTES_MAX:
+        while end > start + 1 and ends[end] - ends[start] + _EVENT_BYTES * (end - start) > PACK_BYTES_MAX:
             end = start + (end - start) // 2
         yield start, rows if end - start == count else rows.cut(start, end)
         start = end

@@ -1,5 +1,6 @@
 """Whose usage an event is, and in which partition it meets the customer's other usage."""
 
+import ctypes
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
@@ -7,6 +8,8 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from ingest.table import SEED, SUBJECT, Table
+from native.library import function
 from schemas.catalogue import Catalogue
 from schemas.expressions import ExpressionError, is_path, value_paths
 from schemas.identity import IDENTIFIER, identity_hasher, partition_of
@@ -19,6 +22,14 @@ _CACHED_MAX: Final = 100_000
 
 NOWHERE: Final = -1
 """The place of a subject that has no route."""
+UNKNOWN: Final = -2
+"""The place of a subject that a table has not met."""
+_ROUTE_WORDS: Final = 5
+
+_add_routes = function("tx_add_routes", None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+_find_routes = function(
+    "tx_find_routes", ctypes.c_int64, ctypes.c_void_p, ctypes.c_int64, ctypes.c_void_p, ctypes.c_void_p
+)
 
 
 class View:
@@ -60,36 +71,74 @@ class Route(NamedTuple):
 
 
 class RouteTable:
-    """Routes as the compiled half reads them.
+    """Routes as the compiled half finds and reads them (`native/src/routes.c`).
 
-    `rows`: subject -> its place in `customers`, or `NOWHERE`. `customers`: for each place where the customer's text
-    stands, its bytes, and the partition. `held`: what these texts stand in; a table that names them keeps it.
+    `rows`: for each route where its subject's text stands and its bytes, the same of its customer, and the partition:
+    `NOWHERE` where the subject has no route. `held`: what these texts stand in; a table that names them keeps it.
     """
 
     def __init__(self) -> None:
-        self.rows: dict[bytes, int] = {}
-        self.customers = np.empty((64, 3), np.int64)
+        self.rows = np.empty((64, _ROUTE_WORDS), np.int64)
         self.held: list[NDArray[np.uint8]] = []
-        self._count = 0
+        self.count = 0
+        self._find_anew(128)
+
+    def find(self, table: Table) -> tuple[NDArray[np.int32], int]:
+        """The place in `rows` of each row's subject: `NOWHERE` where it has no route, `UNKNOWN` where it is not here;
+        and the least of them."""
+        assert _find_routes is not None
+        places = np.empty(len(table), np.int32)
+        least = _find_routes(table.address, len(table), ctypes.addressof(self._found_by), places.ctypes.data)
+        return places, int(least)
 
     def add(self, routes: Mapping[bytes, Route | None]) -> None:
-        """Adds routes of subjects that are not there."""
-        found = {subject: route for subject, route in routes.items() if route is not None}
-        texts = [route.customer.encode() for route in found.values()]
+        """Adds subjects that are not there."""
+        assert _add_routes is not None
+        start, end = self.count, self.count + len(routes)
+        if end > len(self.rows):
+            wider = np.empty((2 * end, _ROUTE_WORDS), np.int64)
+            wider[:start] = self.rows[:start]
+            self.rows = wider
+        self._put(start, end, 0, list(routes))
+        self._put(start, end, 2, [b"" if route is None else route.customer.encode() for route in routes.values()])
+        self.rows[start:end, 4] = [NOWHERE if route is None else route.partition for route in routes.values()]
+        self.count = end
+        if 2 * end > len(self._slots):
+            self._find_anew(4 * end)
+        else:
+            self._found_by.rows = self.rows.ctypes.data
+            _add_routes(ctypes.addressof(self._found_by), start, end)
+
+    def _put(self, start: int, end: int, word: int, texts: Sequence[bytes]) -> None:
         buffer = np.frombuffer(b"".join(texts) + b"\0", np.uint8)
         sizes = np.array(list(map(len, texts)), np.int64)
-        start, end = self._count, self._count + len(found)
-        if end > len(self.customers):
-            wider = np.empty((2 * end, 3), np.int64)
-            wider[:start] = self.customers[:start]
-            self.customers = wider
-        new = self.customers[start:end]
-        new[:, 0], new[:, 1] = buffer.ctypes.data + np.cumsum(sizes) - sizes, sizes
-        new[:, 2] = [route.partition for route in found.values()]
+        self.rows[start:end, word] = buffer.ctypes.data + np.cumsum(sizes) - sizes
+        self.rows[start:end, word + 1] = sizes
         self.held.append(buffer)
-        self.rows.update(dict.fromkeys(routes, NOWHERE))
-        self.rows.update(zip(found, range(start, end), strict=True))
-        self._count = end
+
+    def _find_anew(self, slots: int) -> None:
+        """With so many slots, or up to twice as many."""
+        self._slots = np.full(1 << (slots - 1).bit_length(), -1, np.int32)
+        self._found_by = _FoundBy(self.rows.ctypes.data, self._slots.ctypes.data, len(self._slots) - 1, SEED)
+        if self.count:
+            assert _add_routes is not None
+            _add_routes(ctypes.addressof(self._found_by), 0, self.count)
+
+
+class _FoundBy(ctypes.Structure):
+    """As `native/src/routes.c` has it."""
+
+    _fields_ = [
+        ("rows", ctypes.c_void_p), ("slots", ctypes.c_void_p), ("mask", ctypes.c_int64), ("seed", ctypes.c_uint64)
+    ]  # fmt: skip
+
+
+class Places(NamedTuple):
+    """Where the rows of a table belong. `rows`: the place of each in `routes`. `all_known`: every one has a route."""
+
+    routes: RouteTable
+    rows: NDArray[np.int32]
+    all_known: bool
 
 
 class Router:
@@ -114,17 +163,20 @@ class Router:
             known.update([(subject, self._find(subject)) for subject in set(subjects) if subject not in known])
             return [known[subject] for subject in subjects]
 
-    def table(self, subjects: Sequence[bytes]) -> tuple["RouteTable", NDArray[np.int64]]:
-        """The same as rows of a table, and which of them is each subject's."""
-        known = self._table.rows
-        try:
-            return self._table, np.array([known[subject] for subject in subjects], np.int64)
-        except KeyError:
-            if len(known) > _CACHED_MAX:
-                self._table = RouteTable()
-            known = self._table.rows
-            self._table.add({one: self._find(one.decode()) for one in set(subjects) if one not in known})
-            return self._table, np.array([known[subject] for subject in subjects], np.int64)
+    def places(self, table: Table) -> Places:
+        """The same for a table's rows. Asked again for the same table, it answers the same at once."""
+        if table.places is None or table.places.routes is not self._table:
+            found, least = self._table.find(table)
+            if least == UNKNOWN:
+                if self._table.count > _CACHED_MAX:
+                    self._table = RouteTable()
+                    found, _ = self._table.find(table)
+                unknown = table.take(found == UNKNOWN).distinct(SUBJECT)[0]
+                self._table.add({subject: self._find(subject.decode()) for subject in unknown})
+                found, least = self._table.find(table)
+            table.places = Places(self._table, found, least >= 0)
+        found_places: Places = table.places
+        return found_places
 
     def hashers(self, customers: Sequence[str], sources: Sequence[str]) -> list[blake2b]:
         """What each event's identity begins with (see `schemas.identity.identity_hasher`)."""

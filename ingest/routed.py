@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ingest.columns import ABSENT, Events, Fault, Parsed, Refused, Rows
-from ingest.route import NOWHERE, Router, explain_no_route
-from ingest.table import MICROS, PARTITION, SUBJECT, TYPE, Table
+from ingest.route import Router, explain_no_route
+from ingest.table import MICROS, PARTITION, TYPE, Table
 from native.library import function
 from schemas.event import VOID_TYPE
 from schemas.identity import content_fingerprint, event_identities
@@ -79,13 +79,12 @@ def _route_lists(events: Events, router: Router, arrived: int | Sequence[int]) -
 def _route_table(table: Table, router: Router, arrived: int | Sequence[int]) -> tuple[Rows, NDArray[np.int64]]:
     """The same for a table, which is left as it is."""
     assert _route is not None
-    subjects, codes = table.distinct(SUBJECT)
-    known, places = router.table(subjects)
-    customers = known.customers[places]
+    places = router.places(table)
     came = np.full(len(table), arrived, np.int64) if isinstance(arrived, int) else np.array(arrived, np.int64)
     tenant = router.tenant.encode()
-    routed = Table(table.rows.copy(), (*table.held, known.held))
-    _route(routed.address, len(routed), tenant, len(tenant), codes.ctypes.data, customers.ctypes.data, came.ctypes.data)
+    routed = Table(table.rows.copy(), (*table.held, places.routes.held))
+    to = places.rows.ctypes.data, places.routes.rows.ctypes.data
+    _route(routed.address, len(routed), tenant, len(tenant), *to, came.ctypes.data)
     return Rows(table=routed), routed.rows[:, PARTITION]
 
 
@@ -144,7 +143,7 @@ def _is_right(table: Table, router: Router, latest: int | None) -> bool:
         return False
     if VOID_TYPE.encode() in table.distinct(TYPE)[0]:
         return False
-    return NOWHERE not in router.table(table.distinct(SUBJECT)[0])[1]
+    return router.places(table).all_known
 
 
 def explain_no_void(data: bytes) -> Fault | None:

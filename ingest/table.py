@@ -58,12 +58,14 @@ Words = NDArray[np.int64]
 class Table:
     """Rows, and the buffers in which their texts stand. What has been handed on is not written to any more."""
 
-    __slots__ = ("_distinct", "held", "rows")
+    __slots__ = ("_distinct", "held", "places", "rows")
 
     def __init__(self, rows: Words, held: tuple[Any, ...]) -> None:
         """`rows`: an array of `WORDS` columns, contiguous. `held`: what must live as long as the table."""
         self.rows = rows
         self.held = held
+        self.places: Any = None
+        """What a router has found for these rows."""
         self._distinct: dict[int, tuple[list[bytes], NDArray[np.int32]]] = {}
 
     def __len__(self) -> int:

@@ -119,21 +119,22 @@ static int64_t content_of(const event *e) {
     return (int64_t)(uint32_t)~crc_more(c, e->data.at, e->data.size);
 }
 
-/* A customer and where it belongs: a row of `ingest.route.RouteTable`. */
+/* Whose a subject is, and where that customer belongs: a row of `ingest.route.RouteTable`. */
 typedef struct {
+    span subject;
     span customer;
     int64_t partition;
 } routed;
 
 /* Fills in what a row says beside its event: whose it is, where it belongs, its identity, its content, its time.
  *
- * `codes`: which of the customers each row has. `arrived`: for each row.
+ * `places`: which of the routes each row has. `arrived`: for each row.
  */
-EXPORT void tx_route(event *rows, int64_t count, const uint8_t *tenant, int64_t tenant_size, const int32_t *codes,
-                     const routed *customers, const int64_t *arrived) {
+EXPORT void tx_route(event *rows, int64_t count, const uint8_t *tenant, int64_t tenant_size, const int32_t *places,
+                     const routed *routes, const int64_t *arrived) {
     for (int64_t i = 0; i < count; i++) {
         event *e = rows + i;
-        const routed *to = customers + codes[i];
+        const routed *to = routes + places[i];
         e->customer = to->customer;
         e->partition = to->partition;
         e->arrived = arrived[i];

@@ -7,7 +7,7 @@ Touches private parts of faust-streaming 0.15.3 and aiokafka 0.14.0, both pinned
 """
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Final, cast
 
 from aiokafka import TopicPartition
@@ -91,7 +91,7 @@ class OwnedConsumer(Consumer):
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[list[SourceMessage]]]:
         """What the next fetch brings, in bundles."""
-        found: dict[TP, list[Any]] = await super()._getmany(active_partitions, timeout) or {}
+        found: Mapping[TP, list[Any]] = await super()._getmany(active_partitions, timeout) or {}
         self._let_gather(sum(len(record.value or b"") for records in found.values() for record in records))
         return {tp: self.bundle_of(tp).cut(map(_message, records)) for tp, records in found.items()}
 
