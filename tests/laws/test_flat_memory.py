@@ -1,4 +1,4 @@
-"""Memory of a long run: what a step made goes with the step, and what stays does not grow with the events of a period."""
+"""Memory of a long run: what a step made goes with it, and what stays does not grow with the events."""
 
 import gc
 import random
