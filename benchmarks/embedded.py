@@ -18,8 +18,8 @@ from typing import Any, Final
 
 from benchmarks.bodies import BOOK
 from benchmarks.chaos.processes import Fleet, free_port
-from benchmarks.lines import MIB, Lines, tell
-from benchmarks.metered import Taken, per_event, taken
+from benchmarks.lines import Lines, tell
+from benchmarks.metered import Taken, memory_of, per_event, taken
 from benchmarks.sender import Load, Sender, Sent
 from schemas import topics
 from streams.embedded.rows import unpack
@@ -132,7 +132,7 @@ class _Run:
             "left_at_end": self._left,
             "steps": self._steps,
             "cpu_us_per_event": cpu | {"all": sum(cpu.values())},
-            "rss_mib": {name: [round(sample[name].resident / MIB) for sample in (begin, middle, end)] for name in end},
+            **memory_of((begin, middle, end)),
         }
 
 

@@ -13,7 +13,6 @@ from benchmarks.sender import Sent
 from schemas.numbers import parse_scaled
 from schemas.output import LineItem
 
-MIB: Final = 2**20
 _DIFFERENCES_SHOWN: Final = 10
 _REVISION: Final = b'"revision":'
 

@@ -21,13 +21,14 @@ def load_figures(benchmark: str, told: Mapping[str, Any], load: float | None = N
         )
 
     if load is None:
-        ends = {name: sizes[-1] for name, sizes in told["rss_mib"].items()}
-        grown = sum(sizes[-1] - sizes[-2] for sizes in told["rss_mib"].values() if len(sizes) > 1)
+        ends, mapped = ({name: sizes[-1] for name, sizes in told[of].items()} for of in ("anonymous_mib", "mapped_mib"))
+        grown = sum(sizes[-1] - sizes[-2] for sizes in told["anonymous_mib"].values() if len(sizes) > 1)
         return [
             one("sustained", "events/s", told["rated_per_s"]),
             one("accepted at the door", "events/s", told["accepted_per_s"]),
             *(one(f"CPU, {name}", CPU_MICROS, micros) for name, micros in told["cpu_us_per_event"].items()),
             one("memory of all at the end", "MiB", sum(ends.values()), **ends),
+            one("mapped files of all at the end", "MiB", sum(mapped.values()), **mapped),
             one("memory, more than at half time", "MiB", grown),
         ]
     return [

@@ -26,8 +26,8 @@ from confluent_kafka.admin import AdminClient, AlterConfigOpType, ConfigEntry, C
 from benchmarks.bodies import BOOK
 from benchmarks.chaos.journal_watch import JournalWatch
 from benchmarks.chaos.processes import Fleet, free_port
-from benchmarks.lines import MIB, Lines, tell
-from benchmarks.metered import Taken, per_event, taken
+from benchmarks.lines import Lines, tell
+from benchmarks.metered import Taken, memory_of, per_event, taken
 from benchmarks.sender import Load, Sender, Sent
 from infra.kafka.broker import Broker
 from schemas import topics
@@ -185,10 +185,7 @@ class Run:
             "drain_s": self._drained - sent.ended,
             "steps": self._watch.steps,
             "cpu_us_per_event": cpu | {"all": sum(cpu.values())},
-            "rss_mib": {
-                name: [round(sample[name].resident / MIB) for sample in (begin, middle, end) if name in sample]
-                for name in end
-            },
+            **memory_of((begin, middle, end)),
         }
 
 

@@ -44,7 +44,7 @@ class Biller(Naming):
 
     def __init__(self, state: State) -> None:
         super().__init__(state)
-        self.invoicer = Invoicer(state, self)
+        self.invoicer = Invoicer(state, Naming(state))  # not `self`: what holds itself waits for the collector
         self.changed: list[int] = []
         self.changed_columns: list[NDArray[np.int64]] = []
         self.amount_change = 0

@@ -7,6 +7,7 @@ that `native/src/fold.c` stops at; what is done here is the same to the last bit
 
 import ctypes
 from collections.abc import Iterable, Sequence
+from functools import cache
 from typing import Any, Final
 
 import numpy as np
@@ -53,6 +54,12 @@ class _Part(ctypes.Structure):
         *((name, ctypes.c_void_p) for name in ("row", "bill", "cell", "rate", "value")),
         *((name, ctypes.c_int64) for name in ("size", "kind", "counted", "odd")),
     ]
+
+
+@cache
+def _parts_type(count: int) -> type[ctypes.Array[_Part]]:
+    """So many parts. A type holds itself, so one for each batch would wait for the collector."""
+    return _Part * count
 
 
 class _Column(ctypes.Structure):
@@ -141,7 +148,7 @@ class Plain:
         space.prepare(state, batch.rows, items, len(known))
         self._kept: list[Any] = []
         self._fold = fold = space.fold
-        self._parts = (_Part * len(parts))(*(self._part(part) for part in parts))
+        self._parts = _parts_type(len(parts))(*(self._part(part) for part in parts))
         fold.parts, fold.part_count, fold.rows = ctypes.addressof(self._parts), len(parts), batch.rows
         fold.time, fold.offset = self._address(batch.time), self._address(batch.offset)
         fold.row, fold.changed_count, fold.odd_count = 0, 0, len(known)

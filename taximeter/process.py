@@ -20,10 +20,11 @@ _SWITCH_SECONDS = 0.0005
 threads, and at the default of 5 ms single posts take ten times as long."""
 
 
-_MALLOC = {-1: 256 * 1024 * 1024, -2: 16 * 1024 * 1024, -3: 32 * 1024 * 1024}
-"""`M_TRIM_THRESHOLD`, `M_TOP_PAD`, `M_MMAP_THRESHOLD` of malloc.h: how much may be free at the end of what was got, how
-much more is got than is needed, and from what size on an array is got, and given back, on its own (below that of the
-room that `rating.room` asks for, which must be untouched)."""
+_MALLOC = {-1: 256 * 1024 * 1024, -2: 16 * 1024 * 1024, -3: 32 * 1024 * 1024, -8: 1}
+"""`M_TRIM_THRESHOLD`, `M_TOP_PAD`, `M_MMAP_THRESHOLD`, `M_ARENA_MAX` of malloc.h: how much may be free at the end of
+what was got, how much more is got than is needed, from what size on an array is got, and given back, on its own (below
+that of the room that `rating.room` asks for, which must be untouched), and how many pools of memory threads share: with
+one for each, what a thread has freed is not there for the others, and what was free outgrew what was used."""
 
 
 def spare_the_collector() -> None:

@@ -47,7 +47,7 @@ from taximeter.http import Unready, make_app
 from taximeter.metrics import Measured
 from taximeter.observe import EngineTotals
 from taximeter.options import kafka_settings
-from taximeter.process import complain, say, share_the_interpreter, until_signalled, what_failed
+from taximeter.process import complain, keep_freed_memory, say, share_the_interpreter, until_signalled, what_failed
 from taximeter.rejections_http import Resending
 from taximeter.request_counts import RequestCounts
 from taximeter.rerate_http import Reratings
@@ -232,6 +232,8 @@ def _rate(
 ) -> int:
     from streams.kafka.host import HostSettings, run_worker  # Faust, which no other command needs
 
+    share_the_interpreter()
+    keep_freed_memory()  # before there are threads, which would get pools of memory of their own
     try:
         options = (bootstrap, partitions, prefix, replication, security, session_timeout)
         settings = kafka_settings(*options, schema_registry=schema_registry, output_format=output_format)
@@ -245,7 +247,6 @@ def _rate(
     except (*_FAILURES, CatalogueError) as error:
         complain(f"taximeter rate: {error}")
         return 2 if isinstance(error, FrontRefused | TlsRefused) else 1
-    share_the_interpreter()
     rating = RatingSettings(partitions, lateness * SECOND, max(window // _DAY_SECONDS, 1), folder=folder)
     totals = EngineTotals()
     processor = RatingProcessor(rating, totals)
