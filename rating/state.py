@@ -21,7 +21,7 @@ from rating.kept import Kept
 from rating.ledger import Ledger
 from rating.room import longer
 from rating.sheets.shelf import Shelf
-from rating.table import Table
+from rating.table import Table, different
 from rating.texts import Texts
 from rating.timelines import Timelines
 from rating.totals import Totals
@@ -288,16 +288,6 @@ class State:
             return self.tenant, *self.own_names[slot], True
         return self.tenant, DEFAULT_ID, self.customers[int(self.subscriptions["customer"][slot])], False
 
-    def subscription_texts(self, first: int) -> list[str]:
-        """Two for each subscription from `first` on: customer and id."""
-        customers = self.customers.of(self.subscriptions["customer"][first : self.subscriptions.size])
-        found = [DEFAULT_ID] * (2 * len(customers))
-        found[::2] = customers
-        for slot in range(first, self.subscriptions.size) if self.own_names else ():
-            if slot in self.own_names:
-                found[2 * (slot - first) + 1], found[2 * (slot - first)] = self.own_names[slot]
-        return found
-
     def current(self, customer: int) -> list[int]:
         """The subscriptions under which a customer's periods go on: its own, or the default where it has none."""
         one = int(self.customer_subscription[customer])
@@ -448,11 +438,13 @@ class State:
         opening = np.flatnonzero(opens & begins)
         if len(opening):
             # Of several periods of one subscription the first one opens what has no beginning.
-            again = np.ones(len(start), dtype=np.bool_)
-            again[np.unique(subscription, return_index=True)[1]] = False
+            again = np.zeros(len(start), dtype=np.bool_)
+            if not (subscription[1:] > subscription[:-1]).all():
+                again[:] = True
+                again[np.unique(subscription, return_index=True)[1]] = False
             table["opens"][bills[opening]] = ~again[opening] | (since == start)[opening]
         owner["opened"][subscription] = 1
-        for number in np.unique(plan).tolist():
+        for number in different(plan):
             levels = self.catalogue.plans[number].levels
             table["next_level"][bills[plan == number]] = wide_of(levels[0].spend if levels else NO_LEVEL)
         return bills

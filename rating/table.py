@@ -84,3 +84,8 @@ def row_of(spec: dict[str, tuple[Any, int]]) -> np.dtype[Any]:
     ends = np.cumsum([one.itemsize for one in formats]).tolist()
     size = -(-ends[-1] // 8) * 8
     return np.dtype({"names": names, "formats": formats, "offsets": [0, *ends[:-1]], "itemsize": size})
+
+
+def different(numbers: NDArray[Any]) -> list[int]:
+    """The different numbers among small ones, -1 or greater, rising."""
+    return (np.flatnonzero(np.bincount(numbers + 1)) - 1).tolist()
