@@ -19,7 +19,7 @@ from rating.billing import Biller
 from rating.compiled import Compiled, Plan, Rate
 from rating.exact import wide_of
 from rating.items import encode, encode_by_hand, is_silent, members, shown_tiers, tier_texts
-from rating.room import longer
+from rating.room import address_of, longer
 from rating.state import DEFAULT_ID, State
 from schemas import topics
 from schemas.identity import IDENTITY_BYTES
@@ -191,7 +191,7 @@ class Writer:
         chosen, aside = np.empty((2, len(lines)), dtype=np.int64)
         self._point({"lines": lines})
         self._call.count = len(lines)
-        return chosen[: _CHOOSE(ctypes.byref(self._call), _address(chosen), _address(aside))]
+        return chosen[: _CHOOSE(ctypes.byref(self._call), address_of(chosen), address_of(aside))]
 
     def write(self, lines: NDArray[np.int64]) -> Iterator[Written]:
         """The lines as they are written, in order and in parts."""
@@ -229,7 +229,7 @@ class Writer:
         for name, table in (("line", state.lines), ("cell", state.cells), ("bill", state.bills)):
             setattr(self._call, f"{name}_step", table.step)
         self._call.subscription_step = state.subscriptions.step
-        self._call.customers = _Texts(*map(_address, state.customers.columns))
+        self._call.customers = _Texts(*map(address_of, state.customers.columns))
         for name in ("charges", "combos"):
             self._point_texts(name)
 
@@ -244,16 +244,11 @@ class Writer:
 
     def _point(self, arrays: dict[str, NDArray[Any]]) -> None:
         for name, array in arrays.items():
-            setattr(self._call, name, _address(array))
+            setattr(self._call, name, address_of(array))
 
     def _point_texts(self, name: str) -> None:
         texts: Texts = getattr(self, f"_{name}")
-        setattr(self._call, name, _Texts(_address(texts.bytes), _address(texts.ends)))
-
-
-def _address(array: NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]  # as `array.ctypes.data`, in a third of the time
-    return address
+        setattr(self._call, name, _Texts(address_of(texts.bytes), address_of(texts.ends)))
 
 
 # What does not change under one catalogue ----------------------------------------------------------------------------
