@@ -29,7 +29,7 @@ from rating.naming import Naming
 from rating.slots import find_lines
 from rating.standing import Standing, lines_to_tell
 from rating.state import NO_LEVEL, State
-from rating.table import Table, different
+from rating.table import ROWS_AT_ONCE, Table, different
 from rating.tally import Tally
 from schemas.event import VOID_TYPE
 from schemas.limits import CROSSED_LEVELS_MAX
@@ -135,6 +135,13 @@ class Biller(Naming):
         self, bills: NDArray[np.int64], charge: str, amounts: list[int], quantity: int, offset: NDArray[np.int64]
     ) -> None:
         """Lines that no event makes, for bills of one plan: a flat charge, or usage of nought that is billed."""
+        for first in range(0, len(bills), ROWS_AT_ONCE):
+            rows = slice(first, first + ROWS_AT_ONCE)
+            self._due(bills[rows], charge, amounts[rows], quantity, offset[rows])
+
+    def _due(
+        self, bills: NDArray[np.int64], charge: str, amounts: list[int], quantity: int, offset: NDArray[np.int64]
+    ) -> None:
         state = self.state
         rate = state.plan_of(int(bills[0])).rates.get(charge, -1)
         none = np.zeros(len(bills), np.int64)

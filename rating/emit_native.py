@@ -229,7 +229,7 @@ class Writer:
         for name, table in (("line", state.lines), ("cell", state.cells), ("bill", state.bills)):
             setattr(self._call, f"{name}_step", table.step)
         self._call.subscription_step = state.subscriptions.step
-        self._call.customers = _Texts(*map(address_of, state.customers.columns))
+        self._call.customers = _Texts(*(address_of(column) for column in state.customers.columns))
         for name in ("charges", "combos"):
             self._point_texts(name)
 

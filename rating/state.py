@@ -21,7 +21,7 @@ from rating.kept import Kept
 from rating.ledger import Ledger
 from rating.room import longer
 from rating.sheets.shelf import Shelf
-from rating.table import Table, different
+from rating.table import ROWS_AT_ONCE, Table, different
 from rating.texts import Texts
 from rating.timelines import Timelines
 from rating.totals import Totals
@@ -406,7 +406,7 @@ class State:
     def add_periods(self, subscription: Rows, start: Rows, end: Rows) -> Rows:
         """The bills of the calendar's periods `[start, end)`: one for each segment in which a plan is in force."""
         entry, is_whole = self.timelines.whole(self.subscriptions["timeline"][subscription], start)
-        cuts = np.flatnonzero(is_whole[1:] != is_whole[:-1]) + 1
+        cuts = np.union1d(np.flatnonzero(is_whole[1:] != is_whole[:-1]) + 1, np.arange(0, len(start), ROWS_AT_ONCE)[1:])
         made = []
         for rows in np.split(np.arange(len(start)), cuts):
             if not len(rows) or is_whole[rows[0]]:

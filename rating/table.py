@@ -4,12 +4,15 @@ The columns of a row stand beside each other: what is done to a line needs most 
 in no order, so that memory is waited for once or twice a row instead of once for each column.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rating.room import noughts
+
+ROWS_AT_ONCE: Final = 4096
+"""New rows are written column by column: so many stay near the processor while all their columns are."""
 
 
 class Table:

@@ -48,7 +48,7 @@ class Texts:
 
     @property
     def columns(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
-        """All bytes, and where each text begins and the last one ends, for compiled functions. They move as it grows."""
+        """All bytes, and where each text begins and the last one ends. They move as it grows."""
         return self._bytes, self._ends
 
     @property

@@ -90,26 +90,6 @@ typedef struct {
     timed start, finish, first, last; /* of the line before: most lines of a batch share their period */
 } writer;
 
-/* Most texts are short: two pieces that overlap take less than a call. */
-static inline void copy(uint8_t *to, const uint8_t *from, int64_t count) {
-    if (count > 32) {
-        memcpy(to, from, (size_t)count);
-    } else if (count >= 16) {
-        memcpy(to, from, 16);
-        memcpy(to + count - 16, from + count - 16, 16);
-    } else if (count >= 8) {
-        memcpy(to, from, 8);
-        memcpy(to + count - 8, from + count - 8, 8);
-    } else if (count >= 4) {
-        memcpy(to, from, 4);
-        memcpy(to + count - 4, from + count - 4, 4);
-    } else if (count > 0) {
-        to[0] = from[0];
-        to[count / 2] = from[count / 2]; /* the second of two and of three */
-        to[count - 1] = from[count - 1];
-    }
-}
-
 static inline void put(writer *to, const void *bytes, int64_t count) {
     if (unlikely(to->end - to->at < count)) {
         to->full = 1;
@@ -312,27 +292,26 @@ static inline owner owner_of(const emission *of, int64_t bill) {
     return (owner){&of->customers, &of->fixed, customer, DEFAULT_ID};
 }
 
-/* The identity of a line: what `schemas.identity.digest` makes of the parts that `rating.naming.line_id` names. Returns
-   whether there is one. */
-static int make_id(const emission *of, int64_t line, int64_t bill, const rate_row *rate, timed *start, uint8_t id[16]) {
+/* What the identity of a line is the hash of: what `schemas.identity.digest` makes of the parts that
+   `rating.naming.line_id` names. Returns whether there is one. */
+static int hash_name(const emission *of, int64_t line, int64_t bill, const rate_row *rate, timed *start,
+                     blake2b *hash) {
     const owner who = owner_of(of, bill);
     const group own = group_of(of, rate, LINE(of, combo, line));
     if (!keep_time(start, BILL(of, start, bill))) return 0;
-    blake2b hash;
-    blake2b_begin(&hash);
-    add_text(&hash, &of->fixed, TENANT);
-    add_text(&hash, who.customers, who.customer);
-    add_text(&hash, who.ids, who.id);
-    add_sized(&hash, start->text, start->length);
-    add_text(&hash, &of->charges, LINE(of, charge, line));
+    blake2b_begin(hash);
+    add_text(hash, &of->fixed, TENANT);
+    add_text(hash, who.customers, who.customer);
+    add_text(hash, who.ids, who.id);
+    add_sized(hash, start->text, start->length);
+    add_text(hash, &of->charges, LINE(of, charge, line));
     for (int64_t k = 0; k < own.names; k++) {
         int64_t count = 0;
         const uint8_t *value = value_of(of, &own, k, &count);
-        add_text(&hash, &of->rates, rate->texts + 1 + 2 * k);
-        add_sized(&hash, (const uint8_t *)(value ? "1" : "0"), 1);
-        if (value) add_sized(&hash, value, count);
+        add_text(hash, &of->rates, rate->texts + 1 + 2 * k);
+        add_sized(hash, (const uint8_t *)(value ? "1" : "0"), 1);
+        if (value) add_sized(hash, value, count);
     }
-    blake2b_end(&hash, id);
     return 1;
 }
 
@@ -439,17 +418,24 @@ static int is_plain(const emission *of, int64_t line, int64_t bill, const rate_r
     return rate->names >= 0 && BILL(of, head, bill) == bill && BILL(of, next, bill) < 0 && LINE(of, events, line) > 0;
 }
 
+static inline const rate_row *rate_of(const emission *of, int64_t line) {
+    return LINE(of, rate, line) < 0 ? NULL : &of->rate[LINE(of, rate, line)];
+}
+
+static inline int is_known(const uint8_t id[16]) {
+    static const uint8_t UNKNOWN[16];
+    return memcmp(id, UNKNOWN, 16) != 0;
+}
+
 /* One line. Returns 0, whatever it has written by then, for one that is to be written by hand: one that is not plain, a
    total below nought that costs something, a tier whose bounds do not fit, a time that has no text. */
 static int write_line(writer *to, const emission *of, int64_t line, uint8_t key[KEY_LENGTH]) {
     static const char HEX[] = "0123456789abcdef";
-    static const uint8_t UNKNOWN[16];
     const int64_t bill = LINE(of, bill, line), plan = BILL(of, plan, bill);
     const owner who = owner_of(of, bill);
-    const rate_row *rate = LINE(of, rate, line) < 0 ? NULL : &of->rate[LINE(of, rate, line)];
-    uint8_t *id = of->ids[line];
-    if (!is_plain(of, line, bill, rate)) return 0;
-    if (!memcmp(id, UNKNOWN, 16) && !make_id(of, line, bill, rate, &to->start, id)) return 0;
+    const rate_row *rate = rate_of(of, line);
+    const uint8_t *id = of->ids[line];
+    if (!is_plain(of, line, bill, rate) || !is_known(id)) return 0;
     memcpy(key, "li_", 3);
     for (int at = 0; at < 16; at++) {
         key[3 + 2 * at] = (uint8_t)HEX[id[at] >> 4];
@@ -569,13 +555,36 @@ __attribute__((always_inline)) static inline void send_for(const emission *of, i
 #undef SEND
 }
 
+/* The identities of the lines `[from, end)` that are not known yet; of a line that has none, or is not plain, nothing.
+   What is read here, and when the lines are written, is sent for on the way. */
+static void make_ids(const emission *of, int64_t from, int64_t end, timed *start) {
+    blake2b hashes[BLAKE2B_LANES];
+    uint8_t *ids[BLAKE2B_LANES];
+    int waiting = 0;
+    for (int64_t at = from; at < end; at++) {
+        send_for(of, at);
+        const int64_t line = of->lines[at], bill = LINE(of, bill, line);
+        const rate_row *rate = rate_of(of, line);
+        if (is_known(of->ids[line]) || !is_plain(of, line, bill, rate)) continue;
+        if (!hash_name(of, line, bill, rate, start, &hashes[waiting])) continue;
+        ids[waiting++] = of->ids[line];
+        if (waiting == BLAKE2B_LANES) {
+            blake2b_end_all(hashes, ids);
+            waiting = 0;
+        }
+    }
+    for (int lane = 0; lane < waiting; lane++) blake2b_end(&hashes[lane], ids[lane]);
+}
+
 /* Writes the lines one after the other until the buffer is full. Returns how many are done; one that is to be written by
    hand has an empty text. */
 EXPORT int64_t tx_write_lines(const emission *of) {
+    enum { AT_ONCE = 32 };
     writer to = {.at = of->out, .end = of->out + of->room};
+    timed start = {0};
     for (int64_t at = 0; at < of->count; at++) {
+        if (at % AT_ONCE == 0) make_ids(of, at, at + AT_ONCE < of->count ? at + AT_ONCE : of->count, &start);
         uint8_t *const begun = to.at;
-        send_for(of, at);
         const int done = write_line(&to, of, of->lines[at], of->keys + KEY_LENGTH * at);
         if (to.full) return at;
         if (!done) to.at = begun;
