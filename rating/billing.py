@@ -29,7 +29,7 @@ from rating.naming import Naming
 from rating.slots import find_lines
 from rating.standing import Standing, lines_to_tell
 from rating.state import NO_LEVEL, State
-from rating.table import Table
+from rating.table import ROWS_AT_ONCE, Table, different
 from rating.tally import Tally
 from schemas.event import VOID_TYPE
 from schemas.limits import CROSSED_LEVELS_MAX
@@ -79,14 +79,16 @@ class Biller(Naming):
         if not len(bills):
             return
         plans = state.bills["plan"][bills]
-        for number in np.unique(plans).tolist():
+        for number in different(plans):
             own = bills[plans == number]
             for flat in state.catalogue.plans[number].flats:
                 if flat.in_advance:
                     self.charge_flat(own, flat, state.bills["opened"][own])
         heads = bills[state.bills["head"][bills] == bills]
         subscription = state.bills["subscription"][heads]
-        default = np.array([slot not in state.own_names for slot in subscription.tolist()], dtype=np.bool_)
+        default = np.ones(len(heads), dtype=np.bool_)
+        if state.own_names:
+            default = np.array([slot not in state.own_names for slot in subscription.tolist()], dtype=np.bool_)
         end = state.bills["from"][heads] + state.bills["whole"][heads]
         np.minimum.at(state.subscriptions["cursor"], subscription[default], end[default])
 
@@ -133,6 +135,13 @@ class Biller(Naming):
         self, bills: NDArray[np.int64], charge: str, amounts: list[int], quantity: int, offset: NDArray[np.int64]
     ) -> None:
         """Lines that no event makes, for bills of one plan: a flat charge, or usage of nought that is billed."""
+        for first in range(0, len(bills), ROWS_AT_ONCE):
+            rows = slice(first, first + ROWS_AT_ONCE)
+            self._due(bills[rows], charge, amounts[rows], quantity, offset[rows])
+
+    def _due(
+        self, bills: NDArray[np.int64], charge: str, amounts: list[int], quantity: int, offset: NDArray[np.int64]
+    ) -> None:
         state = self.state
         rate = state.plan_of(int(bills[0])).rates.get(charge, -1)
         none = np.zeros(len(bills), np.int64)
@@ -152,7 +161,7 @@ class Biller(Naming):
     def _change_spends(self, heads: NDArray[np.int32], after: NDArray[np.int64], before: NDArray[np.int64]) -> None:
         """Adds what lines have come to, less what they came to before, to their periods' sums."""
         after, spend = np.broadcast_to(after, before.shape), self.state.bills["spend"]
-        if not before.any() and not spend[heads].any() and len(np.unique(heads)) == len(heads):
+        if not before.any() and (heads[1:] > heads[:-1]).all() and not spend[heads].any():
             spend[heads] = after
             self.state.bills["touched"][heads] |= after.any(axis=1)
             self.amount_change += sum_wide(after)

@@ -13,7 +13,7 @@ from rating.billing import Biller
 from rating.cells import Refusal
 from rating.columns import Batch
 from rating.emit_columns import encode_by_columns
-from rating.emit_native import WRITE, encode_by_library
+from rating.emit_native import WRITE, choose_by_library, encode_by_library
 from rating.items import encode, encode_by_hand
 from rating.state import State
 from schemas import topics
@@ -22,12 +22,14 @@ from schemas.rejection import Rejection, Where
 from schemas.times import format_time
 from streams.processor import Output, Outputs
 
-_BY_HAND_BELOW = 32 if WRITE is None else 1
+_BY_HAND_BELOW = 32
 """Fewer lines than this are not worth columns."""
 
 
 def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) -> Outputs:
     """Each line that has something to say: a nought one only where it takes an earlier one back."""
+    if WRITE is not None:
+        return encode_by_library(state, biller, choose_by_library(state, lines)) if len(lines) else Outputs()
     table = state.lines
     quantity, amount = table["quantity"][lines], table["amount"][lines]
     nought = (quantity[:, 0] | quantity[:, 1] | amount[:, 0] | amount[:, 1]) == 0
@@ -39,8 +41,6 @@ def encode_line_items(state: State, biller: Biller, lines: NDArray[np.int64]) ->
     bill = table["bill"][lines]
     segmented = (state.bills["head"][bill] != bill) | (state.bills["next"][bill] >= 0)
     by_hand = hand[table["rate"][lines]] | (table["events"][lines] == 0) | segmented  # rate -1 reads the last one
-    if WRITE is not None:
-        return encode_by_library(state, biller, np.concatenate([lines[~by_hand], lines[by_hand]]))
     found = encode_by_columns(state, biller, lines[~by_hand])
     return Outputs([*found, *(encode_by_hand(state, biller, line) for line in lines[by_hand].tolist())])
 

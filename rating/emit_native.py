@@ -19,7 +19,8 @@ from rating.billing import Biller
 from rating.compiled import Compiled, Plan, Rate
 from rating.exact import wide_of
 from rating.items import encode, encode_by_hand, is_silent, members, shown_tiers, tier_texts
-from rating.state import State
+from rating.room import address_of, longer
+from rating.state import DEFAULT_ID, State
 from schemas import topics
 from schemas.identity import IDENTITY_BYTES
 from schemas.numbers import NumberError, parse_scaled
@@ -27,18 +28,24 @@ from schemas.output import TierAmount
 from streams.processor import Block, Outputs, Part
 
 WRITE: Final = function("tx_write_lines", ctypes.c_int64, ctypes.c_void_p)
+_CHOOSE: Final = function("tx_choose_lines", ctypes.c_int64, *[ctypes.c_void_p] * 3)
 
+_new_bytes: Final = ctypes.pythonapi.PyBytes_FromStringAndSize
+_new_bytes.restype, _new_bytes.argtypes = ctypes.py_object, [ctypes.c_char_p, ctypes.c_ssize_t]
+_bytes_of: Final = ctypes.pythonapi.PyBytes_AsString
+_bytes_of.restype, _bytes_of.argtypes = ctypes.c_void_p, [ctypes.py_object]
+"""Bytes that are not written yet, and where they stand: the library writes them, before anybody else sees them."""
 _ROOM: Final = 1 << 20
-"""Bytes of the buffer: what stays near the processor is written, and copied, faster than what does not."""
+"""Bytes that are written at once."""
 _ROWS: Final = 1 << 12
 _KEY_BYTES: Final = len("li_") + 2 * IDENTITY_BYTES
 _LINE_COLUMNS: Final = (
     *("bill", "charge", "combo", "rate", "cell"),
-    *("quantity", "amount", "events", "revision", "first", "last", "through"),
+    *("quantity", "amount", "events", "revision", "first", "last", "through", "written"),
 )
 _CELL_COLUMNS: Final = ("number", "next", "quantity", "amount")
 _BILL_COLUMNS: Final = ("subscription", "plan", "head", "next", "start", "end")
-_TEXTS: Final = ("fixed", "subscriptions", "charges", "combos", "rates", "plans", "tables", "tiers")
+_TEXTS: Final = ("fixed", "customers", "names", "charges", "combos", "rates", "plans", "tables", "tiers")
 _WHOLE, _BLOCKS_DOWN, _SILENT, _UNIT_BELOW = 1, 2, 4, 8
 
 
@@ -58,14 +65,18 @@ class _Emission(ctypes.Structure):
         *((f"line_{name}", ctypes.c_void_p) for name in _LINE_COLUMNS),
         *((f"cell_{name}", ctypes.c_void_p) for name in _CELL_COLUMNS),
         *((f"bill_{name}", ctypes.c_void_p) for name in _BILL_COLUMNS),
-        *((f"{name}_step", ctypes.c_int64) for name in ("line", "cell", "bill")),
+        ("subscription_customer", ctypes.c_void_p),
+        *((f"{name}_step", ctypes.c_int64) for name in ("line", "cell", "bill", "subscription")),
+        ("own", ctypes.c_void_p),
+        ("owns", ctypes.c_int64),
         *((name, ctypes.c_void_p) for name in ("rate", "table", "tier", "combo_first")),
         *((name, _Texts) for name in _TEXTS),
     ]
 
 
 class Written(NamedTuple):
-    """Lines as they are written: the keys, a row for each; all texts; where each text ends, after a nought.
+    """Lines as they are written: the keys, a row for each; all texts, and what may stand behind them; where each text
+    ends, after a nought.
 
     An empty text is of a line that is left for others to write."""
 
@@ -86,13 +97,16 @@ class Written(NamedTuple):
         return [Block(topics.LINE_ITEMS, _KEY_BYTES, self.keys[first:end].tobytes(), self.values, ends)]
 
 
+def choose_by_library(state: State, lines: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Those of the lines that have something to say, in the order in which they are written; see `tx_choose_lines`."""
+    return _writer(state).choose(lines)
+
+
 def encode_by_library(state: State, biller: Biller, lines: NDArray[np.int64]) -> Outputs:
     """The lines as they are written, in their order."""
-    if state.heads is None:
-        state.heads = Writer(state)
     parts: list[Part] = []
     done = 0
-    for written in state.heads.write(lines):
+    for written in _writer(state).write(lines):
         count, first = len(written.keys), 0
         for at in written.left:
             parts += written.blocks(first, at)
@@ -101,6 +115,13 @@ def encode_by_library(state: State, biller: Biller, lines: NDArray[np.int64]) ->
         parts += written.blocks(first, count)
         done += count
     return Outputs(parts)
+
+
+def _writer(state: State) -> "Writer":
+    if state.heads is None:
+        state.heads = Writer(state)
+    found: Writer = state.heads
+    return found
 
 
 class Texts:
@@ -120,21 +141,12 @@ class Texts:
         ends = np.frombuffer(offsets, np.int64, len(texts) + 1)
         begin, count = int(self.ends[self.count]), self.count + len(texts)
         size = begin + int(ends[-1])
-        self.bytes = _grown(self.bytes, size)
+        self.bytes = longer(self.bytes, size, begin)
         if data is not None:
             self.bytes[begin:size] = np.frombuffer(data, np.uint8, size - begin)
-        self.ends = _grown(self.ends, count + 1)
+        self.ends = longer(self.ends, count + 1, self.count + 1)
         self.ends[self.count + 1 : count + 1] = ends[1:] + begin
         self.count = count
-
-
-def _grown(column: NDArray[Any], size: int) -> NDArray[Any]:
-    """The column with room for that many rows, noughts in what is new."""
-    if size <= len(column):
-        return column
-    grown = np.zeros((max(size, 2 * len(column)), *column.shape[1:]), dtype=column.dtype)
-    grown[: len(column)] = column
-    return grown
 
 
 class Writer:
@@ -145,85 +157,98 @@ class Writer:
         self._call = _Emission()
         self._ids = np.zeros((16, IDENTITY_BYTES), dtype=np.uint8)
         """Of each line; noughts where it is not known yet."""
-        self._subscriptions, self._charges, self._combos = Texts(), Texts(), Texts()
+        self._charges, self._combos = Texts(), Texts()
         self._combo_first = np.zeros(16, dtype=np.int64)
         self._known_combos = 0
         compiled = state.catalogue
         tenant = members({"tenant": state.tenant}) + ","
         through = f',"through":{{"partition":{state.partition},"offset":'
-        self._fixed = Texts([tenant, state.tenant, through])
+        self._fixed = Texts([tenant, state.tenant, through, DEFAULT_ID])
+        self._names = Texts([text for id, customer in state.own_names.values() for text in (customer, id)])
+        self._own = np.full(max(state.own_names, default=-1) + 1, -1, dtype=np.int32)
+        self._own[list(state.own_names)] = np.arange(len(state.own_names))
         self._rates = Texts(list(chain.from_iterable(map(_rate_texts, compiled.rates))))
         self._plans = Texts(list(chain.from_iterable(map(_plan_texts, compiled.plans))))
         self._rate = _rate_rows(compiled)
         self._table, self._tables = _table_rows(compiled)
         self._tier, self._tiers = _tier_rows(compiled)
-        self._point({name: getattr(self, f"_{name}") for name in ("rate", "table", "tier")})
-        for name in ("fixed", "rates", "plans", "tables", "tiers"):
+        self._point({name: getattr(self, f"_{name}") for name in ("rate", "table", "tier", "own")})
+        self._call.owns = len(self._own)
+        for name in ("fixed", "names", "rates", "plans", "tables", "tiers"):
             self._point_texts(name)
 
     @property
     def nbytes(self) -> int:
         """Bytes of memory that grow with the state."""
-        texts = (self._subscriptions, self._charges, self._combos)
+        texts = (self._charges, self._combos)
         return self._ids.nbytes + self._combo_first.nbytes + sum(t.bytes.nbytes + t.ends.nbytes for t in texts)
+
+    def choose(self, lines: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Those that have something to say, in the order in which they are written."""
+        assert _CHOOSE is not None
+        self._keep_up()
+        lines = np.ascontiguousarray(lines, dtype=np.int64)
+        chosen, aside = np.empty((2, len(lines)), dtype=np.int64)
+        self._point({"lines": lines})
+        self._call.count = len(lines)
+        return chosen[: _CHOOSE(ctypes.byref(self._call), address_of(chosen), address_of(aside))]
 
     def write(self, lines: NDArray[np.int64]) -> Iterator[Written]:
         """The lines as they are written, in order and in parts."""
         assert WRITE is not None
         self._keep_up()
         lines = np.ascontiguousarray(lines, dtype=np.int64)
-        out, done = np.empty(_ROOM, dtype=np.uint8), 0
+        room, done = _ROOM, 0
         keys = np.empty((min(len(lines), _ROWS), _KEY_BYTES), dtype=np.uint8)
         ends = np.zeros(len(keys) + 1, dtype=np.int64)
         while done < len(lines):
             part = lines[done : done + _ROWS]
-            self._point({"lines": part, "out": out, "keys": keys, "ends": ends[1:]})
-            self._call.count, self._call.room = len(part), len(out)
+            out = _new_bytes(None, room)
+            self._point({"lines": part, "keys": keys, "ends": ends[1:]})
+            self._call.out, self._call.room, self._call.count = _bytes_of(out), room, len(part)
             written = WRITE(ctypes.byref(self._call))
             if not written:  # a line that does not fit alone
-                out = np.empty(2 * len(out), dtype=np.uint8)
+                room *= 2
                 continue
-            yield Written(keys[:written], out[: ends[written]].tobytes(), ends[: written + 1].copy())
+            end = int(ends[written])
+            values = out if 2 * end > room else out[:end]  # what is kept is not much more than what is said
+            yield Written(keys[:written], values, ends[: written + 1].copy())
             done += written
 
     def _keep_up(self) -> None:
         """What the state has got since: its tables where they stand now, and its new names."""
         state = self._state
-        self._ids = _grown(self._ids, state.lines.size)
-        self._subscriptions.add(state.subscription_texts(self._subscriptions.count // 2))
+        self._ids = longer(self._ids, state.lines.size, len(self._ids))
         self._charges.add(state.charges.values[self._charges.count :])
         self._add_combos(state.combos.values[self._known_combos :])
         self._point({"ids": self._ids, "combo_first": self._combo_first})
         self._point({f"line_{name}": state.lines[name] for name in _LINE_COLUMNS})
         self._point({f"cell_{name}": state.cells[name] for name in _CELL_COLUMNS})
         self._point({f"bill_{name}": state.bills[name] for name in _BILL_COLUMNS})
-        self._call.line_step, self._call.cell_step, self._call.bill_step = (
-            table.step for table in (state.lines, state.cells, state.bills)
-        )
-        for name in ("subscriptions", "charges", "combos"):
+        self._point({"subscription_customer": state.subscriptions["customer"]})
+        for name, table in (("line", state.lines), ("cell", state.cells), ("bill", state.bills)):
+            setattr(self._call, f"{name}_step", table.step)
+        self._call.subscription_step = state.subscriptions.step
+        self._call.customers = _Texts(*(address_of(column) for column in state.customers.columns))
+        for name in ("charges", "combos"):
             self._point_texts(name)
 
     def _add_combos(self, new: list[tuple[str | None, ...]]) -> None:
         if not new:
             return
         before, self._known_combos = self._known_combos, self._known_combos + len(new)
-        self._combo_first = _grown(self._combo_first, self._known_combos + 1)
+        self._combo_first = longer(self._combo_first, self._known_combos + 1, before + 1)
         ends = np.cumsum([len(values) for values in new]) + self._combos.count
         self._combo_first[before + 1 : self._known_combos + 1] = ends
         self._combos.add(["0" if value is None else f"1{value}" for values in new for value in values])
 
     def _point(self, arrays: dict[str, NDArray[Any]]) -> None:
         for name, array in arrays.items():
-            setattr(self._call, name, _address(array))
+            setattr(self._call, name, address_of(array))
 
     def _point_texts(self, name: str) -> None:
         texts: Texts = getattr(self, f"_{name}")
-        setattr(self._call, name, _Texts(_address(texts.bytes), _address(texts.ends)))
-
-
-def _address(array: NDArray[Any]) -> int:
-    address: int = array.__array_interface__["data"][0]  # as `array.ctypes.data`, in a third of the time
-    return address
+        setattr(self._call, name, _Texts(address_of(texts.bytes), address_of(texts.ends)))
 
 
 # What does not change under one catalogue ----------------------------------------------------------------------------
@@ -245,7 +270,8 @@ def _rate_rows(compiled: Compiled) -> NDArray[np.int64]:
     rows, texts = [], 0
     for rate, table in zip(compiled.rates, compiled.rate_table.tolist(), strict=True):
         by_hand = rate.by_hand or rate.bounded or len(set(rate.group_by)) < len(rate.group_by)
-        rows.append((table, *wide_of(rate.free_units), texts, -1 if by_hand else len(rate.group_by)))
+        names = -1 if by_hand else len(rate.group_by)
+        rows.append((table, *wide_of(rate.free_units), texts, names, rate.by_hand or rate.bounded))
         texts += 1 + 2 * len(rate.group_by)
     return np.array(rows, dtype=np.int64)
 

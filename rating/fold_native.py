@@ -21,6 +21,7 @@ from rating.columns import Batch
 from rating.compiled import Compiled
 from rating.exact import int_of, wide_of
 from rating.prices.tiers import COLUMN_BASE_MAX
+from rating.room import address_of
 from rating.state import State
 from rating.table import Table
 from schemas.numbers import SCALED_MAX
@@ -221,12 +222,6 @@ def _workspace(state: State) -> Workspace:
         state.workspace = Workspace()
     found: Workspace = state.workspace
     return found
-
-
-def address_of(column: NDArray[Any]) -> int:
-    """Where a column stands in memory."""
-    address: int = column.__array_interface__["data"][0]
-    return address
 
 
 def _rates(catalogue: Compiled) -> dict[str, NDArray[Any]]:

@@ -19,7 +19,7 @@ Keys = NDArray[np.uint64]  # shape (n, 2)
 _FILL_MAX: Final = 0.7
 _MIX_LOW: Final = np.uint64(0x9E3779B97F4A7C15)
 _MIX_HIGH: Final = np.uint64(0xC2B2AE3D27D4EB4F)
-_NOUGHT_KEY: Final = (np.uint64(0x5BD1E9955BD1E995), np.uint64(0x9AE16A3B2F90404F))
+NOUGHT_KEY: Final = np.array([0x5BD1E9955BD1E995, 0x9AE16A3B2F90404F], dtype=np.uint64)
 
 _AT: Final = c_void_p
 _NATIVE_SEEK: Final = function("tx_index_seek", c_int64, _AT, c_int64, _AT, c_int64, _AT)
@@ -162,6 +162,11 @@ class HashIndex:
         half = np.uint64(32)
         return (((mixed >> half) * np.uint64(len(self._keys))) >> half).astype(np.int64)  # below the size: of 32 bits
 
+    @property
+    def room(self) -> int:
+        """How many keys it can hold at most as it is."""
+        return int(len(self._keys) * _FILL_MAX)
+
     def make_room(self, extra: int) -> bool:
         """Room for so many keys more. Returns whether the places have changed."""
         size = len(self._keys)
@@ -199,5 +204,12 @@ def without_nought(keys: Keys) -> Keys:
     if not nought.any():
         return keys
     keys = keys.copy()
-    keys[nought] = _NOUGHT_KEY
+    keys[nought] = NOUGHT_KEY
+    return keys
+
+
+def make_keys(high: NDArray[np.uint64], low: NDArray[np.uint64]) -> Keys:
+    """128-bit keys of two halves."""
+    keys = np.empty((len(high), 2), dtype=np.uint64)
+    keys[:, 0], keys[:, 1] = high, low
     return keys

@@ -28,8 +28,7 @@ from rating.columns import FOUND, MISSING, OUT_OF_RANGE, Batch
 from rating.compiled import TIME_MAX, TIME_MIN, CompiledMeter, Shape
 from rating.convert import Conversion
 from rating.expressions import CODES, ValueFault
-from rating.index import HashIndex, Keys
-from rating.slots import make_keys
+from rating.index import HashIndex, Keys, make_keys
 from rating.state import NO_SUBSCRIPTION, SEVERAL, State
 from schemas.numbers import format_scaled
 from schemas.times import format_time

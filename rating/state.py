@@ -16,12 +16,12 @@ from rating.accounts import Accounts
 from rating.catalogue import load_catalogue
 from rating.compiled import TIME_MAX, TIME_MIN, Compiled, Entry, Plan, Rebooking
 from rating.exact import wide_of
-from rating.index import HashIndex
+from rating.index import NOUGHT_KEY, HashIndex, Keys, make_keys, without_nought
 from rating.kept import Kept
 from rating.ledger import Ledger
 from rating.room import longer
 from rating.sheets.shelf import Shelf
-from rating.table import Table
+from rating.table import ROWS_AT_ONCE, Table, different
 from rating.texts import Texts
 from rating.timelines import Timelines
 from rating.totals import Totals
@@ -108,6 +108,7 @@ LINES: Final = {
 }
 CELLS: Final = {
     "line": (_I4, 1),
+    "shape": (_I4, 1),  # the shape of charge by which it reads usage, by number
     "number": (_I4, 1),
     "next": (_I4, 1),  # the cell that follows it in its line, -1 for none
     "events": (_I8, 1),
@@ -192,7 +193,9 @@ class State:
         self.shapes = Names()  # signatures
         self.books = Names([""])
         """Price books under which bills were re-rated; number 0 is none."""
-        self.bill_index, self.line_index, self.cell_index = HashIndex(), HashIndex(), HashIndex()
+        self.bill_index, self.line_index = HashIndex(), HashIndex()
+        self.cell_index = HashIndex()
+        """The cells that are not alone in their line (see `rating.slots`)."""
         self.values_seen = HashIndex()
         self.bills, self.lines, self.cells = Table(BILLS), Table(LINES), Table(CELLS)
         self.invoiced = Table(INVOICED)
@@ -287,16 +290,6 @@ class State:
         if slot in self.own_names:
             return self.tenant, *self.own_names[slot], True
         return self.tenant, DEFAULT_ID, self.customers[int(self.subscriptions["customer"][slot])], False
-
-    def subscription_texts(self, first: int) -> list[str]:
-        """Two for each subscription from `first` on: customer and id."""
-        customers = self.customers.of(self.subscriptions["customer"][first : self.subscriptions.size])
-        found = [DEFAULT_ID] * (2 * len(customers))
-        found[::2] = customers
-        for slot in range(first, self.subscriptions.size) if self.own_names else ():
-            if slot in self.own_names:
-                found[2 * (slot - first) + 1], found[2 * (slot - first)] = self.own_names[slot]
-        return found
 
     def current(self, customer: int) -> list[int]:
         """The subscriptions under which a customer's periods go on: its own, or the default where it has none."""
@@ -413,7 +406,7 @@ class State:
     def add_periods(self, subscription: Rows, start: Rows, end: Rows) -> Rows:
         """The bills of the calendar's periods `[start, end)`: one for each segment in which a plan is in force."""
         entry, is_whole = self.timelines.whole(self.subscriptions["timeline"][subscription], start)
-        cuts = np.flatnonzero(is_whole[1:] != is_whole[:-1]) + 1
+        cuts = np.union1d(np.flatnonzero(is_whole[1:] != is_whole[:-1]) + 1, np.arange(0, len(start), ROWS_AT_ONCE)[1:])
         made = []
         for rows in np.split(np.arange(len(start)), cuts):
             if not len(rows) or is_whole[rows[0]]:
@@ -448,11 +441,13 @@ class State:
         opening = np.flatnonzero(opens & begins)
         if len(opening):
             # Of several periods of one subscription the first one opens what has no beginning.
-            again = np.ones(len(start), dtype=np.bool_)
-            again[np.unique(subscription, return_index=True)[1]] = False
+            again = np.zeros(len(start), dtype=np.bool_)
+            if not (subscription[1:] > subscription[:-1]).all():
+                again[:] = True
+                again[np.unique(subscription, return_index=True)[1]] = False
             table["opens"][bills[opening]] = ~again[opening] | (since == start)[opening]
         owner["opened"][subscription] = 1
-        for number in np.unique(plan).tolist():
+        for number in different(plan):
             levels = self.catalogue.plans[number].levels
             table["next_level"][bills[plan == number]] = wide_of(levels[0].spend if levels else NO_LEVEL)
         return bills
@@ -579,6 +574,19 @@ class State:
         else:
             following[before] = cell
 
+    def index_cells(self, cells: NDArray[np.int64]) -> None:
+        """Those of some cells that are not alone in their line can be found; the others are, by way of it."""
+        first = self.lines["cell"][self.cells["line"][cells]]
+        cells = cells[self.cells["next"][first] >= 0]
+        places, _ = self.cell_index.add(self.cell_keys(cells))
+        self.cell_index.values[places] = cells
+
+    def cell_keys(self, cells: NDArray[np.int64]) -> Keys:
+        """What each of some cells is of, whether or not it is in the index."""
+        table, line = self.cells, self.cells["line"][cells]
+        bill, combo = self.lines["bill"][line], self.lines["combo"][line]
+        return cell_keys(bill, table["shape"][cells], combo, table["number"][cells])
+
     def cells_of(self, line: int) -> list[int]:
         """The cells of a line as the price book writes them."""
         found = []
@@ -602,8 +610,12 @@ class State:
     def dump(self) -> dict[str, Any]:
         """The whole state, but for the rows of the ledger that lie in files: plain values and the bytes of columns."""
         indexes = {name: _dump_index(getattr(self, name)) for name in _INDEXES}
+        indexes["cell_index"] = self._dump_cells()
         tables = {name: [getattr(self, name).size, getattr(self, name).dump()] for name in _TABLES}
-        for table, column in (("subscriptions", "timeline"), ("bills", "line"), ("lines", "before")):
+        for table, column in (
+            *(("subscriptions", "timeline"), ("bills", "line")),
+            *(("lines", "before"), ("cells", "shape")),
+        ):
             del tables[table][1][column]  # `bind` and `load` give them
         return {
             "clock": [self.clock, self.closed_before, self.newest],
@@ -632,6 +644,19 @@ class State:
             "customer_default": self.customer_default[: len(self.customers)].tobytes(),
         }
 
+    def _dump_cells(self) -> list[bytes]:
+        """An index of all cells: their keys, with noughts held as an index holds them, and their numbers."""
+        keys = without_nought(self.cell_keys(np.arange(self.cells.size)))
+        return [keys.tobytes(), np.arange(self.cells.size, dtype=np.uint32).tobytes()]
+
+    def _load_cells(self, dumped: list[bytes]) -> None:
+        """The cells get the shapes that their keys say."""
+        keys = np.frombuffer(dumped[0], dtype=np.uint64).reshape(-1, 2)
+        keys = np.where((keys == NOUGHT_KEY).all(axis=1, keepdims=True), np.uint64(0), keys)
+        cells = np.frombuffer(dumped[1], dtype=np.uint32).astype(np.int64)
+        self.cells["shape"][cells] = (keys[:, 0] & np.uint64(0xFFFFFFFF)).astype(np.int32)
+        self.index_cells(cells)
+
     @classmethod
     def load(
         cls, dumped: dict[str, Any], partition: int, partitions: int, tenant: str, shelf: Shelf | None = None
@@ -651,6 +676,7 @@ class State:
         for name, spec in _TABLES.items():
             size, columns = dumped["tables"][name]
             setattr(state, name, Table.load(spec, columns, size))
+        state._load_cells(dumped["indexes"]["cell_index"])
         state.ledger = Ledger.load(dumped["ledger"], shelf)
         state.accounts = Accounts.load(dumped["accounts"])
         state.unused = {(head, charge): bill for head, charge, bill in dumped["unused"]}
@@ -671,7 +697,7 @@ class State:
         return state
 
 
-_INDEXES: Final = ("bill_index", "line_index", "cell_index", "values_seen", "voided")
+_INDEXES: Final = ("bill_index", "line_index", "values_seen", "voided")
 _TABLES: Final = {
     "subscriptions": SUBSCRIPTIONS,
     "bills": BILLS,
@@ -679,6 +705,12 @@ _TABLES: Final = {
     "lines": LINES,
     "cells": CELLS,
 }
+
+
+def cell_keys(bill: NDArray[Any], shape: NDArray[Any] | int, combo: NDArray[Any], number: NDArray[Any]) -> Keys:
+    """The keys of cells: of a line, the shape by which they read usage, and their numbers there."""
+    high = bill.astype(np.uint64) << np.uint64(32) | np.asarray(shape).astype(np.uint64)
+    return make_keys(high, combo.astype(np.uint64) << np.uint64(16) | number.astype(np.uint64))
 
 
 def _grown(column: NDArray[Any], first: int, size: int, nothing: int) -> NDArray[Any]:

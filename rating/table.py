@@ -4,12 +4,15 @@ The columns of a row stand beside each other: what is done to a line needs most 
 in no order, so that memory is waited for once or twice a row instead of once for each column.
 """
 
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rating.room import noughts
+
+ROWS_AT_ONCE: Final = 4096
+"""New rows are written column by column: so many stay near the processor while all their columns are."""
 
 
 class Table:
@@ -84,3 +87,8 @@ def row_of(spec: dict[str, tuple[Any, int]]) -> np.dtype[Any]:
     ends = np.cumsum([one.itemsize for one in formats]).tolist()
     size = -(-ends[-1] // 8) * 8
     return np.dtype({"names": names, "formats": formats, "offsets": [0, *ends[:-1]], "itemsize": size})
+
+
+def different(numbers: NDArray[Any]) -> list[int]:
+    """The different numbers among small ones, -1 or greater, rising."""
+    return (np.flatnonzero(np.bincount(numbers + 1)) - 1).tolist()

@@ -47,6 +47,11 @@ class Texts:
         return self._bytes[begin:end].tobytes().decode()
 
     @property
+    def columns(self) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+        """All bytes, and where each text begins and the last one ends. They move as it grows."""
+        return self._bytes, self._ends
+
+    @property
     def nbytes(self) -> int:
         """Bytes of memory held (without the twin's)."""
         return self._slots.nbytes + 8 * (self._count + 1) + int(self._ends[self._count])

@@ -33,10 +33,12 @@ typedef struct {
     int64_t free[2];
     int64_t texts; /* in `rates`: its head; and of each dimension the name, and the name as JSON */
     int64_t names; /* how many dimensions; -1: its lines are written by hand */
+    int64_t apart; /* its lines are more than the sum of what their cells cost */
 } rate_row;
 
 enum { WHOLE = 1, BLOCKS_DOWN = 2, SILENT = 4, UNIT_BELOW = 8 };
 enum { HEAD, MIDDLE, TAIL, END, FULL, TIER_TEXTS };
+enum { TENANT_MEMBER, TENANT, BEFORE_OFFSET, DEFAULT_ID }; /* the fixed texts */
 enum { KEY_LENGTH = 35, TIME_LENGTH = 27 };
 
 typedef struct {
@@ -51,18 +53,23 @@ typedef struct {
     /* The tables of the state. */
     const int32_t *line_bill, *line_charge, *line_combo, *line_rate, *line_cell;
     const int64_t *line_quantity, *line_amount, *line_events, *line_revision, *line_first, *line_last, *line_through;
+    uint8_t *line_written;
     const int32_t *cell_number, *cell_next;
     const int64_t *cell_quantity, *cell_amount;
     const int32_t *bill_subscription, *bill_plan, *bill_head, *bill_next;
     const int64_t *bill_start, *bill_end;
+    const int32_t *subscription_customer;
+    int64_t line_step, cell_step, bill_step, subscription_step; /* bytes from a row of such a table to the next */
+    const int32_t *own; /* of the first subscriptions: the number of the name of its own, -1 for a default one */
+    int64_t owns;       /* how many those are; all others are default ones */
     /* What does not change under one catalogue. */
-    int64_t line_step, cell_step, bill_step; /* bytes from a row of such a table to the next */
     const rate_row *rate;
     const table_row *table;
     const tier_row *tier;
     const int64_t *combo_first; /* the first value of each combination; a value is "0" (none) or "1" and its text */
-    texts fixed;                /* `"tenant":"...",`, the tenant, and what stands before each line's offset */
-    texts subscriptions;        /* two each: customer and id */
+    texts fixed;                /* see the numbers above */
+    texts customers;
+    texts names;                /* of subscriptions that are no default ones: two each, customer and id */
     texts charges, combos, rates;
     texts plans;  /* two each: what stands before the period, and before the tiers */
     texts tables; /* what a quantity of nought shows */
@@ -88,7 +95,7 @@ static inline void put(writer *to, const void *bytes, int64_t count) {
         to->full = 1;
         return;
     }
-    memcpy(to->at, bytes, (size_t)count);
+    copy(to->at, bytes, count);
     to->at += count;
 }
 
@@ -154,7 +161,7 @@ static void put_u128(writer *to, u128 number) {
 }
 
 static void put_int(writer *to, int64_t number) {
-    uint8_t room[20], *end = room + sizeof room;
+    uint8_t room[40], *end = room + sizeof room;
     uint8_t *at = digits_before(end, number < 0 ? -(uint64_t)number : (uint64_t)number, 1);
     if (number < 0) *--at = '-';
     put(to, at, end - at);
@@ -177,11 +184,10 @@ static void put_scaled(writer *to, i128 scaled) {
     }
     put_u128(to, whole);
     if (!fraction) return;
-    uint8_t room[13], *end = room + sizeof room;
-    digits_before(end, fraction, 12);
-    room[0] = '.';
+    uint8_t room[40], *end = room + sizeof room, *at = digits_before(end, fraction, 12) - 1;
+    *at = '.';
     while (end[-1] == '0') end--;
-    put(to, room, end - room);
+    put(to, at, end - at);
 }
 
 /* A time is from 0001-01-01 to 9999-12-31. */
@@ -272,27 +278,40 @@ static inline const uint8_t *value_of(const emission *of, const group *own, int6
     return *tagged == '1' ? tagged + 1 : NULL;
 }
 
-/* The identity of a line: what `schemas.identity.digest` makes of the parts that `rating.naming.line_id` names. Returns
-   whether there is one. */
-static int make_id(const emission *of, int64_t line, int64_t bill, const rate_row *rate, timed *start, uint8_t id[16]) {
+/* By which texts a bill's subscription is known. */
+typedef struct {
+    const texts *customers, *ids;
+    int64_t customer, id;
+} owner;
+
+static inline owner owner_of(const emission *of, int64_t bill) {
     const int64_t subscription = BILL(of, subscription, bill);
+    const int64_t own = subscription < of->owns ? of->own[subscription] : -1;
+    if (own >= 0) return (owner){&of->names, &of->names, 2 * own, 2 * own + 1};
+    const int64_t customer = ROW(of->subscription_customer, of->subscription_step, subscription);
+    return (owner){&of->customers, &of->fixed, customer, DEFAULT_ID};
+}
+
+/* What the identity of a line is the hash of: what `schemas.identity.digest` makes of the parts that
+   `rating.naming.line_id` names. Returns whether there is one. */
+static int hash_name(const emission *of, int64_t line, int64_t bill, const rate_row *rate, timed *start,
+                     blake2b *hash) {
+    const owner who = owner_of(of, bill);
     const group own = group_of(of, rate, LINE(of, combo, line));
     if (!keep_time(start, BILL(of, start, bill))) return 0;
-    blake2b hash;
-    blake2b_begin(&hash);
-    add_text(&hash, &of->fixed, 1);
-    add_text(&hash, &of->subscriptions, 2 * subscription);
-    add_text(&hash, &of->subscriptions, 2 * subscription + 1);
-    add_sized(&hash, start->text, start->length);
-    add_text(&hash, &of->charges, LINE(of, charge, line));
+    blake2b_begin(hash);
+    add_text(hash, &of->fixed, TENANT);
+    add_text(hash, who.customers, who.customer);
+    add_text(hash, who.ids, who.id);
+    add_sized(hash, start->text, start->length);
+    add_text(hash, &of->charges, LINE(of, charge, line));
     for (int64_t k = 0; k < own.names; k++) {
         int64_t count = 0;
         const uint8_t *value = value_of(of, &own, k, &count);
-        add_text(&hash, &of->rates, rate->texts + 1 + 2 * k);
-        add_sized(&hash, (const uint8_t *)(value ? "1" : "0"), 1);
-        if (value) add_sized(&hash, value, count);
+        add_text(hash, &of->rates, rate->texts + 1 + 2 * k);
+        add_sized(hash, (const uint8_t *)(value ? "1" : "0"), 1);
+        if (value) add_sized(hash, value, count);
     }
-    blake2b_end(&hash, id);
     return 1;
 }
 
@@ -399,16 +418,24 @@ static int is_plain(const emission *of, int64_t line, int64_t bill, const rate_r
     return rate->names >= 0 && BILL(of, head, bill) == bill && BILL(of, next, bill) < 0 && LINE(of, events, line) > 0;
 }
 
+static inline const rate_row *rate_of(const emission *of, int64_t line) {
+    return LINE(of, rate, line) < 0 ? NULL : &of->rate[LINE(of, rate, line)];
+}
+
+static inline int is_known(const uint8_t id[16]) {
+    static const uint8_t UNKNOWN[16];
+    return memcmp(id, UNKNOWN, 16) != 0;
+}
+
 /* One line. Returns 0, whatever it has written by then, for one that is to be written by hand: one that is not plain, a
    total below nought that costs something, a tier whose bounds do not fit, a time that has no text. */
 static int write_line(writer *to, const emission *of, int64_t line, uint8_t key[KEY_LENGTH]) {
     static const char HEX[] = "0123456789abcdef";
-    static const uint8_t UNKNOWN[16];
-    const int64_t bill = LINE(of, bill, line), plan = BILL(of, plan, bill), who = 2 * BILL(of, subscription, bill);
-    const rate_row *rate = LINE(of, rate, line) < 0 ? NULL : &of->rate[LINE(of, rate, line)];
-    uint8_t *id = of->ids[line];
-    if (!is_plain(of, line, bill, rate)) return 0;
-    if (!memcmp(id, UNKNOWN, 16) && !make_id(of, line, bill, rate, &to->start, id)) return 0;
+    const int64_t bill = LINE(of, bill, line), plan = BILL(of, plan, bill);
+    const owner who = owner_of(of, bill);
+    const rate_row *rate = rate_of(of, line);
+    const uint8_t *id = of->ids[line];
+    if (!is_plain(of, line, bill, rate) || !is_known(id)) return 0;
     memcpy(key, "li_", 3);
     for (int at = 0; at < 16; at++) {
         key[3 + 2 * at] = (uint8_t)HEX[id[at] >> 4];
@@ -419,11 +446,11 @@ static int write_line(writer *to, const emission *of, int64_t line, uint8_t key[
     PUT(to, "\",\"revision\":");
     put_int(to, LINE(of, revision, line));
     PUT(to, ",");
-    put_text(to, &of->fixed, 0);
+    put_text(to, &of->fixed, TENANT_MEMBER);
     PUT(to, "\"customer\":\"");
-    put_escaped(to, text_of(&of->subscriptions, who), length_of(&of->subscriptions, who));
+    put_escaped(to, text_of(who.customers, who.customer), length_of(who.customers, who.customer));
     PUT(to, "\",\"subscription\":\"");
-    put_escaped(to, text_of(&of->subscriptions, who + 1), length_of(&of->subscriptions, who + 1));
+    put_escaped(to, text_of(who.ids, who.id), length_of(who.ids, who.id));
     PUT(to, "\",");
     put_group(to, of, rate, line);
     put_text(to, &of->plans, 2 * plan);
@@ -451,52 +478,113 @@ static int write_line(writer *to, const emission *of, int64_t line, uint8_t key[
     if (LINE(of, through, line) < 0) {
         PUT(to, ",\"through\":null}");
     } else {
-        put_text(to, &of->fixed, 2);
+        put_text(to, &of->fixed, BEFORE_OFFSET);
         put_int(to, LINE(of, through, line));
         PUT(to, "}}");
     }
     return has_times;
 }
 
-/* The rows of a line lie far from each other in memory: they are sent for before they are needed, in four strides, each
-   of what the one before it has brought. (Inlined by force: gcc drops the call of a function that only does this.) */
+/* Choosing: what there is to say -------------------------------------------------------------------------------- */
+
+/* Whether a line is simply the sum of what its cells cost, in a segment that is its whole period. */
+static inline int is_sum(const emission *of, int64_t line) {
+    const int64_t rate = LINE(of, rate, line), bill = LINE(of, bill, line);
+    if (rate < 0 || of->rate[rate].apart || LINE(of, events, line) == 0) return 0;
+    return BILL(of, head, bill) == bill && BILL(of, next, bill) < 0;
+}
+
+/* Those of `lines` that have something to say: a nought one only where it takes an earlier one back. They count as
+   written from now on. First come those that are the sum of their cells, then all others, each in the order of `lines`.
+   `chosen`, `aside`: room for all of them. Returns how many there are. */
+EXPORT int64_t tx_choose_lines(const emission *of, int64_t *chosen, int64_t *aside) {
+    int64_t sums = 0, others = 0;
+    for (int64_t at = 0; at < of->count; at++) {
+        const int64_t line = of->lines[at];
+        if (at + 16 < of->count) {
+            const int64_t next = of->lines[at + 16];
+            __builtin_prefetch(&LINE(of, quantity, next));
+            __builtin_prefetch(&LINE(of, events, next));
+            __builtin_prefetch(&LINE(of, written, next), 1);
+        }
+        if (at + 8 < of->count) __builtin_prefetch(&BILL(of, head, LINE(of, bill, of->lines[at + 8])));
+        const int nought = LINE_WIDE(of, quantity, line) == 0 && LINE_WIDE(of, amount, line) == 0;
+        if (nought && LINE(of, written, line) != 1) continue;
+        LINE(of, written, line) = 1;
+        if (is_sum(of, line)) chosen[sums++] = line;
+        else aside[others++] = line;
+    }
+    memcpy(chosen + sums, aside, (size_t)others * sizeof *aside);
+    return sums + others;
+}
+
+/* The rows of a line lie far from each other in memory: they are sent for before they are needed, in strides, each of
+   what the one before it has brought. (Inlined by force: gcc drops the call of a function that only does this.) */
 enum { STRIDE = 2 };
 
 __attribute__((always_inline)) static inline void send_for(const emission *of, int64_t at) {
 #define SEND(place) __builtin_prefetch(&(place))
-    if (at + 4 * STRIDE < of->count) {
-        const int64_t line = of->lines[at + 4 * STRIDE];
+    if (at + 5 * STRIDE < of->count) {
+        const int64_t line = of->lines[at + 5 * STRIDE];
         SEND(LINE(of, quantity, line)), SEND(LINE(of, events, line)), SEND(LINE(of, bill, line));
         SEND(of->ids[line]);
     }
-    if (at + 3 * STRIDE < of->count) {
-        const int64_t line = of->lines[at + 3 * STRIDE], cell = LINE(of, cell, line);
+    if (at + 4 * STRIDE < of->count) {
+        const int64_t line = of->lines[at + 4 * STRIDE], cell = LINE(of, cell, line);
         SEND(BILL(of, start, LINE(of, bill, line))), SEND(BILL(of, subscription, LINE(of, bill, line)));
         SEND(of->combo_first[LINE(of, combo, line)]);
         if (cell >= 0) SEND(CELL(of, quantity, cell)), SEND(CELL(of, next, cell));
     }
-    if (at + 2 * STRIDE < of->count) {
-        const int64_t line = of->lines[at + 2 * STRIDE], cell = LINE(of, cell, line);
+    if (at + 3 * STRIDE < of->count) {
+        const int64_t line = of->lines[at + 3 * STRIDE], cell = LINE(of, cell, line);
         const int64_t next = cell < 0 ? -1 : CELL(of, next, cell);
-        SEND(of->subscriptions.end[2 * BILL(of, subscription, LINE(of, bill, line))]);
+        SEND(ROW(of->subscription_customer, of->subscription_step, BILL(of, subscription, LINE(of, bill, line))));
         SEND(of->combos.end[of->combo_first[LINE(of, combo, line)]]);
         if (next >= 0) SEND(CELL(of, quantity, next)), SEND(CELL(of, next, next));
     }
-    if (at + STRIDE < of->count) {
-        const int64_t line = of->lines[at + STRIDE];
-        SEND(of->subscriptions.bytes[of->subscriptions.end[2 * BILL(of, subscription, LINE(of, bill, line))]]);
+    if (at + 2 * STRIDE < of->count) {
+        const int64_t line = of->lines[at + 2 * STRIDE];
+        const owner who = owner_of(of, LINE(of, bill, line));
+        SEND(who.customers->end[who.customer]);
         SEND(of->combos.bytes[of->combos.end[of->combo_first[LINE(of, combo, line)]]]);
     }
+    if (at + STRIDE < of->count) {
+        const owner who = owner_of(of, LINE(of, bill, of->lines[at + STRIDE]));
+        SEND(*text_of(who.customers, who.customer));
+    }
 #undef SEND
+}
+
+/* The identities of the lines `[from, end)` that are not known yet; of a line that has none, or is not plain, nothing.
+   What is read here, and when the lines are written, is sent for on the way. */
+static void make_ids(const emission *of, int64_t from, int64_t end, timed *start) {
+    blake2b hashes[BLAKE2B_LANES];
+    uint8_t *ids[BLAKE2B_LANES];
+    int waiting = 0;
+    for (int64_t at = from; at < end; at++) {
+        send_for(of, at);
+        const int64_t line = of->lines[at], bill = LINE(of, bill, line);
+        const rate_row *rate = rate_of(of, line);
+        if (is_known(of->ids[line]) || !is_plain(of, line, bill, rate)) continue;
+        if (!hash_name(of, line, bill, rate, start, &hashes[waiting])) continue;
+        ids[waiting++] = of->ids[line];
+        if (waiting == BLAKE2B_LANES) {
+            blake2b_end_all(hashes, ids);
+            waiting = 0;
+        }
+    }
+    for (int lane = 0; lane < waiting; lane++) blake2b_end(&hashes[lane], ids[lane]);
 }
 
 /* Writes the lines one after the other until the buffer is full. Returns how many are done; one that is to be written by
    hand has an empty text. */
 EXPORT int64_t tx_write_lines(const emission *of) {
+    enum { AT_ONCE = 32 };
     writer to = {.at = of->out, .end = of->out + of->room};
+    timed start = {0};
     for (int64_t at = 0; at < of->count; at++) {
+        if (at % AT_ONCE == 0) make_ids(of, at, at + AT_ONCE < of->count ? at + AT_ONCE : of->count, &start);
         uint8_t *const begun = to.at;
-        send_for(of, at);
         const int done = write_line(&to, of, of->lines[at], of->keys + KEY_LENGTH * at);
         if (to.full) return at;
         if (!done) to.at = begun;

@@ -110,32 +110,6 @@ EXPORT int64_t tx_periods(const Periods *in) {
     return least;
 }
 
-/* The cell of each row: of its bill, a shape of charge, its group and its number there; -1 where there is none yet.
- * Returns how many there are not. */
-EXPORT int64_t tx_find_cells(const Key *table, int64_t size, const uint32_t *values, int64_t shape, const int64_t *bill,
-                             const int64_t *combo, const int64_t *number, int64_t count, int64_t *cell) {
-    int64_t missing = 0, home[AHEAD];
-    Key keys[AHEAD];
-    for (int64_t from = 0; from < count; from += AHEAD) {
-        const int64_t width = count - from < AHEAD ? count - from : AHEAD;
-        for (int64_t i = 0; i < width; i++) {
-            const int64_t row = from + i;
-            const Key key = {((uint64_t)bill[row] << 32) | (uint64_t)shape,
-                             ((uint64_t)combo[row] << 16) | (uint64_t)number[row]};
-            keys[i] = held_key(key);
-            home[i] = home_of(keys[i], size);
-            __builtin_prefetch(&table[home[i]]);
-            __builtin_prefetch(&values[home[i]]);
-        }
-        for (int64_t i = 0; i < width; i++) {
-            const int64_t at = seek(table, size, keys[i], home[i]);
-            cell[from + i] = at < 0 ? -1 : (int64_t)values[at];
-            missing += at < 0;
-        }
-    }
-    return missing;
-}
-
 /* For each row one number for what it has in several coded columns (a code of -1, for absent, counts as the last), and
  * marks in `seen` (noughts before, as long as the product of the sizes) which numbers there are. */
 EXPORT void tx_combine(const int64_t *rows, int64_t count, const int32_t *const *columns, const int64_t *sizes,

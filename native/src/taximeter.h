@@ -21,3 +21,23 @@ static const int64_t ONE = 1000000000000; /* 10^12 */
 static inline i128 scaled_max(void) {
     return (i128)10000000000000000000ull * (i128)10000000000000000000ull - 1;
 }
+
+/* As memcpy. Most texts are short: two pieces that overlap take less than a call. */
+static inline void copy(uint8_t *to, const uint8_t *from, int64_t count) {
+    if (count > 32) {
+        memcpy(to, from, (size_t)count);
+    } else if (count >= 16) {
+        memcpy(to, from, 16);
+        memcpy(to + count - 16, from + count - 16, 16);
+    } else if (count >= 8) {
+        memcpy(to, from, 8);
+        memcpy(to + count - 8, from + count - 8, 8);
+    } else if (count >= 4) {
+        memcpy(to, from, 4);
+        memcpy(to + count - 4, from + count - 4, 4);
+    } else if (count > 0) {
+        to[0] = from[0];
+        to[count / 2] = from[count / 2]; /* the second of two and of three */
+        to[count - 1] = from[count - 1];
+    }
+}

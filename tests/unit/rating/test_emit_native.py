@@ -166,7 +166,8 @@ def test_lines_stand_in_blocks_that_hold_nothing_else(state: State) -> None:
     outputs = encode_by_library(state, Biller(state), lines)
     blocks = [part for part in outputs.parts if isinstance(part, Block)]
     assert len(blocks) == len(outputs.parts) > 1
-    assert sum(len(block.values) for block in blocks) == sum(len(output.value) for output in outputs)
+    said = sum(len(output.value) for output in outputs)
+    assert said <= sum(len(block.values) for block in blocks) < 2 * said, "little room behind what is said"
     assert sum(len(block.keys) for block in blocks) == sum(len(output.key) for output in outputs)
 
 
