@@ -47,8 +47,8 @@ WRITE_S: Final = 0.1
 WRITE_PAUSE_S: Final = 2.0
 PAUSE_WRITES: Final = 2
 """After a long write the pause is so many times as long as it was, and at most `WRITE_PAUSE_S`: a line item that
-changes all the time is written once for all of it. It ends when half of what may be unwritten is, or when somebody waits
-for the tables."""
+changes all the time is written once for all of it. It ends when half of what may be unwritten is, or when somebody
+waits for the tables."""
 
 CHECK_S: Final = 60.0
 
