@@ -1,10 +1,10 @@
 """Drops the line items' overtaken revisions from a DuckDB file, beside the feed.
 
 Revisions are only ever appended (an update in place rewrites whole columns, and costs a hundred times as much), and
-reading takes the newest of each id. When the table has doubled since the last time, a thread writes the newest
-revisions into a new table while appends go on; only the last step, which takes the appends of the meantime over and
-swaps the tables, holds the writer up, for some milliseconds. A crash in between leaves a table that the next opening
-drops.
+reading takes the newest of each id. When the table has grown to `GROWTH` times what the last time left, a thread writes
+the newest revisions into a new table while appends go on; only the last step, which takes the appends of the meantime
+over and swaps the tables, holds the writer up, for some milliseconds. A crash in between leaves a table that the next
+opening drops.
 """
 
 import logging
@@ -15,6 +15,9 @@ import duckdb
 
 ROWS_MIN: Final = 200_000
 """Below this many rows nothing is dropped."""
+
+GROWTH: Final = 3
+"""A row that is kept is written again at each time: at 3, once for every two that were appended."""
 
 _logger = logging.getLogger(__name__)
 
@@ -45,7 +48,7 @@ class Compaction:
         self._writing = writing
         self._rows = rows
         self._rows_min = rows_min
-        self._next = max(rows_min, 2 * kept)
+        self._next = max(rows_min, GROWTH * kept)
         self._thread: Thread | None = None
         self._failure: BaseException | None = None
 
@@ -79,7 +82,7 @@ class Compaction:
                 cursor.execute("ALTER TABLE line_items_kept RENAME TO line_items")
                 cursor.commit()
                 self._rows, kept = _counts(cursor)
-                self._next = max(self._rows_min, 2 * kept)
+                self._next = max(self._rows_min, GROWTH * kept)
         except BaseException as error:
             if finds_no_room(error):
                 # Nothing is lost: the rows stand as they stood, and it is tried again when as many more have come.

@@ -38,15 +38,17 @@ TAKE_RECORDS_MAX: Final = 50_000
 TAKE_BYTES_MAX: Final = 32 * 1024 * 1024
 """Taken in at once: no new records are added above these bounds."""
 
-UNWRITTEN_BYTES_MAX: Final = 128 * 1024 * 1024
+UNWRITTEN_BYTES_MAX: Final = 256 * 1024 * 1024
 """So much may be ahead of the tables; then the feed waits for a write."""
 
 WRITE_S: Final = 0.1
 """How soon, at the least, a write follows the one before: more is written in one go."""
 
-WRITE_PAUSE_S: Final = 1.0
-"""After a long write the pause is twice as long as it was, and at most this: a line item that changes all the time is
-written once for all of it. It ends when half of what may be unwritten is."""
+WRITE_PAUSE_S: Final = 2.0
+PAUSE_WRITES: Final = 2
+"""After a long write the pause is so many times as long as it was, and at most `WRITE_PAUSE_S`: a line item that
+changes all the time is written once for all of it. It ends when half of what may be unwritten is, or when somebody
+waits for the tables."""
 
 CHECK_S: Final = 60.0
 
@@ -91,6 +93,8 @@ class SpendView:
         self._check_s = check_s
         self._moved = asyncio.Condition()
         self._unwritten = asyncio.Event()
+        self._waiting = 0
+        """How many wait for a position of the tables."""
 
     @property
     def partitions(self) -> int:
@@ -136,9 +140,16 @@ class SpendView:
             through = self.through(of)
             return all(through.get(partition, 0) >= offset for partition, offset in position.items())
 
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout), self._moved:
-                await self._moved.wait_for(reached)
+        waits = of != "now" and not reached()
+        self._waiting += waits
+        try:
+            with suppress(TimeoutError):
+                async with asyncio.timeout(timeout), self._moved:
+                    if waits:
+                        self._moved.notify_all()  # a pause between two writes ends
+                    await self._moved.wait_for(reached)
+        finally:
+            self._waiting -= waits
         if not reached():
             raise PositionNotReached(position, self.through(of))
 
@@ -204,13 +215,20 @@ class SpendView:
             self.applying = False
             await self._has_moved()
             took = loop.time() - begun
-            await self._pause(max(WRITE_S - took, min(2 * took, WRITE_PAUSE_S)))
+            await self._pause(begun + WRITE_S, self._has_much)
+            await self._pause(begun + took + min(PAUSE_WRITES * took, WRITE_PAUSE_S), self._is_wanted)
 
-    async def _pause(self, seconds: float) -> None:
-        """Waits so long, or until there is much to write."""
+    def _has_much(self) -> bool:
+        return self.store.unwritten > UNWRITTEN_BYTES_MAX // 2
+
+    def _is_wanted(self) -> bool:
+        return self._waiting > 0 or self._has_much()
+
+    async def _pause(self, until: float, ends: Callable[[], bool]) -> None:
+        """Waits until a time of the loop, or until `ends` says so."""
         with suppress(TimeoutError):
-            async with asyncio.timeout(seconds), self._moved:
-                await self._moved.wait_for(lambda: self.store.unwritten > UNWRITTEN_BYTES_MAX // 2)
+            async with asyncio.timeout_at(until), self._moved:
+                await self._moved.wait_for(ends)
 
     async def _insist(self, write: Callable[[], Awaitable[None]]) -> None:
         """Writes, again and again while there is no room or no server for it: queries go on with what is there."""

@@ -186,6 +186,24 @@ async def test_what_was_seen_is_in_the_tables_after_the_end(monkeypatch: pytest.
     assert len(store.page("line_items", {}, None, 10)) == 1
 
 
+async def test_a_long_pause_between_writes_ends_when_somebody_waits_for_the_tables(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("rating.spend.view.WRITE_PAUSE_S", 60)
+    monkeypatch.setattr("rating.spend.view.PAUSE_WRITES", 10**9)
+    log = Log()
+    view = SpendView(DuckdbStore(":memory:"), log)
+    async with running(view):
+        await view.wait_moved(0, timeout=10)  # the first write was made; now it pauses for a minute
+        log.append(topics.LINE_ITEMS, line(amount="1"))
+        log.done(end=3)
+        await view.wait_for({0: 3}, timeout=10, of="now")
+        await asyncio.sleep(0.2)
+        assert view.through() == {0: 0, 1: 0}
+        await view.wait_for({0: 3}, timeout=10)
+        assert view.through() == {0: 3, 1: 0}
+
+
 async def test_the_feed_waits_for_the_tables_where_too_much_is_ahead(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("rating.spend.view.UNWRITTEN_BYTES_MAX", 2000)
     monkeypatch.setattr("rating.spend.view.TAKE_RECORDS_MAX", 1)
