@@ -52,8 +52,8 @@ class _NoPandas:
 
 
 def leave_pandas_out() -> None:
-    """Makes pandas look as if it were not installed. Nothing here is of it, and where it is installed, Arrow loads it at
-    the first list that becomes a column: 0.2 s of each process, and 40 MB."""
+    """Makes pandas look as if it were not installed. Nothing here is of it, and where it is installed, Arrow loads it
+    at the first list that becomes a column: 0.2 s of each process, and 40 MB."""
     if not any(finder is _NoPandas for finder in sys.meta_path):
         sys.meta_path.insert(0, _NoPandas)
 
@@ -86,8 +86,11 @@ def run(main: Coroutine[Any, Any, int]) -> int:
         return runner.run(main)
 
 
-async def until_signalled(*, also: asyncio.Event | None = None) -> None:
-    """Returns at SIGTERM or SIGINT (a second one ends the process at once), or when `also` is set."""
+def until_signalled(*, also: asyncio.Event | None = None) -> Coroutine[Any, Any, None]:
+    """Returns at SIGTERM or SIGINT (a second one ends the process at once), or when `also` is set.
+
+    Signals are heard from the call on, before it is awaited: call it before anybody is told that all is ready.
+    """
     stop = also or asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -97,7 +100,11 @@ async def until_signalled(*, also: asyncio.Event | None = None) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked, number)
-    await stop.wait()
+
+    async def heard() -> None:
+        await stop.wait()
+
+    return heard()
 
 
 def what_failed(error: BaseException | None) -> str:

@@ -21,8 +21,30 @@ except ModuleNotFoundError as error:
 """
 
 
+_SIGNALLED = """
+import asyncio, os, signal
+from taximeter.process import until_signalled
+
+async def main():
+    asked = until_signalled()
+    os.kill(os.getpid(), signal.SIGTERM)
+    await asyncio.wait_for(asked, 10)
+    print("heard")
+
+asyncio.run(main())
+"""
+
+
+def _run(code: str) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-c", code]
+    return subprocess.run(words, capture_output=True, text=True, check=False, env=environment(), cwd=ROOT)
+
+
 def test_pandas_is_not_loaded_where_it_is_installed() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", _TELLS], capture_output=True, text=True, check=False, env=environment(), cwd=ROOT
-    )
+    done = _run(_TELLS)
     assert done.stdout == "pandas is left out of this process 0\n", done.stderr
+
+
+def test_a_signal_is_heard_from_the_call_on() -> None:
+    done = _run(_SIGNALLED)
+    assert (done.returncode, done.stdout) == (0, "heard\n"), done.stderr
