@@ -31,7 +31,9 @@ $(STAMP): pyproject.toml requirements.lock
 	  echo "'$(PYTHON)' cannot make virtual environments (on Debian and Ubuntu: install python3-venv)." >&2; exit 1; }
 	@test -x $(BIN)/python || { echo "==> making $(VENV)"; $(PYTHON) -m venv $(VENV); }
 	@echo "==> installing the locked packages"
-	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-compile -r requirements.lock
+	@# By all cores, where pip takes one. Some packages bring files for other versions of Python.
+	@$(BIN)/python -m compileall -q -j 0 $(VENV)/lib >/dev/null 2>&1 || true
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

@@ -33,7 +33,7 @@ from taximeter.options import (
     watched,
     written,
 )
-from taximeter.process import complain, run, spare_the_collector
+from taximeter.process import complain, leave_pandas_out, run, spare_the_collector
 from taximeter.rejections_cli import rejections
 from taximeter.text import WIDTH_MAX
 
@@ -505,5 +505,6 @@ def _exit(status: int) -> None:
 
 def entry() -> None:
     """The console script: options from the environment as TAXIMETER_COMMAND_OPTION."""
+    leave_pandas_out()
     spare_the_collector()  # before the command's own modules are loaded, which make a million objects that stay
     main(auto_envvar_prefix="TAXIMETER")

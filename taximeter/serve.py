@@ -90,8 +90,9 @@ async def serve(
             lane = None if traces is not None else before.lane(parts.door, parts.requests)
             async with before.running(app, host, port, lane) as url:
                 await asyncio.to_thread(parts.host.wait_until_caught_up)
+                stopped = asyncio.create_task(until_signalled())
                 say(f"taximeter: ready at {url} (data in {data})")
-                return await _until_stopped(parts, endpoints)
+                return await _until_stopped(parts, endpoints, stopped)
     except (CatalogueError, EndpointsError, TracingRefused) as error:
         complain(str(error))
         return 2
@@ -114,9 +115,8 @@ async def serve(
         return 1
 
 
-async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint]) -> int:
+async def _until_stopped(parts: Embedded, endpoints: Mapping[str, Endpoint], stopped: asyncio.Task[None]) -> int:
     assert parts.failure is not None
-    stopped = asyncio.create_task(until_signalled())
     queue = parts.queue = Queue(parts.settings.data / FILE_NAME) if endpoints else None
     told = asyncio.create_task(_tell(parts, endpoints, queue))
     try:

@@ -180,8 +180,9 @@ async def _ingest_behind(
         app = make_app(parts, lambda: {"log": True}, counts=requests, traces=traces)
         lane = None if traces is not None else before.lane(door, requests)
         async with before.running(app, host, port, lane) as url:
+            signalled = until_signalled()
             say(f"taximeter ingest: ready at {url}")
-            await until_signalled()
+            await signalled
             say("taximeter ingest: stopping")
         await door.drain()
     finally:
@@ -374,8 +375,8 @@ async def _spend_behind(
         ready = lambda: {"feed": not feed.done()}  # noqa: E731
         app = make_app(parts, ready, watchdog.near, counts=requests, traces=traces)
         async with before.running(app, host, port) as url:
-            say(f"taximeter spend: ready at {url}")
             stopped = asyncio.create_task(until_signalled())
+            say(f"taximeter spend: ready at {url}")
             await asyncio.wait({stopped, feed}, return_when=asyncio.FIRST_COMPLETED)
             stopped.cancel()
             if feed.done():
