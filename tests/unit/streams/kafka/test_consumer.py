@@ -33,7 +33,7 @@ async def test_what_a_fetch_brings_goes_through_faust_in_bundles() -> None:
 
     consumer = object.__new__(OwnedConsumer)
     consumer.app = SimpleNamespace(consumer_generation_id=3)
-    consumer._thread = SimpleNamespace(getmany=getmany)
+    consumer._thread = SimpleNamespace(getmany=getmany, _consumer=None)
     consumer.bundle_of = lambda tp: StepLimits(entries=2 if tp == packs else 100)
     found = await consumer._getmany({packs, events}, 1.0)
     each = [SourceMessage(n, 1_000 + n, b"", b"abc") for n in range(5)]
