@@ -97,7 +97,7 @@ class EventMaker:
         return needed
 
     def _joined(self, path: str, columns: Sequence[str]) -> Text:
-        """Columns with a slash between; slashes of their own are escaped, so that different columns never join alike."""
+        """Columns with a slash between. Their own slashes are escaped: different columns never join alike."""
         parts = [self._needed(path, column) for column in columns]
         return lambda row: "/".join((text(row) or "").replace("%", "%25").replace("/", "%2F") for text in parts)
 
