@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 
 from rating.identities.held import ROWS_MAX, Held, Place, leftovers
 from rating.identities.run import Run
-from rating.identities.work import Worker
 from rating.index import Keys
+from rating.work import Worker
 from schemas.times import DAY
 from streams.durable import is_whole, make_folder
 from streams.processor import Fetch, no_files

@@ -22,7 +22,6 @@ from rating.columns import Batch, Pack, read_pack
 from rating.deduplicate import Deduplicator, Verdicts
 from rating.emit import encode_line_items, encode_refusal, encode_rejection
 from rating.identities.held import IN_MEMORY_MAX, Place
-from rating.identities.work import Background, Worker
 from rating.keeper import keep_again
 from rating.metering import meter_batch
 from rating.reconcile import CHECK_EVERY, reconcile
@@ -35,6 +34,7 @@ from rating.tally import Tally, count_batch
 from rating.tenants import Tenants
 from rating.totals import Totals
 from rating.voids import names_void, read_voids
+from rating.work import Background, Worker
 from schemas import entry as entries
 from schemas.access import DEFAULT_TENANT
 from schemas.catalogue import merge

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from rating.identities.bloom import Probes
 from rating.identities.merging import merge, seal
 from rating.identities.run import SUFFIX, Run
-from rating.identities.work import Background, Job, Worker
 from rating.index import HashIndex, Keys, without_nought
+from rating.work import Background, Job, Worker
 
 IN_MEMORY_MAX: Final = 120_000
 _GROWTH: Final = 2.0

@@ -22,11 +22,11 @@ from typing import Final
 
 import numpy as np
 
-from rating.identities.work import Background, Job, Worker
 from rating.sheets.merging import Asked, Merged, Old, Source, merge, places_of
 from rating.sheets.parts import Loose, Sealed
 from rating.sheets.sheet import SUFFIX, Section, Sheet, sort_rows, write_sheet
 from rating.table import Table
+from rating.work import Background, Job, Worker
 from streams.durable import is_whole, make_folder
 from streams.processor import Fetch, no_files
 

@@ -11,7 +11,7 @@ from typing import Any, Final
 import pytest
 
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
-from rating.identities.work import Job
+from rating.work import Job
 from schemas.entry import Entry
 from streams.processor import Step
 from tests.laws.test_months_on_disk import write

@@ -11,10 +11,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rating.identities.work import ByHand
 from rating.ledger import Events, Ledger
 from rating.sheets.sheet import SPEC
 from rating.sheets.shelf import Shelf
+from rating.work import ByHand
 from streams.snapshots import Snapshot, SnapshotStore
 from tests.golden.golden import as_rows, read_case
 from tests.golden.test_golden import FILES, NAMES

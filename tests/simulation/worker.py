@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rating.engine import RatingProcessor, RatingSettings
-from rating.identities.work import ByHand, Job
+from rating.work import ByHand, Job
 from streams.faults_hook import fault
 from streams.kafka.binding import Binding
 from streams.kafka.host import HostSettings, Worker, or_stop

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from rating.engine import RatingProcessor, RatingSettings
-from rating.identities.work import ByHand
+from rating.work import ByHand
 from streams.snapshots import Snapshot, SnapshotStore
 from tests.unit.rating.engines import ARRIVED, Log, event, open_engine, plain_dump
 

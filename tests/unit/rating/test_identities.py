@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from rating.deduplicate import Deduplicator
 from rating.identities.held import Place
-from rating.identities.work import Background, ByHand, Job
+from rating.work import Background, ByHand, Job
 from schemas.times import DAY
 from streams.snapshots import Snapshot, SnapshotError, SnapshotStore
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from rating.engine import RatingEngine, RatingProcessor, RatingSettings
-from rating.identities.work import Background, ByHand
 from rating.ledger import Events, Ledger
 from rating.sheets import shelf
 from rating.sheets.sheet import Sheet, SheetRefused
 from rating.sheets.shelf import Shelf
+from rating.work import Background, ByHand
 from tests.unit.rating.engines import Log, event
 from tests.unit.rating.test_identities import full_disk
 
