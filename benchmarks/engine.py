@@ -33,7 +33,7 @@ from rating.engine import RatingEngine, RatingProcessor
 from schemas.entry import CATALOGUE, Entry, encode_entry, encode_tick
 from schemas.faults import encode_document
 from schemas.times import parse_time
-from taximeter.process import spare_the_collector
+from taximeter.process import keep_freed_memory, spare_the_collector
 
 SIZES: Final = (16, 64, 256)
 """Packs in a step: what a host takes when it is idle, busy, and behind."""
@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--profile", action="store_true")
     options = parser.parse_args()
     spare_the_collector()  # as every process that hosts the engine does
+    keep_freed_memory()
     workload, catalogue = WORKLOADS[options.workload], compiled(options.workload)
     try:
         texts = list(workload.events(options.events))

@@ -38,7 +38,7 @@ from schemas.entry import CATALOGUE, Entry, encode_entry
 from schemas.faults import encode_document
 from schemas.times import format_time
 from streams.processor import Output
-from taximeter.process import spare_the_collector
+from taximeter.process import keep_freed_memory, spare_the_collector
 
 LINES_EACH: Final = 3
 STEP_EVENTS: Final = 16_000
@@ -136,6 +136,7 @@ def _is_checked(value: bytes) -> bool:
 def child(keys: int) -> None:
     """Fills, says so, and answers each line of its input with a turn; at its end it checks, and says what it holds."""
     spare_the_collector()
+    keep_freed_memory()
     with tempfile.TemporaryDirectory() as folder:
         held = Held(keys, Path(folder))
         print(json.dumps("ready"), flush=True)

@@ -25,7 +25,7 @@ from benchmarks.workload import compiled, events, packs
 from rating.engine import RatingProcessor, RatingSettings
 from schemas.entry import CATALOGUE, Entry, encode_entry
 from schemas.faults import encode_document
-from taximeter.process import spare_the_collector
+from taximeter.process import keep_freed_memory, spare_the_collector
 
 STEP_PACKS: Final = 64
 ON_DISK: Final = "on disk"
@@ -35,6 +35,7 @@ WAYS: Final = (ON_DISK, "in memory")
 def child(way: str, count: int, points: int) -> None:
     """Prints as JSON: memory at each point, CPU seconds of all steps, rows of the ledger and their bytes on disk."""
     spare_the_collector()
+    keep_freed_memory()
     book, found, seconds, position = compiled(), [], 0.0, 1
     with tempfile.TemporaryDirectory() as folder:
         settings = RatingSettings(folder=Path(folder) if way == ON_DISK else None)
