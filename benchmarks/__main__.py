@@ -28,9 +28,13 @@ from benchmarks.result import RECORD, Figure, append, print_table, read, togethe
 from benchmarks.workload import WORKLOADS
 
 
+_WARM_UP_S: Final = "30"
+"""Before times are taken at a load: Java compiles a broker's hot code in that time."""
+
+
 class Job(NamedTuple):
     """A module of this folder, and what it is asked: in short, and at length. `on_record`: it takes `--json FILE`.
-    `loads`: it says how many events a second it takes, and then runs again at these percents of that (`--rate`)."""
+    `loads`: it says how many events a second it takes, and then runs again at these percents of that."""
 
     name: str
     short: str
@@ -134,7 +138,8 @@ def run(job: Job, asked: list[str]) -> list[Figure] | None:
         figures = load_figures(job.name, full)
         for load in job.loads:
             made.unlink()
-            if subprocess.run([*command, "--rate", f"{full['rated_per_s'] * load / 100:.0f}"], check=False).returncode:
+            at = ["--rate", f"{full['rated_per_s'] * load / 100:.0f}", "--warm-up", _WARM_UP_S]
+            if subprocess.run([*command, *at], check=False).returncode:
                 return None
             figures += load_figures(job.name, json.loads(made.read_bytes()), load)
         return figures
