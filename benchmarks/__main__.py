@@ -27,7 +27,6 @@ from benchmarks.report import write_report
 from benchmarks.result import RECORD, Figure, append, print_table, read, together
 from benchmarks.workload import WORKLOADS
 
-
 _WARM_UP_S: Final = "30"
 """Before times are taken at a load: Java compiles a broker's hot code in that time."""
 
