@@ -5,6 +5,7 @@ acknowledgement (README.md says why): what counts is in `streams.kafka.partition
 """
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -290,7 +291,10 @@ class Worker:
             kept[tp] = Partition(self._bindings[tp.topic], tp.partition, self._with)
             self.watchdog.watch(f"{tp.topic}[{tp.partition}]", partial(self._read_partition, tp))
             self.watchdog.watch(f"the snapshot of {tp.topic}[{tp.partition}]", partial(self._read_snapshot, tp))
+        given_up = self._partitions.keys() - kept.keys()
         self._partitions = kept
+        if given_up:
+            gc.collect()  # a state is large, and hosts make the collector rare
         await asyncio.gather(*(partition.own(lambda: self._assignment_number == number) for partition in kept.values()))
         self._tell()
 
