@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ingest.table import SEED, SUBJECT, Table
+from ingest.table import SEED, SUBJECT, Table, laid_out
 from native.library import function
 from schemas.catalogue import Catalogue
 from schemas.expressions import ExpressionError, is_path, value_paths
@@ -110,10 +110,7 @@ class RouteTable:
             _add_routes(ctypes.addressof(self._found_by), start, end)
 
     def _put(self, start: int, end: int, word: int, texts: Sequence[bytes]) -> None:
-        buffer = np.frombuffer(b"".join(texts) + b"\0", np.uint8)
-        sizes = np.array(list(map(len, texts)), np.int64)
-        self.rows[start:end, word] = buffer.ctypes.data + np.cumsum(sizes) - sizes
-        self.rows[start:end, word + 1] = sizes
+        buffer, self.rows[start:end, word], self.rows[start:end, word + 1] = laid_out(texts)
         self.held.append(buffer)
 
     def _find_anew(self, slots: int) -> None:
@@ -175,8 +172,7 @@ class Router:
                 self._table.add({subject: self._find(subject.decode()) for subject in unknown})
                 found, least = self._table.find(table)
             table.places = Places(self._table, found, least >= 0)
-        found_places: Places = table.places
-        return found_places
+        return table.places
 
     def hashers(self, customers: Sequence[str], sources: Sequence[str]) -> list[blake2b]:
         """What each event's identity begins with (see `schemas.identity.identity_hasher`)."""

@@ -7,13 +7,16 @@ joined without touching a text, and no Python object is made of an event unless 
 import ctypes
 import os
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from native.library import function
+
+if TYPE_CHECKING:
+    from ingest.route import Places
 
 WORDS: Final = 24
 """A row's words of 64 bits."""
@@ -64,7 +67,7 @@ class Table:
         """`rows`: an array of `WORDS` columns, contiguous. `held`: what must live as long as the table."""
         self.rows = rows
         self.held = held
-        self.places: Any = None
+        self.places: Places | None = None
         """What a router has found for these rows."""
         self._distinct: dict[int, tuple[list[bytes], NDArray[np.int32]]] = {}
 
@@ -97,9 +100,7 @@ class Table:
 
     def put(self, positions: Words | slice, column: int, texts: Sequence[bytes | None]) -> None:
         """Writes texts of our own into rows; None is absent."""
-        buffer = np.frombuffer(b"".join(text or b"" for text in texts) + b"\0", np.uint8)
-        sizes = np.array([0 if text is None else len(text) for text in texts], np.int64)
-        places = buffer.ctypes.data + np.cumsum(sizes) - sizes
+        buffer, places, sizes = laid_out([text or b"" for text in texts])
         self.rows[positions, column] = np.where([text is None for text in texts], 0, places)
         self.rows[positions, column + 1] = sizes
         self.held = (*self.held, buffer)
@@ -136,6 +137,13 @@ class Table:
 
     def _bytes(self, column: int) -> list[bytes]:
         return _read(self.address + column * _WORD, len(self.rows), WORDS)
+
+
+def laid_out(texts: Sequence[bytes]) -> tuple[NDArray[np.uint8], Words, Words]:
+    """Texts one behind the other: what they stand in, where each stands in memory, and its bytes."""
+    buffer = np.frombuffer(b"".join(texts) + b"\0", np.uint8)
+    sizes = np.array(list(map(len, texts)), np.int64)
+    return buffer, buffer.ctypes.data + np.cumsum(sizes) - sizes, sizes
 
 
 def _read(address: int, count: int, stride: int) -> list[bytes]:
