@@ -30,7 +30,8 @@ class Block:
     """Many outputs of one topic, at least one, one behind the other in memory; each is made when it is asked for.
 
     Output k has the key `keys[k * width : (k + 1) * width]` and the value `values[ends[k] : ends[k + 1]]`. A host may
-    take all of them at once, from where they stand (`ends` has no gaps in memory). None of them is for
+    take all of them at once, from where they stand (`ends` has no gaps in memory; what `values` holds behind the last
+    end is of no output, and nobody may read it). None of them is for
     `taximeter.events`, whose outputs say where they go one by one.
     """
 

@@ -138,7 +138,8 @@ periods = grouped(
         default=round(PAUSE_S * 1000),
         show_default=True,
         type=click.IntRange(0, 10_000),
-        help="The longest pause after a step of the engine: longer costs less an event, shorter tells of it earlier.",
+        help="The longest pause after a step of the engine; on Kafka also how long the broker may gather what is "
+        "fetched while much comes. Longer costs less an event, shorter tells of it earlier.",
     ),
 )
 
