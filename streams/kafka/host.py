@@ -140,6 +140,8 @@ class Worker:
         self._stopping = asyncio.Event()
         self._loop_turns = 0
         self._joined = False
+        self._has_given_up = False
+        """Partitions, whose states are large and may wait for the collector, which hosts make rare."""
         self._behind: dict[TP, bool] = {}
         self._ends: dict[TP, int] = {}
         self.watchdog = Watchdog(self._host.stall_s)
@@ -291,10 +293,8 @@ class Worker:
             kept[tp] = Partition(self._bindings[tp.topic], tp.partition, self._with)
             self.watchdog.watch(f"{tp.topic}[{tp.partition}]", partial(self._read_partition, tp))
             self.watchdog.watch(f"the snapshot of {tp.topic}[{tp.partition}]", partial(self._read_snapshot, tp))
-        given_up = self._partitions.keys() - kept.keys()
+        self._has_given_up = self._has_given_up or bool(self._partitions.keys() - kept.keys())
         self._partitions = kept
-        if given_up:
-            gc.collect()  # a state is large, and hosts make the collector rare
         await asyncio.gather(*(partition.own(lambda: self._assignment_number == number) for partition in kept.values()))
         self._tell()
 
@@ -349,19 +349,26 @@ class Worker:
                 raise RuntimeError(f"Faust has stopped: {self._app.crash_reason!r}")
             self._app.consumer.check_group()
             self._joined = self._app.consumer.is_member()
-            now = time.monotonic()
-            ends: dict[TP, int] = {}
-            for tp, partition in list(self._partitions.items()):
-                ends[tp] = self._end(tp, partition)
-                progress = partition.progress
-                if seen.get(tp, (None, 0.0))[0] != progress:
-                    seen[tp] = (progress, now)
-                # What stands before the end may be nothing but a transaction's marks: looked up once it stands still.
-                long = now - seen[tp][1] > self._host.stall_s / 2
-                self._behind[tp] = await self._is_behind(partition, ends[tp], long)
-                if partition.owned and not partition.state.caught_up and now - seen[tp][1] > 1.0:
-                    await asyncio.wait_for(partition.look_whether_caught_up(), _LOOK_TIMEOUT_S)
-            self._ends = ends
+            if self._has_given_up:
+                self._has_given_up = False
+                gc.collect()
+            self._ends = await self._look_at_partitions(seen)
+
+    async def _look_at_partitions(self, seen: dict[TP, tuple[tuple[object, ...], float]]) -> dict[TP, int]:
+        """Their logs' ends. `seen`: the progress of each, and since when it has been that."""
+        now = time.monotonic()
+        ends: dict[TP, int] = {}
+        for tp, partition in list(self._partitions.items()):
+            ends[tp] = self._end(tp, partition)
+            progress = partition.progress
+            if seen.get(tp, (None, 0.0))[0] != progress:
+                seen[tp] = (progress, now)
+            # What stands before the end may be nothing but a transaction's marks: looked up once it stands still.
+            long = now - seen[tp][1] > self._host.stall_s / 2
+            self._behind[tp] = await self._is_behind(partition, ends[tp], long)
+            if partition.owned and not partition.state.caught_up and now - seen[tp][1] > 1.0:
+                await asyncio.wait_for(partition.look_whether_caught_up(), _LOOK_TIMEOUT_S)
+        return ends
 
     def _end(self, tp: TP, partition: Partition) -> int:
         """The end of the log as the last fetch had it."""
